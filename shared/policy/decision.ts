@@ -1,0 +1,79 @@
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+
+/**
+ * Why a connection or request was allowed or denied: the closed list behind logs, metrics, audit records, the tunnel's deny frame
+ * and `picket why`. `code` is the byte on the wire and never reused.
+ */
+export const DECISION_REASONS = {
+  policy_allow: { code: 1, text: 'the policy allows it' },
+  policy_deny: { code: 2, text: 'no rule of the policy allows it' },
+  no_policy: { code: 3, text: 'no policy is in force, and the default is to deny' },
+  policy_error: { code: 4, text: 'the policy could not be evaluated' },
+  egress_deny: { code: 5, text: 'no egress rule allows the destination' },
+  caller_unidentified: { code: 6, text: 'the calling process has no identity' },
+  target_unknown: { code: 7, text: 'the destination is not registered in the mesh' },
+  target_unreachable: { code: 8, text: 'the destination host could not be reached' },
+  target_untrusted: { code: 9, text: 'the destination did not prove the identity that the directory names' },
+  listener_unidentified: {
+    code: 10,
+    text: 'the process that listens there does not earn the registered identity',
+  },
+  listener_not_registered: {
+    code: 11,
+    text: 'no listener is registered at that address and port of the host',
+  },
+  caller_untrusted: { code: 12, text: 'the caller did not prove a workload identity of a trusted domain' },
+  application_unreachable: { code: 13, text: 'the application refused the connection' },
+  protocol_error: { code: 14, text: 'the bytes are not valid for the protocol' },
+  audit_unavailable: { code: 15, text: 'the decision could not be recorded' },
+  overloaded: { code: 16, text: 'a limit of the agent was reached' },
+  own_listener: { code: 17, text: 'the destination is a listener of the agent itself' },
+} as const;
+
+export type DecisionReason = keyof typeof DECISION_REASONS;
+
+/** What a policy evaluation yields. Every field other than `isAllowed` and `reason` comes from the object form of the result. */
+export interface Verdict {
+  readonly isAllowed: boolean;
+  readonly reason: DecisionReason;
+  /** One sentence for people: the policy's own `reason` where it gives one, otherwise the text of the reason. */
+  readonly message: string;
+  /** Status of the answer to a denied HTTP request (opa-envoy-plugin `http_status`); 403 unless the policy names another from 400 to 599. */
+  readonly httpStatus: number;
+  /** The version in force, or null when there is none. */
+  readonly policyVersion: number | null;
+  /** Time that the evaluation took, in microseconds. */
+  readonly latencyUs: number;
+}
+
+/** One end of a connection as policy sees it. `spiffeId` is null for a caller that proved nothing. */
+export interface DecisionCaller {
+  readonly spiffeId: SpiffeId | null;
+  readonly address: string;
+  readonly port: number;
+  /** End of life of the certificate that proved the identity, in milliseconds since 1970; 0 without one. */
+  readonly certificateNotAfterMs: number;
+}
+
+export interface DecisionTarget {
+  readonly spiffeId: SpiffeId | null;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** An HTTP request head. Header names are lower case; a repeated header's values are joined with a comma and no space lost. */
+export interface DecisionHttpRequest {
+  readonly method: string;
+  /** Path with query, exactly as the application will get it. */
+  readonly path: string;
+  readonly host: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** A question to the policy: for a connection `http` is null. */
+export interface DecisionRequest {
+  readonly decisionId: string;
+  readonly caller: DecisionCaller;
+  readonly target: DecisionTarget;
+  readonly http: DecisionHttpRequest | null;
+}

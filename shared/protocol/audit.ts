@@ -1,0 +1,52 @@
+import { z } from 'zod';
+import { counter, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
+
+/**
+ * Access records, from the agent's spool to the server: POST /v1/audit/batches, mTLS with the agent's SVID.
+ * A record is known by (node, epoch, sequence) and stored once, however often it is sent. `hash` chains the records of an epoch:
+ * SHA-256 over the previous hash (32 bytes; zeros at the start) and the exact JSON text of the record.
+ */
+
+/** The most records in a batch and the longest record in bytes of JSON. */
+export const MAX_AUDIT_BATCH = 1000;
+export const MAX_AUDIT_RECORD_BYTES = 16 * 1024;
+
+export const decisionOutcome = z.enum(['allow', 'deny']);
+
+/** What was decided. Field names are those of the audit query API and of the source texts. */
+export const accessRecord = z.object({
+  decision_id: z.string().max(80),
+  ts: timestamp,
+  /** Which side decided: `inbound` is the authority; `outbound` is the caller's host (egress, unreachable or untrusted target, denial told by the other side). */
+  direction: z.enum(['inbound', 'outbound']),
+  caller_spiffe_id: spiffeId.nullable(),
+  target_spiffe_id: spiffeId.nullable(),
+  source: z.string().max(64),
+  destination: z.string().max(64),
+  protocol: z.enum(['http', 'tcp']),
+  method: z.string().max(32).nullable(),
+  path: z.string().max(8192).nullable(),
+  decision: decisionOutcome,
+  /** Why, from the closed list of decision reasons (shared/policy/decision.ts). */
+  reason: z.string().max(64),
+  /** One sentence for people. */
+  message: z.string().max(1024),
+  policy_version: counter.nullable(),
+  latency_us: z.number().min(0),
+});
+
+export const auditBatch = z.object({
+  /** Random for each spool, so that a spool made anew never collides with the old one. */
+  epoch: z.string().regex(/^[0-9a-f]{32}$/),
+  records: z
+    .array(z.object({ sequence: counter, hash: sha256Hex, record: z.string().max(MAX_AUDIT_RECORD_BYTES) }))
+    .min(1)
+    .max(MAX_AUDIT_BATCH),
+});
+
+/** The server has every record of the epoch up to and including `sequence`. */
+export const auditAnswer = z.object({ epoch: z.string(), sequence: counter });
+
+export type AccessRecord = z.output<typeof accessRecord>;
+export type AuditBatch = z.output<typeof auditBatch>;
+export type AuditAnswer = z.output<typeof auditAnswer>;

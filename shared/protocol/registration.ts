@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import { counter, port, selector, spiffeId, timestamp } from './wire-values.ts';
+
+/** How the inbound side reads what comes in on a listener. `auto`: HTTP/1.1 where the first bytes say so, otherwise bytes. */
+export const listenerProtocol = z.enum(['auto', 'http', 'tcp']);
+
+/** A port on which a workload answers, on each host where its parent agent runs (design: the directory comes from registration). */
+export const listener = z.object({ port, protocol: listenerProtocol.default('auto') });
+
+const dnsName = z
+  .string()
+  .max(253)
+  .regex(/^(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*$/, 'is not a DNS name in lower case');
+
+/** What an operator writes. */
+export const newEntry = z.object({
+  spiffeId,
+  /** The agent that may serve this identity (its SPIFFE ID), or a node alias. */
+  parentId: spiffeId,
+  selectors: z.array(selector).min(1).max(32),
+  /** Life of the X509-SVID in seconds. */
+  ttlSeconds: z
+    .number()
+    .int()
+    .min(20)
+    .max(86_400 * 7)
+    .default(86_400),
+  federatesWith: z.array(z.string().max(255)).max(64).default([]),
+  dnsNames: z.array(dnsName).max(16).default([]),
+  hint: z.string().max(1024).default(''),
+  listeners: z.array(listener).max(64).default([]),
+});
+
+export const entry = newEntry.extend({
+  entryId: z.uuid(),
+  /** Grows by one with each change of the entry. */
+  revision: counter,
+  createdAt: timestamp,
+});
+
+export type Listener = z.output<typeof listener>;
+export type ListenerProtocol = z.output<typeof listenerProtocol>;
+export type NewEntry = z.output<typeof newEntry>;
+export type Entry = z.output<typeof entry>;
