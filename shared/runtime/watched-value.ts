@@ -22,7 +22,7 @@ export class WatchedValue<T> implements Watched<T> {
   set(value: T): void {
     const previous = this.#current;
     this.#current = value;
-    for (const listener of [...this.#listeners]) listener(value, previous);
+    for (const listener of Array.from(this.#listeners)) listener(value, previous);
   }
 
   watch(listener: (value: T, previous: T) => void): () => void {

@@ -1,0 +1,38 @@
+/** Ports and marks that capture and proxy must agree on. */
+export interface CapturePorts {
+  readonly outbound: number;
+  readonly inbound: number;
+  readonly mesh: number;
+}
+
+/** What is captured and what is left alone on this host. */
+export interface CaptureSettings {
+  readonly ports: CapturePorts;
+  /** SO_MARK of every connection that the agent makes itself. */
+  readonly mark: number;
+  /** Never captured, either way; the live SSH port is always among the inbound ones (design: decision 29). */
+  readonly exclude: {
+    readonly inboundPorts: readonly number[];
+    readonly outboundPorts: readonly number[];
+    /** CIDRs of destinations. */
+    readonly outboundAddresses: readonly string[];
+    /** Numeric uids whose connections pass uncaptured. */
+    readonly users: readonly number[];
+  };
+  /** UDP that may leave: destination CIDR and port. Everything else is dropped. */
+  readonly allowUdp: readonly { readonly address: string; readonly port: number }[];
+  /** Ports of listeners registered on this host: captured on loopback too. */
+  readonly localPorts: readonly number[];
+}
+
+/** Steers the host's traffic into the agent. Port: `nft.ts`. What it installs outlives the agent and then points at nothing. */
+export interface Capture {
+  /** Installs the rules, or replaces those that are there, in one transaction. Throws `failed_precondition` with what the kernel or nft said. */
+  apply(settings: CaptureSettings): Promise<void>;
+  /** Whether the rules in the kernel are the ones that were applied last. */
+  isIntact(): Promise<boolean>;
+  /** The rules as text, for people. */
+  show(): Promise<string>;
+  /** Removes everything that `apply` installed; nothing there is no error. */
+  remove(): Promise<void>;
+}

@@ -1,0 +1,11 @@
+import type { DecisionRequest, Verdict } from '../../shared/policy/decision.ts';
+
+/** The policy decision point of the host (PDP). Every failure is a denial: it never throws. */
+export interface Authorizer {
+  /** Decides on the called side (`allow`). */
+  authorize(request: DecisionRequest): Verdict;
+  /** Decides on the calling side (`egress`): within the mesh a policy without an egress rule narrows nothing; outside it nothing leaves. */
+  authorizeEgress(request: DecisionRequest, destination: 'mesh' | 'outside'): Verdict;
+  /** Calls `listener` after another policy came into force; open connections are then judged again. */
+  watch(listener: () => void): () => void;
+}

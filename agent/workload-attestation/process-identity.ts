@@ -1,0 +1,26 @@
+import type { SocketAddress } from '../native/socket-address.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+
+/** Whose connection or listener it is. `unidentified` says why in a word, for the record and for `picket why`. */
+export type ProcessIdentity =
+  | { readonly kind: 'identified'; readonly spiffeId: SpiffeId; readonly pid: number }
+  | {
+      readonly kind: 'unidentified';
+      readonly why: 'no_holder' | 'holders_differ' | 'no_entry' | 'ambiguous_entry' | 'changed' | 'limit';
+      readonly pid: number | null;
+    };
+
+/** Finds the identity behind a socket of this host (design: decision 25). */
+export interface ProcessIdentifier {
+  /**
+   * The identity of the process that holds the client side of a captured connection: `client` is its own address, `destination` the one it asked for.
+   * All holders at accept must earn the same identity, and still be the same after their selectors were read.
+   */
+  identifyCaller(client: SocketAddress, destination: SocketAddress): Promise<ProcessIdentity>;
+  /** Whether the processes that listen at `listener` earn `expected`; root holders count only where nobody else holds the socket. */
+  identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity>;
+  /** Every identity that a process earns, default first: for the Workload API. Empty when none. `isSame` is false once the process has changed. */
+  identitiesOf(
+    pid: number,
+  ): Promise<{ readonly entryIds: readonly string[]; readonly isSame: () => boolean }>;
+}
