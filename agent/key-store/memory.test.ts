@@ -1,0 +1,4 @@
+import { sealedStoreContract } from './contract.ts';
+import { MemoryStore } from './memory.ts';
+
+sealedStoreContract('memory', async () => new MemoryStore());
