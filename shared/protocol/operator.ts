@@ -1,0 +1,230 @@
+import { z } from 'zod';
+import { accessRecord, decisionOutcome } from './audit.ts';
+import { entry, newEntry } from './registration.ts';
+import { agentStatus } from './sync.ts';
+import { base64, counter, ipAddress, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
+
+/**
+ * What operators and the command line say to the server, on 8444 or on the local unix socket. Every list is
+ * `{ items, next }`: `next` is the cursor of the following page, or null.
+ */
+
+export const MAX_PAGE = 1000;
+
+export function pageOf<T extends z.ZodType>(item: T) {
+  return z.object({ items: z.array(item), next: z.string().max(512).nullable() });
+}
+
+export const paging = z.object({
+  cursor: z.string().max(512).optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(100),
+});
+
+/** PCR number to the SHA-256 values that are accepted. */
+export const expectedPcrs = z.record(
+  z.string().regex(/^(\d|1\d|2[0-3])$/, 'is not a PCR number'),
+  z.array(sha256Hex).min(1).max(16),
+);
+
+/** Entries: GET, POST /entries; GET, PUT, DELETE /entries/{entryId}. PUT carries the revision it was made from. */
+export const entryUpdate = newEntry.extend({ revision: counter });
+export const entryPage = pageOf(entry);
+
+/** Join tokens: POST /tokens shows the token once. */
+const nodeName = z
+  .string()
+  .regex(/^[A-Za-z0-9._-]{1,128}$/, 'is not a node name: letters, digits, dot, dash, underscore');
+export const newToken = z.object({
+  name: nodeName,
+  addresses: z.array(ipAddress).max(64).default([]),
+  ttlSeconds: z
+    .number()
+    .int()
+    .min(10)
+    .max(86_400 * 7)
+    .default(600),
+});
+export const createdToken = z.object({
+  token: z.string(),
+  /** The SPIFFE ID that the agent will have: the parent of the entries of this host. */
+  agentId: spiffeId,
+  expiresAt: timestamp,
+  /** SHA-256 of the root's public key (SubjectPublicKeyInfo DER), which the agent pins. */
+  rootKeySha256: sha256Hex,
+});
+export const tokenSummary = z.object({
+  tokenHash: sha256Hex,
+  name: z.string(),
+  expiresAt: timestamp,
+  usedAt: timestamp.nullable(),
+  createdBy: z.string(),
+});
+export const tokenPage = pageOf(tokenSummary);
+
+/** TPM hosts: GET /tpm-hosts; PUT /tpm-hosts/{ekHash} approves or denies; DELETE forgets. */
+export const tpmHostDecision = z.object({
+  state: z.enum(['approved', 'denied']),
+  name: z.union([nodeName, z.literal('')]).default(''),
+  expectedPcrs: expectedPcrs.default({}),
+  addresses: z.array(ipAddress).max(64).default([]),
+});
+export const tpmHost = tpmHostDecision.extend({
+  ekHash: sha256Hex,
+  state: z.enum(['pending', 'approved', 'denied']),
+  /** The SPIFFE ID that its agent has or will have. */
+  agentId: spiffeId,
+  hasTrustedCertificate: z.boolean(),
+  createdAt: timestamp,
+});
+export const tpmHostPage = pageOf(tpmHost);
+
+/** Nodes: GET /nodes, GET /nodes/{id}, POST /nodes/{id}/ban, DELETE /nodes/{id} (evict), PUT and DELETE /nodes/{id}/addresses/{address}. */
+export const nodeAddress = z.object({
+  network: z.string().max(63),
+  address: ipAddress,
+  state: z.enum(['pending', 'confirmed']),
+  proof: z.enum(['none', 'operator', 'reached']),
+});
+export const node = z.object({
+  nodeId: spiffeId,
+  attestationType: z.string(),
+  certSerial: z.string(),
+  expiry: timestamp,
+  selectors: z.array(z.string()),
+  canReattest: z.boolean(),
+  isBanned: z.boolean(),
+  attestedAt: timestamp,
+  lastSeenAt: timestamp,
+  agentVersion: z.string(),
+  status: agentStatus.nullable(),
+  addresses: z.array(nodeAddress),
+});
+export const nodePage = pageOf(node);
+
+/** Policies: POST /policies, GET /policies, GET /policies/{version}, POST /policies/rollback, GET or POST /policies/evaluate. */
+export const policyTarget = z.enum(['mesh', 'admin']);
+export const policySummary = z.object({
+  target: policyTarget,
+  version: counter,
+  digest: sha256Hex,
+  message: z.string(),
+  createdBy: z.string(),
+  createdAt: timestamp,
+  /** The sequence of its newest activation if it is the version in force, otherwise null. */
+  activeSequence: counter.nullable(),
+});
+export const policyPage = pageOf(policySummary);
+export const policyContent = policySummary.extend({ files: z.record(z.string(), z.string()) });
+export const policyActivated = z.object({
+  target: policyTarget,
+  version: counter,
+  sequence: counter,
+  digest: sha256Hex,
+});
+export const policyRollback = z.object({ target: policyTarget.default('mesh'), version: counter });
+
+/** A hypothetical request. Without `method` it is a connection. */
+export const policyQuestion = z.object({
+  caller: z.union([spiffeId, z.literal('')]).default(''),
+  target: spiffeId,
+  method: z.string().max(32).optional(),
+  path: z.string().max(8192).default('/'),
+  headers: z.record(z.string(), z.string()).default({}),
+  host: z.string().max(253).default(''),
+  sourceAddress: ipAddress.optional(),
+  version: z.coerce.number().int().min(1).optional(),
+});
+export const policyAnswer = z.object({
+  decision: decisionOutcome,
+  reason: z.string(),
+  message: z.string(),
+  version: counter.nullable(),
+  /** Rules that fired, with the place where each stands. */
+  rules: z.array(z.object({ rule: z.string(), file: z.string(), line: z.number().int() })),
+  input: z.record(z.string(), z.unknown()),
+});
+
+/** GET /workloads/{spiffe_id}/certificate: one ID lives on many nodes. */
+export const workloadCertificates = z.object({
+  spiffeId,
+  certificates: z.array(
+    z.object({
+      serial: z.string(),
+      nodeId: spiffeId,
+      entryId: z.uuid().nullable(),
+      notBefore: timestamp,
+      notAfter: timestamp,
+      chainPem: z.string(),
+    }),
+  ),
+});
+
+/** GET /audit/access?caller=&target=&from=&to=&decision=&decision_id= and GET /audit/operators. Newest first. */
+export const accessQuery = paging.extend({
+  caller: spiffeId.optional(),
+  target: spiffeId.optional(),
+  from: timestamp.optional(),
+  to: timestamp.optional(),
+  decision: decisionOutcome.optional(),
+  decision_id: z.string().max(80).optional(),
+});
+export const storedAccessRecord = accessRecord.extend({ node_id: spiffeId, sequence: counter });
+export const accessPage = pageOf(storedAccessRecord);
+export const operatorAction = z.object({
+  id: counter,
+  ts: timestamp,
+  actor: z.string(),
+  action: z.string(),
+  subject: z.string(),
+  decision: decisionOutcome,
+  outcome: z.string(),
+  detail: z.record(z.string(), z.unknown()),
+});
+export const operatorActionPage = pageOf(operatorAction);
+
+/** Operators: POST /operators signs a request for a client certificate; GET /operators; DELETE /operators/{name} revokes. */
+export const operatorRole = z.enum(['admin', 'policy-author', 'registrar', 'auditor']);
+export const newOperator = z.object({
+  name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not a name: letters, digits, dot, dash, underscore'),
+  roles: z.array(operatorRole).min(1).max(8),
+  /** PKCS#10, DER in base64: the private key stays with the operator. */
+  csr: base64(8192),
+  ttlSeconds: z
+    .number()
+    .int()
+    .min(60)
+    .max(86_400 * 365)
+    .default(86_400 * 30),
+});
+export const createdOperator = z.object({
+  name: z.string(),
+  spiffeId,
+  notAfter: timestamp,
+  /** Leaf and intermediates. */
+  chainPem: z.string(),
+  /** The roots against which the server is verified. */
+  bundlePem: z.string(),
+});
+export const operatorSummary = z.object({
+  name: z.string(),
+  roles: z.array(operatorRole),
+  notAfter: timestamp,
+  isRevoked: z.boolean(),
+  createdAt: timestamp,
+});
+export const operatorPage = pageOf(operatorSummary);
+
+/** GET /health: what the server says of itself. */
+export const serverHealth = z.object({
+  status: z.enum(['ok', 'degraded']),
+  version: z.string(),
+  trustDomain: z.string(),
+  datastore: z.string(),
+  agentsConnected: counter,
+  intermediateNotAfter: timestamp,
+  changeSequence: counter,
+});
+
+export type PolicyQuestion = z.output<typeof policyQuestion>;
+export type PolicyAnswer = z.output<typeof policyAnswer>;
+export type OperatorRole = z.output<typeof operatorRole>;
