@@ -38,6 +38,8 @@ export const changeLog = pgTable('change_log', {
   sequence: count('sequence').primaryKey(),
   kind: text('kind').notNull(),
   key: text('key').notNull(),
+  /** The one agent whom the change concerns; null: every agent. */
+  scope: text('scope'),
   at: at('at').notNull().defaultNow(),
 });
 
@@ -46,6 +48,8 @@ export const nodes = pgTable('nodes', {
   nodeId: text('node_id').primaryKey(),
   attestationType: text('attestation_type').notNull(),
   certSerial: text('cert_serial').notNull(),
+  /** Still good for one renewal: the answer that carried the current one may have been lost. */
+  previousCertSerial: text('previous_cert_serial'),
   expiry: at('expiry').notNull(),
   selectors: jsonb('selectors').$type<readonly string[]>().notNull(),
   canReattest: boolean('can_reattest').notNull(),
@@ -110,7 +114,10 @@ export const registrationEntries = pgTable(
     entryId: uuid('entry_id').primaryKey(),
     spiffeId: text('spiffe_id').notNull(),
     parentId: text('parent_id').notNull(),
+    /** Sorted, without repetition. */
     selectors: jsonb('selectors').$type<readonly string[]>().notNull(),
+    /** SHA-256 of SPIFFE ID, parent and selectors, one a line: they are too long for an index. No two entries are the same in these. */
+    grantHash: text('grant_hash').notNull(),
     ttlSeconds: integer('ttl_seconds').notNull(),
     federatesWith: text('federates_with').array().notNull(),
     dnsNames: text('dns_names').array().notNull(),
@@ -122,9 +129,19 @@ export const registrationEntries = pgTable(
   (table) => [
     index('registration_entries_parent').on(table.parentId),
     index('registration_entries_spiffe_id').on(table.spiffeId),
-    uniqueIndex('registration_entries_same').on(table.spiffeId, table.parentId, table.selectors),
+    uniqueIndex('registration_entries_same').on(table.grantHash),
   ],
 );
+
+/** Trust bundles that agents get: our own and, once federated, those of others. */
+export const trustBundles = pgTable('trust_bundles', {
+  trustDomain: text('trust_domain').primaryKey(),
+  sequence: count('sequence').notNull(),
+  refreshHintSeconds: integer('refresh_hint_seconds').notNull(),
+  /** CA certificates, DER in base64. */
+  x509Authorities: jsonb('x509_authorities').$type<readonly string[]>().notNull(),
+  updatedAt: at('updated_at').notNull().defaultNow(),
+});
 
 /** Every SVID that was issued to an agent or for an entry and has not ended: what `GET /workloads/{id}/certificate` shows. */
 export const issuedSvids = pgTable(
@@ -225,16 +242,20 @@ export const accessCursors = pgTable(
 );
 
 /** What operators did or were refused, attestation included. */
-export const operatorLog = pgTable('operator_log', {
-  id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
-  ts: at('ts').notNull().defaultNow(),
-  actor: text('actor').notNull(),
-  action: text('action').notNull(),
-  subject: text('subject').notNull(),
-  decision: text('decision', { enum: ['allow', 'deny'] }).notNull(),
-  outcome: text('outcome').notNull(),
-  detail: jsonb('detail').$type<Readonly<Record<string, unknown>>>().notNull(),
-});
+export const operatorLog = pgTable(
+  'operator_log',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    ts: at('ts').notNull().defaultNow(),
+    actor: text('actor').notNull(),
+    action: text('action').notNull(),
+    subject: text('subject').notNull(),
+    decision: text('decision', { enum: ['allow', 'deny'] }).notNull(),
+    outcome: text('outcome').notNull(),
+    detail: jsonb('detail').$type<Readonly<Record<string, unknown>>>().notNull(),
+  },
+  (table) => [index('operator_log_ts').on(table.ts)],
+);
 
 export const operators = pgTable('operators', {
   name: text('name').primaryKey(),

@@ -1,0 +1,84 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { drizzle } from 'drizzle-orm/pglite';
+import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import type { Datastore } from './datastore.ts';
+import { lockDirectory, type DirectoryLock } from './directory-lock.ts';
+import { DrizzleDatastore, newEpoch } from './drizzle-datastore.ts';
+import { claimCluster, migrate } from './migrate.ts';
+import { startPglite } from './pglite-engine.ts';
+import * as schema from './schema.ts';
+
+/**
+ * Opens the embedded database: PostgreSQL in WebAssembly, for one server and for trying out. Committed transactions survive the process, but it
+ * does not fsync, so a power cut may take the newest. The directory is this process's alone: throws `failed_precondition`, reason
+ * `data_directory_locked`, and what `migrate` and `claimCluster` throw.
+ */
+export async function openPglite(options: {
+  /** Where the database lives; absent: in memory, for tests. */
+  readonly dataDirectory?: string;
+  readonly trustDomain: TrustDomain;
+  /** A prepared database for a new one to start from. */
+  readonly template?: Blob;
+}): Promise<Datastore> {
+  const lock = options.dataDirectory === undefined ? undefined : takeDirectory(options.dataDirectory);
+  try {
+    const pglite = await startPglite(await prepare(options));
+    const db = drizzle(pglite, { schema });
+    const listeners = new Set<() => void>();
+    try {
+      await migrate(db);
+      await claimCluster(db, { trustDomain: options.trustDomain, epoch: newEpoch() });
+    } catch (error) {
+      await pglite.close();
+      throw error;
+    }
+    return new DrizzleDatastore({
+      db,
+      // Nobody else writes: NOTIFY has nothing to add to what this process knows.
+      committed: () => queueMicrotask(() => wake(listeners)),
+      onChange(listener) {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+      async close() {
+        listeners.clear();
+        if (!pglite.closed) await pglite.close();
+        lock?.release();
+      },
+    });
+  } catch (error) {
+    lock?.release();
+    throw error;
+  }
+}
+
+function wake(listeners: ReadonlySet<() => void>): void {
+  for (const listener of Array.from(listeners)) listener();
+}
+
+function takeDirectory(directory: string): DirectoryLock {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  return lockDirectory(directory);
+}
+
+/**
+ * The database has a folder of its own below the data directory. It is made under another name and renamed when it is whole, so that a first
+ * start that was cut short is begun again.
+ */
+async function prepare(options: {
+  readonly dataDirectory?: string;
+  readonly template?: Blob;
+}): Promise<Parameters<typeof startPglite>[0]> {
+  const template = options.template === undefined ? {} : { template: options.template };
+  if (options.dataDirectory === undefined) return template;
+  const directory = join(options.dataDirectory, 'pglite');
+  if (!existsSync(directory)) {
+    const unfinished = `${directory}.new`;
+    rmSync(unfinished, { recursive: true, force: true });
+    const pglite = await startPglite({ dataDirectory: unfinished, ...template });
+    await pglite.close();
+    renameSync(unfinished, directory);
+  }
+  return { dataDirectory: directory };
+}

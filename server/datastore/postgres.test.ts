@@ -1,0 +1,104 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { sql } from 'drizzle-orm';
+import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { openTestPostgres, silentLog, TEST_TRUST_DOMAIN } from '../../tests/kit/datastore.ts';
+import { startPostgres, type TestPostgres } from '../../tests/kit/postgres.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
+import { describeDatastore } from './contract.ts';
+import { openPostgres } from './postgres.ts';
+
+describeDatastore('PostgreSQL', openTestPostgres);
+
+describe('openPostgres()', () => {
+  let server: TestPostgres;
+  beforeAll(async () => {
+    server = await startPostgres();
+  });
+  afterAll(async () => {
+    await server.stop();
+  });
+  const open = (options: { readonly url?: string; readonly trustDomain?: string } = {}) =>
+    openPostgres({
+      url: options.url ?? server.url,
+      trustDomain:
+        options.trustDomain === undefined ? TEST_TRUST_DOMAIN : parseTrustDomain(options.trustDomain),
+      log: silentLog,
+    });
+
+  test('migrates once when several servers start at the same time', async () => {
+    const datastores = await Promise.all([open(), open(), open()]);
+    const epochs = new Set<string>();
+    for (const datastore of datastores) epochs.add((await datastore.position()).epoch);
+    expect(epochs.size).toBe(1);
+    await Promise.all(datastores.map((datastore) => datastore.close()));
+  });
+
+  test('one server hears of a commit of another, also after the database was restarted', async () => {
+    const [writer, reader] = await Promise.all([open(), open()]);
+    let heard = 0;
+    reader.onChange(() => (heard += 1));
+    const change = () => writer.write(async ({ changed }) => changed({ kind: 'entry', key: 'k' }));
+    await change();
+    await waitUntil('the other server heard', () => heard > 0);
+    await server.restart();
+    const before = heard;
+    await waitUntil('the lost connection counts as a change', () => heard > before);
+    const afterRestart = heard;
+    await waitUntil('writing works again', () => change().then(() => true));
+    await waitUntil('the other server heard again', () => heard > afterRestart);
+    await Promise.all([writer.close(), reader.close()]);
+  });
+
+  test('write() repeats a transaction that fell to a deadlock', async () => {
+    const datastore = await open();
+    await datastore.write(async ({ db }) => {
+      await db.execute(sql`create table pair (id int primary key, n int not null)`);
+      await db.execute(sql`insert into pair values (1, 0), (2, 0)`);
+    });
+    let attempts = 0;
+    let arrived = 0;
+    const both = Promise.withResolvers<void>();
+    const inOrder = (first: number, second: number) =>
+      datastore.write(async ({ db }) => {
+        attempts += 1;
+        await db.execute(sql`update pair set n = n + 1 where id = ${first}`);
+        arrived += 1;
+        if (arrived === 2) both.resolve();
+        await both.promise;
+        await db.execute(sql`update pair set n = n + 1 where id = ${second}`);
+      });
+    await Promise.all([inOrder(1, 2), inOrder(2, 1)]);
+    expect(attempts).toBe(3);
+    await datastore.close();
+  });
+
+  test('refuses the database of another trust domain', async () => {
+    expect(open({ trustDomain: 'other.example' })).rejects.toMatchObject({
+      code: 'failed_precondition',
+      reason: 'trust_domain_mismatch',
+    });
+  });
+
+  test('refuses a database that a newer version has migrated', async () => {
+    const datastore = await open();
+    await datastore.db.execute(sql`insert into schema_migrations (id, digest) values ('9999_future', 'x')`);
+    const second = await open().then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(second).toMatchObject({ code: 'failed_precondition', reason: 'schema_newer' });
+    await datastore.db.execute(sql`delete from schema_migrations where id = '9999_future'`);
+    await datastore.close();
+  });
+
+  test('says that no database answers', async () => {
+    expect(open({ url: 'postgres://picket@127.0.0.1:1/none' })).rejects.toMatchObject({
+      code: 'unavailable',
+      reason: 'database_unavailable',
+    });
+    expect(open({ url: 'mysql://secret@host/x' })).rejects.toMatchObject({
+      code: 'invalid_argument',
+      reason: 'database_url_invalid',
+    });
+  });
+});
