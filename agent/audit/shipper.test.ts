@@ -1,0 +1,126 @@
+import { afterEach, describe, expect, test } from 'bun:test';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
+import { createLog } from '../../shared/runtime/log.ts';
+import { startShipper } from './shipper.ts';
+import { sampleRecord } from './spool-sample.ts';
+import { Spool } from './spool.ts';
+
+const log = createLog({ level: 'error', nowMs: Date.now, write: () => undefined });
+/** Waits a hundredth of what is asked. */
+const hasty: Clock = { ...systemClock, schedule: (ms, callback) => systemClock.schedule(ms / 100, callback) };
+const directories: string[] = [];
+
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+function openSpool(directory?: string): Spool {
+  const path = directory ?? join(mkdtempSync(join(tmpdir(), 'picket-shipper-')), 'spool');
+  if (directory === undefined) directories.push(join(path, '..'));
+  return new Spool({
+    directory: path,
+    maxBytes: 1 << 24,
+    durability: 'group',
+    groupMs: 5,
+    clock: systemClock,
+    log,
+  });
+}
+
+/** A server that stores each record once and can be out of reach. */
+class StoringServer {
+  isReachable = true;
+  readonly stored: number[] = [];
+  calls = 0;
+
+  async send(batch: AuditBatch): Promise<AuditAnswer> {
+    this.calls++;
+    if (!this.isReachable) throw new Error('out of reach');
+    for (const { sequence } of batch.records)
+      if (sequence === this.stored.length + 1) this.stored.push(sequence);
+    return { epoch: batch.epoch, sequence: this.stored.length };
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const end = Date.now() + 10_000;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error('waited too long');
+    await Bun.sleep(2);
+  }
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+describe('startShipper()', () => {
+  test('ships what is recorded, each record once, and empties the spool', async () => {
+    const spool = openSpool();
+    const server = new StoringServer();
+    const shipper = startShipper({
+      spool,
+      send: async (b) => await server.send(b),
+      clock: hasty,
+      random: () => 0,
+      log,
+    });
+    for (let index = 1; index <= 2500; index++) spool.record(sampleRecord(index));
+    await until(() => server.stored.length === 2500);
+    for (let index = 2501; index <= 2600; index++) spool.record(sampleRecord(index));
+    await until(() => spool.status.depth === 0 && server.stored.length === 2600);
+    expect(server.stored).toEqual(upTo(2600));
+    await shipper.stop();
+    await spool.close();
+  });
+
+  test('keeps everything through an outage and a restart', async () => {
+    const spool = openSpool();
+    const server = new StoringServer();
+    const options = {
+      send: async (b: AuditBatch) => await server.send(b),
+      clock: hasty,
+      random: () => 0,
+      log,
+    };
+    const shipper = startShipper({ spool, ...options });
+    for (let index = 1; index <= 50; index++) spool.record(sampleRecord(index));
+    await until(() => server.stored.length === 50);
+    server.isReachable = false;
+    const { calls } = server;
+    for (let index = 51; index <= 100; index++) spool.record(sampleRecord(index));
+    await until(() => server.calls > calls + 2);
+    expect(spool.status.depth).toBe(50);
+    await shipper.stop();
+    await spool.close();
+    const again = openSpool(join(directories[0]!, 'spool'));
+    const next = startShipper({ spool: again, ...options });
+    server.isReachable = true;
+    await until(() => again.status.depth === 0);
+    expect(server.stored).toEqual(upTo(100));
+    await next.stop();
+    await again.close();
+  });
+
+  test('ships again what the server lost', async () => {
+    const spool = openSpool();
+    const server = new StoringServer();
+    const shipper = startShipper({
+      spool,
+      send: async (b) => await server.send(b),
+      clock: hasty,
+      random: () => 0,
+      log,
+    });
+    for (let index = 1; index <= 40; index++) spool.record(sampleRecord(index));
+    await until(() => server.stored.length === 40);
+    server.stored.length = 30;
+    spool.record(sampleRecord(41));
+    await until(() => server.stored.length === 41);
+    expect(server.stored).toEqual(upTo(41));
+    await shipper.stop();
+    await spool.close();
+  });
+});

@@ -1,0 +1,107 @@
+import { MAX_AUDIT_BATCH, type AuditAnswer, type AuditBatch } from '../../shared/protocol/audit.ts';
+import { Backoff } from '../../shared/runtime/backoff.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { Running } from '../../shared/runtime/shutdown.ts';
+import type { Spool } from './spool.ts';
+
+export interface ShipperOptions {
+  readonly spool: Spool;
+  /** POST /v1/audit/batches. */
+  readonly send: (batch: AuditBatch) => Promise<AuditAnswer>;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+/** Text of a batch in bytes: well below what the server reads. */
+const BATCH_BYTES = 1024 * 1024;
+const FIRST_RETRY_MS = 500;
+const MAX_RETRY_MS = 30_000;
+
+/**
+ * Ships what the spool holds, oldest first, one batch at a time, and goes on where the server says it is. Through an outage everything stays
+ * in the spool. Stopping does not wait for the rest: the next start ships it.
+ */
+export function startShipper(options: ShipperOptions): Running {
+  const shipper = new Shipper(options);
+  return { stop: async () => await shipper.stop() };
+}
+
+class Shipper {
+  readonly #options: ShipperOptions;
+  readonly #backoff: Backoff;
+  readonly #unwatch: () => void;
+  #isStopped = false;
+  #isWanted = false;
+  #work: Promise<void> | undefined;
+  #cancelRetry: (() => void) | undefined;
+
+  constructor(options: ShipperOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff({ firstMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS, random: options.random });
+    this.#unwatch = options.spool.watch(() => this.#wake());
+    this.#wake();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#unwatch();
+    this.#cancelRetry?.();
+    await this.#work;
+  }
+
+  #wake(): void {
+    if (this.#isStopped || this.#cancelRetry !== undefined) return;
+    this.#isWanted = true;
+    this.#work ??= this.#run();
+  }
+
+  /** Records that become ready while the last look at the spool is under way set the mark again, so that none waits for the next one. */
+  async #run(): Promise<void> {
+    while (this.#isWanted && !this.#isStopped) {
+      this.#isWanted = false;
+      await this.#ship();
+    }
+    this.#work = undefined;
+  }
+
+  async #ship(): Promise<void> {
+    const { spool, log } = this.#options;
+    try {
+      while (!this.#isStopped) {
+        const batch = await spool.readBatch({ records: MAX_AUDIT_BATCH, bytes: BATCH_BYTES });
+        if (batch === undefined) return;
+        await this.#sendBatch(batch);
+      }
+    } catch (error) {
+      const delayMs = this.#backoff.nextMs();
+      log.warn('audit_shipping_failed', { error, retry_ms: Math.round(delayMs), depth: spool.status.depth });
+      this.#retryAfter(delayMs);
+    }
+  }
+
+  async #sendBatch(batch: AuditBatch): Promise<void> {
+    const { spool, send, log } = this.#options;
+    const before = (batch.records[0]?.sequence ?? 1) - 1;
+    const answer = await send(batch);
+    if (answer.epoch !== batch.epoch) throw new Error(`The server answered for epoch ${answer.epoch}`);
+    if (!spool.acknowledge(batch.epoch, answer.sequence))
+      log.error('audit_position_unknown', {
+        epoch: batch.epoch,
+        server_has: answer.sequence,
+        sent_after: before,
+      });
+    if (answer.sequence <= before)
+      throw new Error(`The server still has only ${answer.sequence} of ${before}`);
+    this.#backoff.reset();
+  }
+
+  #retryAfter(delayMs: number): void {
+    if (this.#isStopped) return;
+    this.#cancelRetry = this.#options.clock.schedule(delayMs, () => {
+      this.#cancelRetry = undefined;
+      this.#wake();
+    });
+  }
+}

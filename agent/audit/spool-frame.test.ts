@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'bun:test';
+import { MAX_AUDIT_RECORD_BYTES, type AccessRecord } from '../../shared/protocol/audit.ts';
+import {
+  chainHash,
+  decodeFrame,
+  decodeSegmentHead,
+  encodeFrame,
+  encodeRecord,
+  encodeSegmentHead,
+  scanSegment,
+  type SegmentHead,
+} from './spool-frame.ts';
+
+const zeros = new Uint8Array(32);
+const head: SegmentHead = { epoch: 'ab'.repeat(16), firstSequence: 7, previousHash: Buffer.alloc(32, 3) };
+
+function segmentOf(texts: readonly string[]): Buffer {
+  const parts = [encodeSegmentHead(head)];
+  let hash: Uint8Array = head.previousHash;
+  texts.forEach((text, index) => {
+    const frame = encodeFrame(head.firstSequence + index, hash, Buffer.from(text));
+    parts.push(frame.bytes);
+    hash = frame.hash;
+  });
+  return Buffer.concat(parts);
+}
+
+const record: AccessRecord = {
+  decision_id: 'd1',
+  ts: '2026-01-01T00:00:00.000Z',
+  direction: 'inbound',
+  caller_spiffe_id: null,
+  target_spiffe_id: null,
+  source: '10.0.0.1:1',
+  destination: '10.0.0.2:80',
+  protocol: 'http',
+  method: 'GET',
+  path: '/',
+  decision: 'deny',
+  reason: 'policy_deny',
+  message: 'no',
+  policy_version: 1,
+  latency_us: 1,
+};
+
+describe('chainHash()', () => {
+  test('is SHA-256 over 32 zero bytes and the text at the start of an epoch', () => {
+    const expected = createHash('sha256').update(Buffer.alloc(32)).update('{}').digest('hex');
+    expect(chainHash(zeros, Buffer.from('{}')).toString('hex')).toBe(expected);
+  });
+});
+
+describe('decodeSegmentHead()', () => {
+  test('mirrors encodeSegmentHead()', () => {
+    const decoded = decodeSegmentHead(encodeSegmentHead(head));
+    expect(decoded?.epoch).toBe(head.epoch);
+    expect(decoded?.firstSequence).toBe(7);
+    expect(Buffer.from(decoded!.previousHash)).toEqual(Buffer.alloc(32, 3));
+  });
+
+  test('takes neither a short head, nor another magic, nor a sequence of 0 or beyond 2^53', () => {
+    const good = encodeSegmentHead(head);
+    for (let length = 0; length < good.length; length++)
+      expect(decodeSegmentHead(good.subarray(0, length))).toBeUndefined();
+    for (const [offset, bytes] of [
+      [0, Buffer.from('X')],
+      [24, Buffer.alloc(8)],
+      [24, Buffer.alloc(8, 0xff)],
+    ] as const) {
+      const bad = Buffer.from(good);
+      bytes.copy(bad, offset);
+      expect(decodeSegmentHead(bad)).toBeUndefined();
+    }
+  });
+});
+
+describe('decodeFrame()', () => {
+  test('mirrors encodeFrame()', () => {
+    const frame = decodeFrame(encodeFrame(9, zeros, Buffer.from('{"ä":1}')).bytes, 0, 9);
+    expect(frame?.text).toBe('{"ä":1}');
+    expect(frame?.sequence).toBe(9);
+  });
+
+  test('takes no other sequence and no length of 0 or beyond the limit', () => {
+    const { bytes } = encodeFrame(9, zeros, Buffer.from('{}'));
+    expect(decodeFrame(bytes, 0, 8)).toBeUndefined();
+    for (const length of [0, MAX_AUDIT_RECORD_BYTES + 1, 0xffff_ffff]) {
+      bytes.writeUInt32BE(length, 0);
+      expect(decodeFrame(bytes, 0, 9)).toBeUndefined();
+    }
+  });
+});
+
+describe('scanSegment()', () => {
+  const whole = segmentOf(['{"a":1}', '{"b":2}', '{"c":3}']);
+  const ends = [64, 64 + 51, 64 + 102, 64 + 153];
+
+  test('cut at any byte it keeps exactly the whole frames before', () => {
+    for (let length = 64; length <= whole.length; length++) {
+      const { goodBytes, lastSequence } = scanSegment(whole.subarray(0, length), head);
+      const frames = ends.filter((end) => end <= length).length - 1;
+      expect([goodBytes, lastSequence]).toEqual([ends[frames]!, 6 + frames]);
+    }
+  });
+
+  test('changed at any byte it keeps no frame from there on', () => {
+    for (let index = 64; index < whole.length; index++) {
+      const bad = Buffer.from(whole);
+      bad[index]! ^= 0x40;
+      expect(scanSegment(bad, head).goodBytes).toBeLessThanOrEqual(index);
+    }
+  });
+});
+
+describe('encodeRecord()', () => {
+  test('is the JSON text of the record', () => {
+    expect(JSON.parse(Buffer.from(encodeRecord(record)!).toString())).toEqual(record);
+  });
+
+  test('cuts a path that would not fit, and gives up on what cannot fit', () => {
+    const long = encodeRecord({ ...record, path: `/${'\u0001'.repeat(8000)}` });
+    expect(JSON.parse(Buffer.from(long!).toString())).toHaveProperty('path.length', 2049);
+    expect(encodeRecord({ ...record, message: 'x'.repeat(MAX_AUDIT_RECORD_BYTES) })).toBeUndefined();
+  });
+});
