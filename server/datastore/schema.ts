@@ -95,18 +95,26 @@ export const joinTokens = pgTable('join_tokens', {
 });
 
 /** TPM hosts that may attest, by the SHA-256 of the endorsement key's public area as SubjectPublicKeyInfo DER. */
-export const tpmHosts = pgTable('tpm_hosts', {
-  ekHash: text('ek_hash').primaryKey(),
-  state: text('state', { enum: ['pending', 'approved', 'denied'] }).notNull(),
-  name: text('name').notNull().default(''),
-  /** Expected PCR values: PCR number to a list of accepted SHA-256 values in hexadecimal. */
-  expectedPcrs: jsonb('expected_pcrs').$type<Readonly<Record<string, readonly string[]>>>().notNull(),
-  addresses: jsonb('addresses').$type<readonly string[]>().notNull(),
-  /** Whether a certificate of the EK was shown that chains to a configured manufacturer's root. */
-  hasTrustedCertificate: boolean('has_trusted_certificate').notNull().default(false),
-  decidedBy: text('decided_by'),
-  createdAt: at('created_at').notNull().defaultNow(),
-});
+export const tpmHosts = pgTable(
+  'tpm_hosts',
+  {
+    ekHash: text('ek_hash').primaryKey(),
+    state: text('state', { enum: ['pending', 'approved', 'denied'] }).notNull(),
+    name: text('name').notNull().default(''),
+    /** Expected PCR values: PCR number to a list of accepted SHA-256 values in hexadecimal. */
+    expectedPcrs: jsonb('expected_pcrs').$type<Readonly<Record<string, readonly string[]>>>().notNull(),
+    addresses: jsonb('addresses').$type<readonly string[]>().notNull(),
+    /** Whether a certificate of the EK was shown that chains to a configured manufacturer's root. */
+    hasTrustedCertificate: boolean('has_trusted_certificate').notNull().default(false),
+    decidedBy: text('decided_by'),
+    createdAt: at('created_at').notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex('tpm_hosts_name')
+      .on(table.name)
+      .where(sql`name <> ''`),
+  ],
+);
 
 export const registrationEntries = pgTable(
   'registration_entries',

@@ -175,4 +175,5 @@ CREATE INDEX "operator_log_ts" ON "operator_log" USING btree ("ts");--> statemen
 CREATE INDEX "policy_versions_digest" ON "policy_versions" USING btree ("digest");--> statement-breakpoint
 CREATE INDEX "registration_entries_parent" ON "registration_entries" USING btree ("parent_id");--> statement-breakpoint
 CREATE INDEX "registration_entries_spiffe_id" ON "registration_entries" USING btree ("spiffe_id");--> statement-breakpoint
-CREATE UNIQUE INDEX "registration_entries_same" ON "registration_entries" USING btree ("grant_hash");
+CREATE UNIQUE INDEX "registration_entries_same" ON "registration_entries" USING btree ("grant_hash");--> statement-breakpoint
+CREATE UNIQUE INDEX "tpm_hosts_name" ON "tpm_hosts" USING btree ("name") WHERE name <> '';
