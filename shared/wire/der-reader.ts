@@ -141,24 +141,28 @@ export class DerReader {
 /** An arc of a UUID-based identifier (2.25) has 128 bits: 19 groups of 7. */
 const MAX_ARC_BYTES = 19;
 
+/** Seven groups of 7 bits fit a double exactly. */
+const MAX_NUMBER_ARC_BYTES = 7;
+
 function readObjectIdentifier(content: Uint8Array): string {
-  const arcs: bigint[] = [];
-  let arc = 0n;
-  let arcBytes = 0;
-  for (const byte of content) {
-    if (arcBytes === 0 && byte === 0x80)
-      throw invalid('an arc of an OBJECT IDENTIFIER is not in its shortest form');
-    if (++arcBytes > MAX_ARC_BYTES) throw invalid('an arc of an OBJECT IDENTIFIER is too long');
-    arc = (arc << 7n) | BigInt(byte & 0x7f);
-    if (byte >= 0x80) continue;
-    arcs.push(arc);
-    arc = 0n;
-    arcBytes = 0;
+  let dotted = '';
+  for (let start = 0, end = 0; end < content.length; start = ++end) {
+    while ((content[end] ?? 0) >= 0x80) end++;
+    const arc = readArc(content.subarray(start, end + 1));
+    dotted +=
+      start > 0 ? `.${arc}` : arc < 80 ? `${arc < 40 ? 0 : 1}.${Number(arc) % 40}` : `2.${BigInt(arc) - 80n}`;
   }
-  const [first, ...others] = arcs;
-  if (first === undefined || arcBytes > 0) throw invalid('an OBJECT IDENTIFIER is empty or cut off');
-  const root = first < 80n ? first / 40n : 2n;
-  return [root, first - root * 40n, ...others].join('.');
+  if (dotted === '' || (content.at(-1) ?? 0) >= 0x80)
+    throw invalid('an OBJECT IDENTIFIER is empty or cut off');
+  return dotted;
+}
+
+function readArc(groups: Uint8Array): number | bigint {
+  if (groups[0] === 0x80) throw invalid('an arc of an OBJECT IDENTIFIER is not in its shortest form');
+  if (groups.length > MAX_ARC_BYTES) throw invalid('an arc of an OBJECT IDENTIFIER is too long');
+  if (groups.length > MAX_NUMBER_ARC_BYTES)
+    return groups.reduce((arc, group) => (arc << 7n) | BigInt(group & 0x7f), 0n);
+  return groups.reduce((arc, group) => arc * 128 + (group & 0x7f), 0);
 }
 
 function readTime(text: string): number {
