@@ -77,7 +77,13 @@ describe('tunnel frames', () => {
       ...FRAMES.map(encodeFrame),
       data('tail'),
     ]);
-    const expected = [FRAMES[0]!, `hello${'x'.repeat(70_000)}`, { type: 'end' }, ...FRAMES, 'tail'];
+    const expected: (TunnelFrame | string)[] = [
+      FRAMES[0]!,
+      `hello${'x'.repeat(70_000)}`,
+      { type: 'end' },
+      ...FRAMES,
+      'tail',
+    ];
     expect(decodeAll(stream)).toEqual(expected);
     expect(decodeAll(...Array.from(stream, (byte) => Uint8Array.of(byte)))).toEqual(expected);
     for (let cut = 0; cut < 120; cut++)
