@@ -1,0 +1,75 @@
+import { describe, expect, test } from 'bun:test';
+import { classifyFirstBytes } from './http1-detect.ts';
+
+const classify = (text: string): string => classifyFirstBytes(Buffer.from(text, 'latin1'));
+
+describe('classifyFirstBytes()', () => {
+  test.each([
+    ['GET / HTTP/1.1\r\n'],
+    ['GET /'],
+    ['get /x'],
+    ['X-METHOD /'],
+    ['OPTIONS * HTTP/1.1\r\n'],
+    ['GET http://a/ HTTP/1.1\r\n'],
+    ['GET HTTP://a\n'],
+    ['CONNECT a:443 HTTP/1.1\r\n'],
+    ['foo bar HTTP/1.0\r\n'],
+    ['\r\n\r\nGET /'],
+    [' \tGET /'],
+    ['GET\t/'],
+    ['GET\x0b/admin\x0bHTTP/1.1\r\n'],
+    ['GET\xa0/admin'],
+    ['PRI * HTTP/1.1\r\n'],
+    [`GET ${'x'.repeat(9000)}`],
+    [`GET ${' '.repeat(9000)}`],
+  ])('takes %j for HTTP/1', (text) => {
+    expect(classify(text)).toBe('http1');
+  });
+
+  test.each([
+    ['\x16\x03\x01'],
+    ['\x00\x00\x00\x08\x04\xd2\x16\x2f'],
+    ['*1\r\n$4\r\nPING\r\n'],
+    ['PING\r\n'],
+    ['get key\r\n'],
+    ['SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n'],
+    ['AMQP\x00\x00\x09\x01'],
+    ['\x10\x0c\x00\x04MQTT'],
+    ['x'.repeat(65)],
+    ['GET:/'],
+    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00'],
+  ])('takes %j for something else', (text) => {
+    expect(classify(text)).toBe('other');
+  });
+
+  test('waits while both are possible', () => {
+    for (const text of [
+      '',
+      'G',
+      'GET',
+      'GET ',
+      'GET a',
+      'get key',
+      '\r\n',
+      ' ',
+      'ruok',
+      'PRI * HTTP/2.0',
+      'OPTIONS *',
+    ])
+      expect(classify(text)).toBe('incomplete');
+  });
+
+  test('never takes back a verdict when more bytes come', () => {
+    for (const text of [
+      'GET /a HTTP/1.1\r\n\r\n',
+      '*1\r\n$4\r\n',
+      'get key\r\nx',
+      'foo http://x HTTP/1.1\r\n',
+      'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    ]) {
+      const seen = Array.from({ length: text.length + 1 }, (_, length) => classify(text.slice(0, length)));
+      const first = seen.findIndex((verdict) => verdict !== 'incomplete');
+      expect(new Set(seen.slice(first)).size).toBe(1);
+    }
+  });
+});

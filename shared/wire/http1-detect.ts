@@ -1,0 +1,62 @@
+import { CR, LF, TOKEN_BYTES } from './http1-syntax.ts';
+
+/** What the first bytes of a connection are. `incomplete`: more of them are needed. */
+export type FirstBytes = 'http1' | 'other' | 'incomplete';
+
+/** First lines longer than this are taken for HTTP, whose parser then refuses them. */
+const MAX_FIRST_LINE_BYTES = 8 * 1024;
+const MAX_METHOD_BYTES = 64;
+const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+const SLASH = 47;
+
+/**
+ * Whether a client speaks HTTP/1. Everything that some server may read as a request counts, however sloppy (leading blanks, odd white space,
+ * HTTP/0.9), so that nobody slips past the decision for each request by misspelling it: the strict parser then refuses it. HTTP/2
+ * with prior knowledge is `other`.
+ */
+export function classifyFirstBytes(bytes: Buffer): FirstBytes {
+  const preface = Math.min(bytes.length, HTTP2_PREFACE.length);
+  if (bytes.compare(HTTP2_PREFACE, 0, preface, 0, preface) === 0)
+    return preface === HTTP2_PREFACE.length ? 'other' : 'incomplete';
+  let at = skipBlank(bytes, 0, true);
+  const method = at;
+  while (at < bytes.length && TOKEN_BYTES[bytes[at] ?? 0] !== 0) at++;
+  if (at - method > MAX_METHOD_BYTES) return 'other';
+  if (at === bytes.length) return 'incomplete';
+  if (at === method || !isBlank(bytes[at] ?? 0)) return 'other';
+  at = skipBlank(bytes, at, false);
+  if (at === bytes.length) return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
+  return bytes[at] === SLASH ? 'http1' : classifyLine(bytes, at);
+}
+
+/** The rest of a first line that begins with a word and blanks: HTTP if it names a version or an http URL. */
+function classifyLine(bytes: Buffer, at: number): FirstBytes {
+  const lf = bytes.indexOf(LF, at);
+  const line = bytes.toString('latin1', at, lf < 0 ? bytes.length : lf).toLowerCase();
+  if (line.includes('http/') || line.startsWith('http:')) return 'http1';
+  if (lf >= 0) return 'other';
+  return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
+}
+
+function skipBlank(bytes: Buffer, start: number, alsoLines: boolean): number {
+  let at = start;
+  while (at < bytes.length) {
+    const byte = bytes[at] ?? 0;
+    if (!isBlank(byte) && !(alsoLines && (byte === CR || byte === LF))) break;
+    at++;
+  }
+  return at;
+}
+
+/** White space by the widest reading in use: Python splits a request line at all of these. */
+function isBlank(byte: number): boolean {
+  return (
+    byte === 0x20 ||
+    byte === 0x09 ||
+    byte === 0x0b ||
+    byte === 0x0c ||
+    (byte >= 0x1c && byte <= 0x1f) ||
+    byte === 0x85 ||
+    byte === 0xa0
+  );
+}

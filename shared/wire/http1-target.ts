@@ -1,0 +1,84 @@
+import { PicketError } from '../errors/errors.ts';
+
+/**
+ * A request target as policy and application both read it. `path` includes the query. The target itself is passed on unchanged, so one
+ * that two programs could read in two ways is refused instead of being repaired: percent-encoded letters, digits, `-._~`, slashes,
+ * backslashes and control characters, dot segments (also as `..;x`, which servlet containers resolve), and empty segments.
+ */
+export interface RequestTarget {
+  readonly path: string;
+  /** The authority of an absolute-form target in lower case; null for the other forms. */
+  readonly authority: string | null;
+}
+
+const HEX_DIGIT = /^[0-9A-Fa-f]$/;
+const ABSOLUTE = /^[Hh][Tt][Tt][Pp]:\/\/([^/?]*)(.*)$/;
+const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{1,5})?$/;
+
+/**
+ * Parses the target of a request whose bytes are all visible ASCII without `#` and `\`. Throws `invalid_argument`, reason
+ * `http1_target_refused`; CONNECT is refused whole, since what follows it would pass undecided.
+ */
+export function parseRequestTarget(method: string, target: string): RequestTarget {
+  if (method === 'CONNECT') throw refused('CONNECT is not relayed');
+  if (target === '*') {
+    if (method !== 'OPTIONS') throw refused('only OPTIONS may ask for *');
+    return { path: target, authority: null };
+  }
+  if (target.startsWith('/')) {
+    requirePlainPath(target);
+    return { path: target, authority: null };
+  }
+  const absolute = ABSOLUTE.exec(target);
+  if (absolute === null) throw refused('it is neither a path nor an http URL');
+  const [, authority = '', rest = ''] = absolute;
+  requireAuthority(authority);
+  if (rest !== '' && !rest.startsWith('/')) throw refused('the path is missing');
+  requirePlainPath(rest === '' ? '/' : rest);
+  return { path: rest === '' ? '/' : rest, authority: authority.toLowerCase() };
+}
+
+/** Throws like `parseRequestTarget` for a Host that names no host: user information, path characters, an empty name. */
+export function requireAuthority(text: string): void {
+  if (!AUTHORITY.test(text)) throw refused('the host is not valid');
+}
+
+function requirePlainPath(target: string): void {
+  const query = target.indexOf('?');
+  requireEscapes(target, query < 0 ? target.length : query);
+  let start = 1;
+  const path = query < 0 ? target : target.slice(0, query);
+  for (;;) {
+    const slash = path.indexOf('/', start);
+    const segment = slash < 0 ? path.slice(start) : path.slice(start, slash);
+    if (segment === '' && slash >= 0) throw refused('a path segment is empty');
+    if (/^\.{1,2}(?:;.*)?$/.test(segment)) throw refused('a path segment is a dot segment');
+    if (slash < 0) return;
+    start = slash + 1;
+  }
+}
+
+/** Every percent sign must begin an escape; within the path (before `pathEnd`) the escape must be one that all servers keep apart. */
+function requireEscapes(target: string, pathEnd: number): void {
+  for (let at = target.indexOf('%'); at >= 0; at = target.indexOf('%', at + 1)) {
+    const high = target.charAt(at + 1);
+    const low = target.charAt(at + 2);
+    if (!HEX_DIGIT.test(high) || !HEX_DIGIT.test(low)) throw refused('a percent sign begins no escape');
+    if (at < pathEnd && isAmbiguous(Number.parseInt(high + low, 16)))
+      throw refused(`%${high}${low} may not be escaped in a path`);
+  }
+}
+
+/** Whether a server may or may not decode the byte before it routes: unreserved characters, separators, control characters. */
+function isAmbiguous(byte: number): boolean {
+  if (byte < 0x20 || byte === 0x7f) return true;
+  return byte < 0x80 && /[A-Za-z0-9\-._~/\\]/.test(String.fromCharCode(byte));
+}
+
+function refused(why: string): PicketError {
+  return new PicketError(
+    'invalid_argument',
+    'http1_target_refused',
+    `Cannot relay the request target: ${why}`,
+  );
+}
