@@ -1,0 +1,177 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+
+/** Every bound of the HTTP layer. Durations in milliseconds. */
+export interface HttpLimits {
+  /** TLS handshake, from accept to finished. */
+  readonly handshakeMs: number;
+  /** A connection on which no request is under way; a request head that is still coming counts as none. */
+  readonly idleMs: number;
+  /** From the first to the last byte of a request's body. */
+  readonly bodyMs: number;
+  /** An ordinary request, from its head to the start of its answer. */
+  readonly requestMs: number;
+  /** How long a drain waits for requests under way. */
+  readonly drainMs: number;
+  readonly maxHeaderBytes: number;
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** HTTP/2 streams at once on one connection. */
+  readonly maxStreams: number;
+  /** Requests at once of one identity (of one address where there is no identity). */
+  readonly maxRequestsPerPeer: number;
+  /** Attestation attempts of one address: so many at once, then so many each second. */
+  readonly attestBurst: number;
+  readonly attestPerSecond: number;
+}
+
+export const DEFAULT_LIMITS: HttpLimits = {
+  handshakeMs: 5_000,
+  idleMs: 60_000,
+  bodyMs: 20_000,
+  requestMs: 30_000,
+  drainMs: 10_000,
+  maxHeaderBytes: 16 * 1024,
+  maxConnections: 10_000,
+  maxConnectionsPerAddress: 256,
+  maxStreams: 64,
+  maxRequestsPerPeer: 32,
+  attestBurst: 20,
+  attestPerSecond: 5,
+};
+
+/**
+ * Reads a body of at most `maxBytes` within `withinMs`. Throws `invalid_argument`, reason `body_too_large`, or `deadline_exceeded`, reason
+ * `request_timeout`; the rest is not read then.
+ */
+export async function readBody(
+  request: Request,
+  limits: { readonly maxBytes: number; readonly withinMs: number; readonly clock: Clock },
+): Promise<Uint8Array> {
+  const announced = Number(request.headers.get('content-length') ?? 0);
+  if (announced > limits.maxBytes) throw tooLarge(limits.maxBytes);
+  if (request.body === null) return new Uint8Array();
+  const reader = request.body.getReader();
+  const timeOut = Promise.withResolvers<never>();
+  const cancel = limits.clock.schedule(limits.withinMs, () => timeOut.reject(tooSlow(limits.withinMs)));
+  try {
+    return await readAll(reader, { maxBytes: limits.maxBytes, timeOut: timeOut.promise });
+  } catch (error) {
+    void reader.cancel().catch(() => undefined);
+    if (error instanceof PicketError) throw error;
+    throw new PicketError('invalid_argument', 'body_incomplete', 'The body ended early', { cause: error });
+  } finally {
+    cancel();
+  }
+}
+
+type ChunkRead = { readonly done: true } | { readonly done: false; readonly value: Uint8Array };
+
+async function readAll(
+  reader: { read(): Promise<ChunkRead> },
+  bound: { readonly maxBytes: number; readonly timeOut: Promise<never> },
+): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (;;) {
+    const chunk = await Promise.race([reader.read(), bound.timeOut]);
+    if (chunk.done) return Buffer.concat(chunks, length);
+    length += chunk.value.length;
+    if (length > bound.maxBytes) throw tooLarge(bound.maxBytes);
+    chunks.push(chunk.value);
+  }
+}
+
+function tooLarge(maxBytes: number): PicketError {
+  return new PicketError('invalid_argument', 'body_too_large', `The body is larger than ${maxBytes} bytes`);
+}
+
+function tooSlow(withinMs: number): PicketError {
+  return new PicketError(
+    'deadline_exceeded',
+    'request_timeout',
+    `The body did not come within ${withinMs} ms`,
+  );
+}
+
+/** Counts what is under way for each key and refuses what goes beyond `max`. */
+export class ConcurrencyLimit {
+  readonly #max: number;
+  readonly #counts = new Map<string, number>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Takes a place; the returned function, called any number of times, gives it back. Undefined: there is none. */
+  tryEnter(key: string): (() => void) | undefined {
+    const count = this.#counts.get(key) ?? 0;
+    if (count >= this.#max) return undefined;
+    this.#counts.set(key, count + 1);
+    let isInside = true;
+    return () => {
+      if (!isInside) return;
+      isInside = false;
+      const left = (this.#counts.get(key) ?? 1) - 1;
+      if (left === 0) this.#counts.delete(key);
+      else this.#counts.set(key, left);
+    };
+  }
+}
+
+/** Addresses whose buckets are remembered; beyond, new ones are refused until some have filled up again. */
+const MAX_BUCKETS = 50_000;
+
+/** A token bucket for each key: `burst` at once, then `perSecond`. */
+export class RateLimit {
+  readonly #options: { readonly burst: number; readonly perSecond: number; readonly clock: Clock };
+  readonly #buckets = new Map<string, { tokens: number; atMs: number }>();
+
+  constructor(options: { readonly burst: number; readonly perSecond: number; readonly clock: Clock }) {
+    this.#options = options;
+  }
+
+  /** Takes a token of `key`; false when there is none. */
+  tryTake(key: string): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    const bucket = this.#bucket(key, nowMs);
+    if (bucket === undefined) return false;
+    bucket.tokens = this.#filled(bucket, nowMs);
+    bucket.atMs = nowMs;
+    if (bucket.tokens < 1) return false;
+    bucket.tokens -= 1;
+    return true;
+  }
+
+  #bucket(key: string, nowMs: number): { tokens: number; atMs: number } | undefined {
+    const known = this.#buckets.get(key);
+    if (known !== undefined) return known;
+    if (this.#buckets.size >= MAX_BUCKETS) this.#forgetFull(nowMs);
+    if (this.#buckets.size >= MAX_BUCKETS) return undefined;
+    const bucket = { tokens: this.#options.burst, atMs: nowMs };
+    this.#buckets.set(key, bucket);
+    return bucket;
+  }
+
+  #forgetFull(nowMs: number): void {
+    for (const [key, bucket] of this.#buckets)
+      if (this.#filled(bucket, nowMs) >= this.#options.burst) this.#buckets.delete(key);
+  }
+
+  #filled(bucket: { readonly tokens: number; readonly atMs: number }, nowMs: number): number {
+    const { burst, perSecond } = this.#options;
+    return Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1000) * perSecond);
+  }
+}
+
+/** The key under which an address is bounded: an IPv6 host owns its whole /64. */
+export function addressKey(address: string): string {
+  const ipv4 = /^(?:::ffff:)?(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  if (ipv4?.[1] !== undefined) return ipv4[1];
+  if (!address.includes(':')) return address;
+  const [head = '', tail] = address.split('%', 1)[0]?.split('::') ?? [];
+  const groups = head === '' ? [] : head.split(':');
+  const tailGroups = tail === undefined || tail === '' ? 0 : tail.split(':').length;
+  if (tail !== undefined) while (groups.length < 8 - tailGroups) groups.push('0');
+  return `${groups.slice(0, 4).join(':')}::/64`;
+}
