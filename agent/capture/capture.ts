@@ -10,6 +10,8 @@ export interface CaptureSettings {
   readonly ports: CapturePorts;
   /** SO_MARK of every connection that the agent makes itself. */
   readonly mark: number;
+  /** The user that the agent runs as, 0 unless given: nobody else may answer on the agent's ports, which are free while it is down. */
+  readonly agentUid?: number;
   /** Never captured, either way; the live SSH port is always among the inbound ones (design: decision 29). */
   readonly exclude: {
     readonly inboundPorts: readonly number[];

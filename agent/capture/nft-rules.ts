@@ -1,0 +1,197 @@
+import type { CaptureSettings } from './capture.ts';
+import { formatCidr, type Cidr } from './cidr.ts';
+import { resolveSettings, type ResolvedSettings } from './resolved-settings.ts';
+
+/** Everything that capture installs is in this table, and nothing of anybody else's. */
+export const NFT_TABLE = 'inet picket';
+
+/**
+ * The rules as a script for `nft -f`, which loads it in one transaction and replaces what was there. Two halves:
+ *
+ * The `steer` chains redirect the first packet of a TCP connection to the agent; the kernel carries the rest of it along.
+ * The `guard` chains look at every packet and drop what is neither steered, the agent's own nor excluded. They keep no memory of
+ * their own: a connection that is older than the rules, or that connection tracking gave up, finds nothing that lets it pass. A drop is
+ * final in nftables, whatever other tables say, so their order does not matter.
+ *
+ * The rules need no agent: without one a connection is steered to a port where nobody listens, and refused. Throws like `resolveSettings`.
+ */
+export function renderNftRules(settings: CaptureSettings): string {
+  const resolved = resolveSettings(settings);
+  const members = [
+    ...userFlowSets(resolved),
+    chain('steer_outbound', 'type nat hook output priority -110; policy accept;', steerOutbound(resolved)),
+    chain('steer_inbound', 'type nat hook prerouting priority -110; policy accept;', steerInbound(resolved)),
+    chain('guard_local', '', guardLocal(resolved)),
+    chain('guard_output', 'type filter hook output priority 0; policy drop;', guardOutput(resolved)),
+    chain('guard_input', 'type filter hook input priority 0; policy drop;', guardInput(resolved)),
+    chain('guard_forward', 'type filter hook forward priority 0; policy drop;', ['counter drop']),
+  ];
+  return `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\ntable ${NFT_TABLE} {\n${members.join('\n')}\n}\n`;
+}
+
+/** The packet that opens a TCP connection; without one there is no connection. */
+const OPENS = 'tcp flags & (fin | syn | rst | ack) == syn';
+const CONTINUES = 'tcp flags & (fin | syn | rst | ack) != syn';
+const ANSWERS = 'tcp flags & (syn | ack) == (syn | ack)';
+
+/** Registered listeners of this host come before the exclusions of addresses and ports, which were meant for other hosts. */
+function steerOutbound({ ports, mark, ...resolved }: ResolvedSettings): string[] {
+  const steer = `meta l4proto tcp redirect to :${ports.outbound}`;
+  return [
+    'meta l4proto != tcp return',
+    `${CONTINUES} return`,
+    `meta mark ${mark} return`,
+    ...among('meta skuid', resolved.users, 'return'),
+    ...among('fib daddr type local tcp dport', resolved.localPorts, steer),
+    'fib daddr type local return',
+    ...among('tcp dport', resolved.outboundPorts, 'return'),
+    ...amongNetworks('daddr', resolved.outboundAddresses, 'return'),
+    steer,
+  ];
+}
+
+function steerInbound({ ports, inboundPorts }: ResolvedSettings): string[] {
+  return [
+    'iifname "lo" return',
+    'fib daddr type != local return',
+    ...among('tcp dport', [ports.mesh, ...inboundPorts], 'return'),
+    `${OPENS} redirect to :${ports.inbound}`,
+  ];
+}
+
+/** What stays on this host. `steered` packets were let pass before. */
+function guardLocal({ ports, users, localPorts }: ResolvedSettings): string[] {
+  return [
+    ...among('tcp dport', [ports.outbound, ports.inbound], 'counter reject with tcp reset'),
+    ...among('meta skuid', users, 'accept'),
+    ...among('tcp dport', localPorts, 'counter reject with tcp reset'),
+    'accept',
+  ];
+}
+
+function guardOutput(resolved: ResolvedSettings): string[] {
+  const { ports, mark, agentUid } = resolved;
+  const answersOnAgentPorts = `tcp sport ${setOf([ports.outbound, ports.inbound, ports.mesh])} ${ANSWERS}`;
+  return [
+    `meta mark ${mark} accept`,
+    // While the agent is down anybody could listen on its ports: only the agent's user may answer there. An answer that belongs to no
+    // socket is a SYN cookie; it passes by the mark of the agent's listener alone, since a full queue is easily made.
+    `${answersOnAgentPorts} meta skuid ${agentUid} accept`,
+    `${answersOnAgentPorts} counter drop`,
+    `tcp sport ${ports.mesh} ${CONTINUES} accept`,
+    `tcp sport ${setOf([ports.outbound, ports.inbound])} ct status dnat accept`,
+    `tcp dport ${ports.outbound} ct status dnat fib daddr type local accept`,
+    'fib daddr type local goto guard_local',
+    ...among('tcp sport', resolved.inboundPorts, `${CONTINUES} accept`),
+    ...userFlowsOut(resolved),
+    ...among('tcp dport', resolved.outboundPorts, 'accept'),
+    ...amongNetworks('daddr', resolved.outboundAddresses, 'meta l4proto tcp accept'),
+    ...resolved.allowUdp.map(
+      ({ network, port }) => `${inNetwork('daddr', network)} udp dport ${port} accept`,
+    ),
+    ...ICMP_OUT,
+    'meta l4proto tcp counter reject with tcp reset',
+    'counter drop',
+  ];
+}
+
+function guardInput(resolved: ResolvedSettings): string[] {
+  const { ports, mark } = resolved;
+  return [
+    'iifname "lo" accept',
+    ...among('tcp dport', [ports.mesh, ...resolved.inboundPorts], 'accept'),
+    `tcp dport ${ports.inbound} ct status dnat accept`,
+    `${CONTINUES} socket mark ${mark} accept`,
+    ...userFlowsIn(resolved),
+    ...among('tcp sport', resolved.outboundPorts, `${CONTINUES} accept`),
+    ...amongNetworks('saddr', resolved.outboundAddresses, `${CONTINUES} accept`),
+    ...resolved.allowUdp.map(
+      ({ network, port }) => `${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,
+    ),
+    ...dhcpAnswers(resolved),
+    ...ICMP_IN,
+    'counter drop',
+  ];
+}
+
+/**
+ * A packet of a socket that its program has closed has no user any more, though data may still wait in it. So the flows of excluded users are
+ * remembered, each for as long as packets come and a while longer than TCP retries.
+ */
+function userFlowSets({ users }: ResolvedSettings): string[] {
+  if (users.length === 0) return [];
+  return FAMILIES.map(
+    ({ family, set }) =>
+      `\tset ${set} {\n\t\ttypeof ${family} saddr . tcp sport . ${family} daddr . tcp dport\n\t\tsize 65536\n\t\tflags dynamic,timeout\n\t\ttimeout 30m\n\t}`,
+  );
+}
+
+function userFlowsOut({ users }: ResolvedSettings): string[] {
+  if (users.length === 0) return [];
+  return [
+    ...FAMILIES.flatMap(({ set, out }) => among('meta skuid', users, `update @${set} { ${out} }`)),
+    ...among('meta skuid', users, 'meta l4proto tcp accept'),
+    ...FAMILIES.map(({ set, out }) => `${CONTINUES} ${out} @${set} accept`),
+  ];
+}
+
+function userFlowsIn({ users }: ResolvedSettings): string[] {
+  if (users.length === 0) return [];
+  return FAMILIES.map(({ set, back }) => `${CONTINUES} ${back} @${set} accept`);
+}
+
+const FAMILIES = (['ip', 'ip6'] as const).map((family) => ({
+  family,
+  set: `user_flows_${family}`,
+  out: `${family} saddr . tcp sport . ${family} daddr . tcp dport`,
+  back: `${family} daddr . tcp dport . ${family} saddr . tcp sport`,
+}));
+
+/** A DHCP answer to a broadcast or multicast question is no reply to connection tracking. */
+function dhcpAnswers({ allowUdp }: ResolvedSettings): string[] {
+  const allows = (port: number): boolean => allowUdp.some((allowed) => allowed.port === port);
+  return [
+    ...(allows(67) ? ['udp sport 67 udp dport 68 accept'] : []),
+    ...(allows(547) ? ['ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept'] : []),
+  ];
+}
+
+/** Errors, neighbour discovery and echo; echo is limited, because whatever passes can carry data. */
+const ICMP_ERRORS = 'destination-unreachable, time-exceeded, parameter-problem';
+const ECHO_LIMIT = 'limit rate 20/second burst 20 packets accept';
+const ICMP_BOTH_WAYS = [
+  `icmp type { ${ICMP_ERRORS} } accept`,
+  `icmpv6 type { ${ICMP_ERRORS}, packet-too-big, nd-neighbor-solicit, nd-neighbor-advert } accept`,
+  `icmp type { echo-request, echo-reply } ${ECHO_LIMIT}`,
+  `icmpv6 type { echo-request, echo-reply } ${ECHO_LIMIT}`,
+];
+const ICMP_OUT = [
+  ...ICMP_BOTH_WAYS,
+  'icmpv6 type { nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept',
+];
+const ICMP_IN = [...ICMP_BOTH_WAYS, 'icmpv6 type { nd-router-advert, mld-listener-query } accept'];
+
+function chain(name: string, head: string, rules: readonly string[]): string {
+  const lines = [...(head === '' ? [] : [head]), ...rules].map((line) => `\t\t${line}\n`);
+  return `\tchain ${name} {\n${lines.join('')}\t}`;
+}
+
+/** One rule for a list of values, none for an empty list: an empty set would be an error, and no set would match everything. */
+function among(match: string, values: readonly number[], action: string): string[] {
+  return values.length === 0 ? [] : [`${match} ${setOf(values)} ${action}`];
+}
+
+function amongNetworks(side: 'saddr' | 'daddr', networks: readonly Cidr[], action: string): string[] {
+  return (['ip', 'ip6'] as const).flatMap((family) => {
+    const members = networks.filter((network) => network.family === family).map(formatCidr);
+    return members.length === 0 ? [] : [`${family} ${side} { ${members.join(', ')} } ${action}`];
+  });
+}
+
+function inNetwork(side: 'saddr' | 'daddr', network: Cidr): string {
+  return `${network.family} ${side} ${formatCidr(network)}`;
+}
+
+function setOf(values: readonly number[]): string {
+  return `{ ${values.join(', ')} }`;
+}

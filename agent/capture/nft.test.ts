@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runOk } from '../../tests/kit/child.ts';
+import { createTestNetwork, type TestHost, type TestNetwork } from '../../tests/kit/netns.ts';
+import { describeCapture, SAMPLE_SETTINGS } from './contract.ts';
+import { NftCapture } from './nft.ts';
+
+let folder: string;
+let network: TestNetwork;
+let host: TestHost;
+let capture: NftCapture;
+
+beforeAll(async () => {
+  network = await createTestNetwork(1);
+  host = network.hosts[0]!;
+  folder = mkdtempSync(join(tmpdir(), 'picket-nft-'));
+});
+
+beforeEach(async () => {
+  capture = new NftCapture({ command: host.in('nft') });
+  await capture.remove();
+});
+
+afterAll(async () => {
+  rmSync(folder, { recursive: true });
+  await network.remove();
+});
+
+describeCapture('NftCapture', () =>
+  Promise.resolve({
+    capture: new NftCapture({ command: host.in('nft') }),
+    remove: () => capture.remove(),
+  }),
+);
+
+test('NftCapture.isIntact() notices a flush, a rule more and a rule less', async () => {
+  const disturbances = [
+    ['flush', 'ruleset'],
+    ['insert', 'rule', 'inet', 'picket', 'guard_output', 'accept'],
+    ['flush', 'chain', 'inet', 'picket', 'guard_input'],
+  ];
+  for (const disturbance of disturbances) {
+    await capture.apply(SAMPLE_SETTINGS);
+    await host.runOk('nft', ...disturbance);
+    expect(await capture.isIntact()).toBe(false);
+  }
+});
+
+test('NftCapture.isIntact() does not mind counters', async () => {
+  await capture.apply(SAMPLE_SETTINGS);
+  await runOk(host.in('sh', '-c', 'nc -z -w1 192.0.2.99 9 || true'));
+  expect(await capture.isIntact()).toBe(true);
+});
+
+test('NftCapture.remove() leaves the tables of others alone', async () => {
+  await host.runOk('nft', 'add', 'table', 'inet', 'mine');
+  await capture.apply(SAMPLE_SETTINGS);
+  await capture.remove();
+  expect((await host.runOk('nft', 'list', 'tables')).trim()).toBe('table inet mine');
+  await host.runOk('nft', 'delete', 'table', 'inet', 'mine');
+});
+
+test('NftCapture.apply() keeps the rules for the next boot, and remove() takes them away', async () => {
+  const rulesFile = join(folder, 'rules.nft');
+  const kept = new NftCapture({ command: host.in('nft'), rulesFile });
+  await kept.apply(SAMPLE_SETTINGS);
+  const applied = await kept.show();
+  await host.runOk('nft', 'flush', 'ruleset');
+  await host.runOk('nft', '-f', rulesFile);
+  expect(await kept.show()).toBe(applied);
+  expect(readFileSync(rulesFile, 'utf8')).toContain('delete table inet picket');
+  await kept.remove();
+  expect(existsSync(rulesFile)).toBe(false);
+});
+
+test('NftCapture says that nft is missing', async () => {
+  const missing = new NftCapture({ command: ['/nonexistent/nft'] });
+  expect(await failureOf(missing.apply(SAMPLE_SETTINGS))).toMatchObject({
+    code: 'failed_precondition',
+    reason: 'nft_missing',
+    message: 'Cannot run /nonexistent/nft: is the package nftables installed?',
+  });
+});
+
+test('NftCapture passes on what nft says', async () => {
+  const broken = new NftCapture({ command: ['sh', '-c', 'echo "Operation not permitted" >&2; exit 1'] });
+  expect(await failureOf(broken.apply(SAMPLE_SETTINGS))).toMatchObject({
+    code: 'failed_precondition',
+    reason: 'nft_refused',
+    message: 'Cannot load the capture rules: nft ended with 1: Operation not permitted',
+  });
+});
+
+test('NftCapture gives up on an nft that does not end', async () => {
+  const stuck = new NftCapture({ command: ['sh', '-c', 'exec sleep 60'], timeLimitMs: 100 });
+  expect(await failureOf(stuck.show())).toMatchObject({
+    code: 'failed_precondition',
+    reason: 'nft_timed_out',
+  });
+});
+
+async function failureOf(work: Promise<unknown>): Promise<unknown> {
+  return await work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}

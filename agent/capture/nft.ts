@@ -1,0 +1,153 @@
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { Capture, CaptureSettings } from './capture.ts';
+import { NFT_TABLE, renderNftRules } from './nft-rules.ts';
+
+/** How `nft` is run and where the rules are kept for the next boot. */
+export interface NftOptions {
+  /** The program with its first arguments, `['nft']` unless given. */
+  readonly command?: readonly string[];
+  /** A file that always holds the applied rules as a script for `nft -f`, so that a unit can load them before the network is up. */
+  readonly rulesFile?: string;
+  /** How long one run may take, in milliseconds. */
+  readonly timeLimitMs?: number;
+}
+
+interface NftRun {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const TIME_LIMIT_MS = 10_000;
+
+/** Loading this leaves nothing of ours, whether or not there was something: a table is made only to be deleted with all it holds. */
+const REMOVAL = `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\n`;
+
+/** Capture by nftables, in the network namespace in which it runs. Calls are carried out one after another. */
+export class NftCapture implements Capture {
+  readonly command: readonly string[];
+  readonly #rulesFile: string | undefined;
+  readonly #timeLimitMs: number;
+  #applied: string | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: NftOptions = {}) {
+    this.command = options.command ?? ['nft'];
+    this.#rulesFile = options.rulesFile;
+    this.#timeLimitMs = options.timeLimitMs ?? TIME_LIMIT_MS;
+  }
+
+  async apply(settings: CaptureSettings): Promise<void> {
+    const script = renderNftRules(settings);
+    await this.#inTurn(async () => {
+      await this.#load(script);
+      this.#applied = await this.#list();
+      await this.#keepForBoot(script);
+    });
+  }
+
+  /** Like `apply`, but the file for the next boot stays as it is until `keep` is called: a reboot undoes it. */
+  async applyUntilReboot(settings: CaptureSettings): Promise<void> {
+    const script = renderNftRules(settings);
+    await this.#inTurn(async () => {
+      await this.#load(script);
+      this.#applied = await this.#list();
+    });
+  }
+
+  /** Keeps the rules that are in the kernel for the next boot. */
+  async keep(): Promise<void> {
+    await this.#inTurn(async () => this.#keepForBoot(REMOVAL + ((await this.#list()) ?? '')));
+  }
+
+  async isIntact(): Promise<boolean> {
+    return await this.#inTurn(async () => {
+      const listing = await this.#list();
+      return listing !== undefined && listing === this.#applied;
+    });
+  }
+
+  async show(): Promise<string> {
+    return (await this.#inTurn(() => this.#list())) ?? '';
+  }
+
+  /** A script that brings back what is in the kernel now, be it nothing. */
+  async buildRestoreScript(): Promise<string> {
+    return REMOVAL + ((await this.#inTurn(() => this.#list())) ?? '');
+  }
+
+  async remove(): Promise<void> {
+    await this.#inTurn(async () => {
+      await this.#load(REMOVAL);
+      this.#applied = undefined;
+      if (this.#rulesFile !== undefined) await rm(this.#rulesFile, { force: true });
+    });
+  }
+
+  /** The table without counters and without the members of sets that fill themselves; undefined when there is none. */
+  async #list(): Promise<string | undefined> {
+    const result = await this.#run(['--stateless', '--terse', 'list', 'table', ...NFT_TABLE.split(' ')]);
+    if (result.exitCode === 0) return result.stdout;
+    if (result.stderr.includes('No such file or directory')) return undefined;
+    throw refused('list the capture rules', result);
+  }
+
+  async #load(script: string): Promise<void> {
+    const result = await this.#run(['-f', '-'], script);
+    if (result.exitCode !== 0) throw refused('load the capture rules', result);
+  }
+
+  async #keepForBoot(script: string): Promise<void> {
+    if (this.#rulesFile === undefined) return;
+    const draft = `${this.#rulesFile}.new`;
+    await writeFile(draft, script, { mode: 0o600 });
+    await rename(draft, this.#rulesFile);
+  }
+
+  async #run(args: readonly string[], stdin = ''): Promise<NftRun> {
+    const child = this.#spawn(args, stdin);
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    if (child.signalCode === null) return { exitCode, stdout, stderr };
+    const message = `Cannot finish nft within ${this.#timeLimitMs} ms: it ended by ${child.signalCode}`;
+    throw new PicketError('failed_precondition', 'nft_timed_out', message);
+  }
+
+  #spawn(args: readonly string[], stdin: string): Bun.Subprocess<Buffer, 'pipe', 'pipe'> {
+    try {
+      return Bun.spawn([...this.command, ...args], {
+        stdin: Buffer.from(stdin),
+        stdout: 'pipe',
+        stderr: 'pipe',
+        env: { ...process.env, LC_ALL: 'C' },
+        timeout: this.#timeLimitMs,
+        killSignal: 'SIGKILL',
+      });
+    } catch (cause) {
+      const message = `Cannot run ${this.command[0]}: is the package nftables installed?`;
+      throw new PicketError('failed_precondition', 'nft_missing', message, { cause });
+    }
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work, work);
+    this.#last = turn.catch(() => undefined);
+    return await turn;
+  }
+}
+
+/** At most this much of what nft said goes into a message: it quotes the script. */
+const MAX_QUOTED = 600;
+
+function refused(what: string, { exitCode, stderr }: NftRun): PicketError {
+  const said = stderr.trim().slice(0, MAX_QUOTED);
+  return new PicketError(
+    'failed_precondition',
+    'nft_refused',
+    `Cannot ${what}: nft ended with ${exitCode}: ${said}`,
+  );
+}

@@ -1,0 +1,74 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { CaptureSettings } from './capture.ts';
+import { parseCidr, withoutNested, type Cidr } from './cidr.ts';
+
+/** Capture settings that were checked: every value may be written into a rule as it is. */
+export interface ResolvedSettings {
+  readonly ports: CaptureSettings['ports'];
+  readonly mark: number;
+  readonly agentUid: number;
+  readonly inboundPorts: readonly number[];
+  readonly outboundPorts: readonly number[];
+  readonly outboundAddresses: readonly Cidr[];
+  readonly users: readonly number[];
+  readonly allowUdp: readonly { readonly network: Cidr; readonly port: number }[];
+  /** Without the ports that are excluded inbound: an exclusion holds on loopback too. */
+  readonly localPorts: readonly number[];
+}
+
+/** The most members of each list: a mistake or an attack upstream must not become a rule set that the kernel refuses or crawls through. */
+const MAX_LIST = 1024;
+const MAX_U32 = 0xffff_ffff;
+
+/** Checks settings and puts their lists in order, so that equal settings make equal rules. Throws `invalid_argument`, reason `capture_settings_invalid` or `cidr_invalid`. */
+export function resolveSettings(settings: CaptureSettings): ResolvedSettings {
+  const { ports, exclude } = settings;
+  const agentPorts = portList('ports', [ports.outbound, ports.inbound, ports.mesh]);
+  if (agentPorts.length !== 3) throw invalid('the three ports of the agent must differ');
+  requireInteger('mark', settings.mark, { from: 1, to: MAX_U32 });
+  requireInteger('agentUid', settings.agentUid ?? 0, { from: 0, to: MAX_U32 - 1 });
+  const inboundPorts = portList('exclude.inboundPorts', exclude.inboundPorts);
+  if (inboundPorts.some((port) => agentPorts.includes(port)))
+    throw invalid('exclude.inboundPorts names a port of the agent');
+  return {
+    ports,
+    mark: settings.mark,
+    agentUid: settings.agentUid ?? 0,
+    inboundPorts,
+    outboundPorts: portList('exclude.outboundPorts', exclude.outboundPorts),
+    outboundAddresses: withoutNested(
+      bounded('exclude.outboundAddresses', exclude.outboundAddresses).map(parseCidr),
+    ),
+    users: numberList('exclude.users', exclude.users, { from: 0, to: MAX_U32 - 1 }),
+    allowUdp: bounded('allowUdp', settings.allowUdp).map(({ address, port }) => {
+      requireInteger('allowUdp.port', port, PORT);
+      return { network: parseCidr(address), port };
+    }),
+    localPorts: portList('localPorts', settings.localPorts).filter((port) => !inboundPorts.includes(port)),
+  };
+}
+
+const PORT = { from: 1, to: 65_535 };
+
+function portList(name: string, ports: readonly number[]): number[] {
+  return numberList(name, ports, PORT);
+}
+
+function numberList(name: string, numbers: readonly number[], range: typeof PORT): number[] {
+  for (const number of bounded(name, numbers)) requireInteger(name, number, range);
+  return Array.from(new Set(numbers)).toSorted((a, b) => a - b);
+}
+
+function bounded<T>(name: string, list: readonly T[]): readonly T[] {
+  if (list.length > MAX_LIST) throw invalid(`${name} has more than ${MAX_LIST} members`);
+  return list;
+}
+
+function requireInteger(name: string, value: number, range: typeof PORT): void {
+  if (Number.isInteger(value) && value >= range.from && value <= range.to) return;
+  throw invalid(`${name} must be a whole number from ${range.from} to ${range.to}, not ${value}`);
+}
+
+function invalid(why: string): PicketError {
+  return new PicketError('invalid_argument', 'capture_settings_invalid', `Cannot capture traffic: ${why}`);
+}
