@@ -1,0 +1,122 @@
+import { PicketError } from '../errors/errors.ts';
+import { DECISION_REASONS, type DecisionReason, type Verdict } from './decision.ts';
+
+/** Which evaluation a result came from. */
+export interface VerdictContext {
+  /** The reason of a denial by the policy: `egress_deny` on the calling side. */
+  readonly denyReason: 'policy_deny' | 'egress_deny';
+  readonly policyVersion: number | null;
+  readonly latencyUs: number;
+}
+
+const DEFAULT_STATUS = 403;
+const MAX_MESSAGE_LENGTH = 1024;
+
+/** Results of opa-envoy-plugin that would change the request on its way; an allow that asks for one is not carried out by halves. */
+const REQUEST_CHANGES = [
+  'headers',
+  'request_headers_to_remove',
+  'query_parameters_to_set',
+  'query_parameters_to_remove',
+] as const;
+
+/**
+ * The verdict of an evaluation's value: a boolean, or the object of opa-envoy-plugin (`allowed`, `http_status`, `body`, and `reason` of ours).
+ * Undefined is a denial by the policy; anything else, and an allow that asks for a change of the request, is a denial with `policy_error`.
+ */
+export function toVerdict(value: unknown, context: VerdictContext): Verdict {
+  if (value === true) return allow(undefined, context);
+  if (value === false || value === undefined) return deny(context.denyReason, {}, context);
+  const fault = findResultFault(value);
+  if (fault !== undefined) return deny('policy_error', { message: `${faultText()}: ${fault}` }, context);
+  const result = value as PolicyResult;
+  const message = [result.reason, result.body].find((text) => typeof text === 'string' && text !== '');
+  if (result.allowed) return allow(message, context);
+  return deny(context.denyReason, { message, httpStatus: result.http_status }, context);
+}
+
+/** The denial of an evaluation that threw. */
+export function toErrorVerdict(error: unknown, context: VerdictContext): Verdict {
+  const message = error instanceof PicketError ? error.message : faultText();
+  return deny('policy_error', { message }, context);
+}
+
+/** A denial that no evaluation led to. */
+export function denyWith(
+  reason: Exclude<DecisionReason, 'policy_allow'>,
+  context: Pick<VerdictContext, 'policyVersion' | 'latencyUs'>,
+): Verdict {
+  return deny(reason, {}, context);
+}
+
+/** What is wrong with a value as the result of a policy, or undefined when nothing is. Undefined is a result: a denial. */
+export function findResultFault(value: unknown): string | undefined {
+  if (value === undefined || typeof value === 'boolean') return undefined;
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return `the result is neither a boolean nor an object but ${describeKind(value)}`;
+  const result = value as Readonly<Record<string, unknown>>;
+  if (typeof result['allowed'] !== 'boolean') return 'the object has no boolean "allowed"';
+  if (!result['allowed']) return undefined;
+  const change = REQUEST_CHANGES.find((key) => !isEmpty(result[key]));
+  return change === undefined ? undefined : `it changes the request by "${change}", which is not supported`;
+}
+
+interface PolicyResult {
+  readonly allowed: boolean;
+  readonly http_status?: unknown;
+  readonly body?: unknown;
+  readonly reason?: unknown;
+}
+
+function allow(message: unknown, { policyVersion, latencyUs }: VerdictContext): Verdict {
+  return {
+    isAllowed: true,
+    reason: 'policy_allow',
+    message: toMessage(message, 'policy_allow'),
+    httpStatus: DEFAULT_STATUS,
+    policyVersion,
+    latencyUs,
+  };
+}
+
+function deny(
+  reason: Exclude<DecisionReason, 'policy_allow'>,
+  said: { readonly message?: unknown; readonly httpStatus?: unknown },
+  { policyVersion, latencyUs }: Pick<VerdictContext, 'policyVersion' | 'latencyUs'>,
+): Verdict {
+  return {
+    isAllowed: false,
+    reason,
+    message: toMessage(said.message, reason),
+    httpStatus: isErrorStatus(said.httpStatus) ? said.httpStatus : DEFAULT_STATUS,
+    policyVersion,
+    latencyUs,
+  };
+}
+
+/** One line of bounded length: it ends up in logs, headers of a tunnel frame and records. */
+function toMessage(text: unknown, reason: DecisionReason): string {
+  if (typeof text !== 'string') return DECISION_REASONS[reason].text;
+  return text
+    .slice(0, MAX_MESSAGE_LENGTH)
+    .toWellFormed()
+    .replace(/\p{Cc}+/gu, ' ');
+}
+
+function isErrorStatus(status: unknown): status is number {
+  return typeof status === 'number' && Number.isInteger(status) && status >= 400 && status <= 599;
+}
+
+function isEmpty(value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}
+
+function describeKind(value: unknown): string {
+  if (value === null) return 'null';
+  return Array.isArray(value) ? 'an array or a set' : `a ${typeof value}`;
+}
+
+function faultText(): string {
+  return DECISION_REASONS.policy_error.text;
+}
