@@ -27,6 +27,8 @@ export type AttestationStep =
   | {
       readonly kind: 'challenge';
       readonly challenge: Challenge;
+      /** Who claims to be there, not yet proven: pending sessions are counted by it. */
+      readonly subject: string;
       /** Called at most once, within the life of the session, on the same connection's terms. */
       readonly respond: (response: ChallengeResponse['payload']) => Promise<AttestedNode>;
     };
