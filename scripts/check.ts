@@ -14,10 +14,9 @@ const steps: readonly { readonly name: string; readonly command: readonly string
   { name: 'types', command: [bin('tsc')] },
   { name: 'architecture', command: [process.execPath, 'test', './tests/architecture.test.ts'] },
   {
-    name: 'policy format',
-    command: ['opa', 'fmt', isFixing ? '--write' : '--fail', ...(isFixing ? [] : ['--list']), 'policies'],
+    name: 'policies',
+    command: [process.execPath, join(root, 'scripts', 'check-policies.ts'), ...(isFixing ? ['--fix'] : [])],
   },
-  { name: 'policy tests', command: ['bun', 'scripts/check-policies.ts'] },
 ];
 
 let failed = 0;
