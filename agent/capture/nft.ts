@@ -123,7 +123,7 @@ export class NftCapture implements Capture {
         stdin: Buffer.from(stdin),
         stdout: 'pipe',
         stderr: 'pipe',
-        env: { ...process.env, LC_ALL: 'C' },
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
         timeout: this.#timeLimitMs,
         killSignal: 'SIGKILL',
       });

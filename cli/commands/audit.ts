@@ -1,0 +1,92 @@
+import type { Command } from 'commander';
+import { accessPage, operatorActionPage } from '../../shared/protocol/operator.ts';
+import { wholeNumber } from '../duration-option.ts';
+import { withExamples } from '../example.ts';
+import { table } from '../output.ts';
+import { openSession } from '../session.ts';
+
+interface AccessOptions {
+  readonly caller?: string;
+  readonly target?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly decision?: string;
+  readonly decisionId?: string;
+  readonly limit: number;
+  readonly cursor?: string;
+}
+
+/** `picket audit`: who asked for what, and what operators did. */
+export function registerAudit(program: Command): void {
+  const audit = program
+    .command('audit')
+    .description('the record: decisions of the mesh, actions of operators');
+  withExamples(
+    audit
+      .command('access')
+      .description('decisions, newest first')
+      .option('--caller <id>', 'SPIFFE ID of the caller')
+      .option('--target <id>', 'SPIFFE ID of the called workload')
+      .option('--from <time>', 'RFC 3339, inclusive')
+      .option('--to <time>', 'RFC 3339, exclusive')
+      .option('--decision <decision>', 'allow or deny')
+      .option('--decision-id <id>', 'one decision, as named in a 403 or by picket why')
+      .option('--limit <n>', 'records on this page', wholeNumber, 50)
+      .option('--cursor <cursor>', 'the following page')
+      .action(access),
+    'picket audit access --caller spiffe://example.org/ns/shop/sa/web --decision deny',
+  );
+  withExamples(
+    audit
+      .command('operators')
+      .description('what operators did or were refused')
+      .option('--limit <n>', 'records on this page', wholeNumber, 50)
+      .action(operators),
+    'picket audit operators --json',
+  );
+}
+
+async function access(options: AccessOptions, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  const { decisionId, ...query } = options;
+  const page = await client.get('/audit/access', accessPage, { ...query, decision_id: decisionId });
+  output.result(page, ({ items }) =>
+    table(
+      items,
+      [
+        { title: 'time', of: (r) => r.ts },
+        { title: 'decision', of: (r) => r.decision },
+        { title: 'caller', of: (r) => r.caller_spiffe_id ?? r.source },
+        { title: 'target', of: (r) => r.target_spiffe_id ?? r.destination },
+        { title: 'request', of: (r) => (r.method === null ? r.protocol : `${r.method} ${r.path ?? ''}`) },
+        { title: 'reason', of: (r) => r.reason },
+        { title: 'side', of: (r) => r.direction },
+        { title: 'policy', of: (r) => (r.policy_version === null ? '-' : String(r.policy_version)) },
+        { title: 'us', of: (r) => r.latency_us.toFixed(0) },
+        { title: 'decision id', of: (r) => r.decision_id },
+      ],
+      'No decision matches.',
+    ),
+  );
+  if (page.next !== null) output.note(`\nMore: --cursor ${page.next}`);
+}
+
+async function operators(options: { readonly limit: number }, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  output.result(
+    await client.get('/audit/operators', operatorActionPage, { limit: options.limit }),
+    ({ items }) =>
+      table(
+        items,
+        [
+          { title: 'time', of: (a) => a.ts },
+          { title: 'actor', of: (a) => a.actor },
+          { title: 'action', of: (a) => a.action },
+          { title: 'subject', of: (a) => a.subject },
+          { title: 'decision', of: (a) => a.decision },
+          { title: 'outcome', of: (a) => a.outcome },
+        ],
+        'Nothing was done yet.',
+      ),
+  );
+}

@@ -1,0 +1,224 @@
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { Command } from 'commander';
+import { PicketError } from '../../shared/errors/errors.ts';
+import {
+  policyActivated,
+  policyAnswer,
+  policyContent,
+  policyPage,
+  type PolicyAnswer,
+} from '../../shared/protocol/operator.ts';
+import { wholeNumber } from '../duration-option.ts';
+import { collect, withExamples } from '../example.ts';
+import { fields, table } from '../output.ts';
+import { openSession } from '../session.ts';
+
+/** The most that a folder of policies may hold; the server has its own limits. */
+const MAX_FILES = 1000;
+const MAX_BYTES = 8 * 1024 * 1024;
+
+/** `picket policy`: publish, roll back, ask. */
+export function registerPolicy(program: Command): void {
+  const policy = program
+    .command('policy')
+    .description('policies: publish, list, roll back, ask what would be decided');
+  withExamples(
+    policy
+      .command('publish <path>')
+      .description('check a Rego file or folder, sign it and put it in force; a bad one changes nothing')
+      .option('-m, --message <text>', 'why, for the list of versions')
+      .option('--target <target>', 'mesh or admin', 'mesh')
+      .option('--rego-version <n>', 'Rego version of the files: 1, or 0 for older ones', wholeNumber)
+      .action(publish),
+    'picket policy publish ./policies -m "invoices may be read by the shop"',
+  );
+  withExamples(
+    policy
+      .command('list')
+      .description('versions, newest first')
+      .option('--target <target>', 'mesh or admin', 'mesh')
+      .action(list),
+    'picket policy list',
+  );
+  policy
+    .command('show <version>')
+    .description('the files of a version')
+    .option('--target <target>', 'mesh or admin', 'mesh')
+    .action(show);
+  withExamples(
+    policy
+      .command('rollback <version>')
+      .description('put an older version’s content in force again, under a new sequence')
+      .option('--target <target>', 'mesh or admin', 'mesh')
+      .action(rollback),
+    'picket policy rollback 3',
+  );
+  withExamples(
+    policy
+      .command('evaluate')
+      .description('what would be decided, by which rules; nothing is sent')
+      .option('--caller <id>', 'SPIFFE ID of the caller; without it an unidentified one')
+      .requiredOption('--target-id <id>', 'SPIFFE ID of the called workload')
+      .option('--method <method>', 'HTTP method; without it a plain connection')
+      .option('--path <path>', 'HTTP path with query', '/')
+      .option('--header <name:value>', 'HTTP header (repeatable)', collect)
+      .option('--policy-version <n>', 'version to ask; default the one in force', wholeNumber)
+      .action(evaluate),
+    'picket policy evaluate --caller spiffe://example.org/ns/shop/sa/web --target-id spiffe://example.org/ns/shop/sa/invoices --method GET --path /invoices',
+  );
+}
+
+interface TargetOption {
+  readonly target: string;
+}
+
+async function publish(
+  path: string,
+  options: TargetOption & { readonly message?: string; readonly regoVersion?: number },
+  command: Command,
+): Promise<void> {
+  const { client, output } = openSession(command);
+  const files = readPolicyFiles(path);
+  output.note(
+    `Publishing ${Object.keys(files).length} file(s): checked, tested and compiled before anything changes …`,
+  );
+  const body = {
+    files,
+    target: options.target,
+    message: options.message ?? '',
+    ...(options.regoVersion === undefined ? {} : { rego_version: options.regoVersion }),
+  };
+  output.result(
+    await client.post('/policies', policyActivated, body),
+    (p) => `Version ${p.version} is in force (sequence ${p.sequence}, ${p.digest.slice(0, 12)})`,
+  );
+}
+
+async function list(options: TargetOption, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  output.result(await client.get('/policies', policyPage, { target: options.target }), ({ items }) =>
+    table(
+      items,
+      [
+        { title: 'version', of: (p) => String(p.version) },
+        {
+          title: 'state',
+          of: (p) => (p.activeSequence === null ? '' : `in force (sequence ${p.activeSequence})`),
+        },
+        { title: 'created', of: (p) => p.createdAt },
+        { title: 'by', of: (p) => p.createdBy },
+        { title: 'digest', of: (p) => p.digest.slice(0, 12) },
+        { title: 'message', of: (p) => p.message },
+      ],
+      'No policy was published yet: everything is denied.',
+    ),
+  );
+}
+
+async function show(version: string, options: TargetOption, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  const content = await client.get(`/policies/${encodeURIComponent(version)}`, policyContent, {
+    target: options.target,
+  });
+  output.result(content, ({ files }) =>
+    Object.entries(files)
+      .map(([name, text]) => `# ${name}\n${text.trimEnd()}\n`)
+      .join('\n'),
+  );
+}
+
+async function rollback(version: string, options: TargetOption, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  const body = { version: wholeNumber(version), target: options.target };
+  output.result(
+    await client.post('/policies/rollback', policyActivated, body),
+    (p) => `Version ${p.version} is in force again (sequence ${p.sequence})`,
+  );
+}
+
+async function evaluate(
+  options: {
+    readonly caller?: string;
+    readonly targetId: string;
+    readonly method?: string;
+    readonly path: string;
+    readonly header?: readonly string[];
+    readonly policyVersion?: number;
+  },
+  command: Command,
+): Promise<void> {
+  const { client, output } = openSession(command);
+  const question = {
+    caller: options.caller ?? '',
+    target: options.targetId,
+    path: options.path,
+    headers: Object.fromEntries((options.header ?? []).map(parseHeader)),
+    ...(options.method === undefined ? {} : { method: options.method }),
+    ...(options.policyVersion === undefined ? {} : { version: options.policyVersion }),
+  };
+  const answer = await client.post('/policies/evaluate', policyAnswer, question);
+  output.result(answer, renderAnswer);
+}
+
+function renderAnswer(answer: PolicyAnswer): string {
+  const head = fields([
+    ['decision', answer.decision],
+    ['reason', `${answer.reason}: ${answer.message}`],
+    ['version', answer.version === null ? 'none in force' : String(answer.version)],
+  ]);
+  const rules = answer.rules.map((r) => `  ${r.rule} (${r.file}:${r.line})`);
+  return rules.length === 0 ? `${head}\nno rule fired` : `${head}\nrules that fired:\n${rules.join('\n')}`;
+}
+
+function parseHeader(text: string): readonly [string, string] {
+  const colon = text.indexOf(':');
+  if (colon < 1)
+    throw new PicketError(
+      'invalid_argument',
+      'header_invalid',
+      `Cannot read --header "${text}": expected NAME:VALUE`,
+    );
+  return [text.slice(0, colon).toLowerCase(), text.slice(colon + 1).trim()];
+}
+
+/** A file by its name, or every .rego and .json below a folder by its path in it. Links are refused: they might lead out of the folder. */
+function readPolicyFiles(path: string): Readonly<Record<string, string>> {
+  const files: Record<string, string> = {};
+  let bytes = 0;
+  const visit = (file: string, name: string): void => {
+    const stat = lstatSync(file, { throwIfNoEntry: false });
+    if (stat === undefined)
+      throw new PicketError('not_found', 'file_missing', `There is no file or folder ${file}`);
+    if (stat.isSymbolicLink())
+      throw new PicketError(
+        'invalid_argument',
+        'link_refused',
+        `${file} is a symbolic link; name the file itself`,
+      );
+    if (stat.isDirectory()) {
+      for (const child of readdirSync(file).toSorted())
+        visit(join(file, child), relative(path, join(file, child)));
+      return;
+    }
+    if (!/\.(rego|json)$|^\.manifest$/.test(name)) return;
+    bytes += stat.size;
+    if (bytes > MAX_BYTES)
+      throw new PicketError(
+        'invalid_argument',
+        'too_big',
+        `${path} holds more than ${MAX_BYTES} bytes of policy`,
+      );
+    files[name] = readFileSync(file, 'utf8');
+    if (Object.keys(files).length > MAX_FILES)
+      throw new PicketError(
+        'invalid_argument',
+        'too_many_files',
+        `${path} holds more than ${MAX_FILES} files`,
+      );
+  };
+  visit(path, path.split('/').at(-1) ?? path);
+  if (Object.keys(files).length === 0)
+    throw new PicketError('invalid_argument', 'no_policy', `${path} holds no .rego file`);
+  return files;
+}

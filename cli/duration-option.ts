@@ -1,0 +1,17 @@
+import { InvalidArgumentError } from 'commander';
+import { parseDurationSeconds } from '../shared/config/duration.ts';
+
+/** An option such as 30s, 15m, 24h or 7d, as seconds. */
+export function durationSeconds(text: string): number {
+  try {
+    return parseDurationSeconds(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : 'is not a duration');
+  }
+}
+
+/** An option that is a whole number. */
+export function wholeNumber(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('is not a whole number');
+  return Number(text);
+}

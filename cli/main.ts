@@ -1,0 +1,94 @@
+import { Command, CommanderError, Option } from 'commander';
+import { ERROR_CODES, describeError, type PicketError, toPicketError } from '../shared/errors/errors.ts';
+import { registerAudit } from './commands/audit.ts';
+import { registerCompletion } from './commands/completion.ts';
+import { registerEntry } from './commands/entry.ts';
+import { registerNode } from './commands/node.ts';
+import { registerOperator } from './commands/operator.ts';
+import { registerPolicy } from './commands/policy.ts';
+import { registerToken } from './commands/token.ts';
+import { registerVersion } from './commands/version.ts';
+import { registerWorkload } from './commands/workload.ts';
+import { printable } from './output.ts';
+import { DEFAULT_SERVER_SOCKET } from './session.ts';
+
+const EXIT_USAGE = 2;
+
+process.exitCode = await main(process.argv);
+
+async function main(argv: readonly string[]): Promise<number> {
+  const program = buildProgram();
+  try {
+    await program.parseAsync([...argv]);
+    return typeof process.exitCode === 'number' ? process.exitCode : 0;
+  } catch (error) {
+    return report(error, argv.includes('--json'));
+  }
+}
+
+function buildProgram(): Command {
+  const program = new Command('picket')
+    .description('Zero-trust mesh: workload identities, mutual TLS and a policy decision for every request.')
+    .addOption(new Option('--json', 'print results and errors as JSON'))
+    .addOption(
+      new Option(
+        '--socket <path>',
+        `unix socket of the server on this host (default ${DEFAULT_SERVER_SOCKET})`,
+      ).env('PICKET_SOCKET'),
+    )
+    .addOption(
+      new Option('--server <url>', "operators' address of a server, https://HOST:8444").env('PICKET_SERVER'),
+    )
+    .addOption(new Option('--cert <file>', 'client certificate (PEM) for --server').env('PICKET_CERT'))
+    .addOption(new Option('--key <file>', 'private key (PEM) for --server').env('PICKET_KEY'))
+    .addOption(new Option('--ca <file>', 'trust bundle (PEM) that verifies --server').env('PICKET_CA'))
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true });
+  const registrations = [
+    registerToken,
+    registerNode,
+    registerEntry,
+    registerPolicy,
+    registerWorkload,
+    registerAudit,
+    registerOperator,
+    registerCompletion,
+    registerVersion,
+  ];
+  for (const register of registrations) register(program);
+  inheritSettings(program);
+  return program;
+}
+
+/** Sub-commands throw instead of ending the process, too. */
+function inheritSettings(command: Command): void {
+  for (const child of command.commands) {
+    child.copyInheritedSettings(command);
+    inheritSettings(child);
+  }
+}
+
+function report(error: unknown, isJson: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  const picketError = toPicketError(error);
+  const { code, reason, message, details } = picketError;
+  if (isJson) process.stderr.write(`${JSON.stringify({ error: { code, reason, message, details } })}\n`);
+  else process.stderr.write(`error: ${printable(message)}\n${detailLines(picketError)}`);
+  if (process.env['PICKET_DEBUG'] !== undefined || reason === 'unexpected')
+    process.stderr.write(`${describeError(picketError)}\n`);
+  return ERROR_CODES[code].exitCode;
+}
+
+/** File, line and reason of a refused policy, one a line. */
+function detailLines(error: PicketError): string {
+  const problems = error.details?.['problems'];
+  if (!Array.isArray(problems)) return '';
+  const lines = (
+    problems as readonly { readonly file?: string; readonly line?: number; readonly message?: string }[]
+  ).map(
+    ({ file, line, message }) =>
+      `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${printable(message ?? '')}\n`,
+  );
+  return lines.join('');
+}
