@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { DATASTORES, type TestDatastore } from '../../tests/kit/datastore.ts';
+import { tpmHosts } from '../datastore/schema.ts';
 import { MAX_PENDING_TPM_HOSTS, TpmHosts } from './tpm-hosts.ts';
 
 const ek = (digit: string): string => digit.repeat(64);
@@ -64,10 +65,15 @@ describe.each(DATASTORES)('TpmHosts (%s)', (_name, open) => {
 
   test('notePending() refuses strangers beyond the limit, but not those already known', async () => {
     const waiting = (await hosts.list('pending')).length;
-    const names = Array.from({ length: MAX_PENDING_TPM_HOSTS - waiting }, (_, i) =>
-      i.toString(16).padStart(64, '0'),
-    );
-    for (const ekHash of names) await hosts.notePending({ ekHash, hasTrustedCertificate: false });
+    const strangers = Array.from({ length: MAX_PENDING_TPM_HOSTS - waiting }, (_, i) => ({
+      ekHash: i.toString(16).padStart(64, '0'),
+      state: 'pending' as const,
+      expectedPcrs: {},
+      addresses: [],
+    }));
+    await kept.datastore.write(async ({ db }) => {
+      await db.insert(tpmHosts).values(strangers);
+    });
     expect(hosts.notePending({ ekHash: ek('e'), hasTrustedCertificate: true })).rejects.toMatchObject({
       code: 'resource_exhausted',
       reason: 'too_many_pending',

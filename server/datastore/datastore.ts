@@ -6,9 +6,12 @@ import type * as schema from './schema.ts';
 /** A drizzle handle on the schema: the same for PostgreSQL and PGlite, inside and outside a transaction. */
 export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
 
-/** An object that agents learn of and that a transaction changed. */
+/** What a change is of: something that agents receive, or a node whose own standing changed, so that its stream must look again. */
+export type ChangeKind = SyncKind | 'node';
+
+/** An object that a transaction changed and that running streams must learn of. */
 export interface ObjectChange {
-  readonly kind: SyncKind;
+  readonly kind: ChangeKind;
   readonly key: string;
   /** The one agent whom the change concerns; absent: every agent. An entry that moves from one parent to another is a change for each. */
   readonly scope?: SpiffeId;

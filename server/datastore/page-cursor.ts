@@ -1,0 +1,40 @@
+import type { z } from 'zod';
+import { PicketError } from '../../shared/errors/errors.ts';
+
+/** The longest cursor that is read, in characters. */
+const MAX_CURSOR_CHARACTERS = 8192;
+
+/** The limits of a page: how many rows when nobody says, and at most. */
+export const DEFAULT_PAGE_SIZE = 100;
+export const MAX_PAGE_SIZE = 1000;
+
+/** Where a page ends, as an opaque text for the caller. */
+export function formatPageCursor(lastKey: readonly (string | number)[]): string {
+  return Buffer.from(JSON.stringify(lastKey)).toString('base64url');
+}
+
+/** The inverse; `key` says what the cursor must hold. Throws `invalid_argument`, reason `cursor_invalid`. */
+export function parsePageCursor<Key>(text: string, key: z.ZodType<Key>): Key {
+  const parsed = text.length > MAX_CURSOR_CHARACTERS ? undefined : key.safeParse(decode(text));
+  if (parsed?.success === true) return parsed.data;
+  throw new PicketError('invalid_argument', 'cursor_invalid', 'The cursor is not one that this server gave');
+}
+
+/** A wished page size within its limits. Throws `invalid_argument`, reason `limit_invalid`. */
+export function requirePageSize(limit: number | undefined): number {
+  const size = limit ?? DEFAULT_PAGE_SIZE;
+  if (Number.isInteger(size) && size >= 1 && size <= MAX_PAGE_SIZE) return size;
+  throw new PicketError(
+    'invalid_argument',
+    'limit_invalid',
+    `A page holds 1 to ${MAX_PAGE_SIZE} items, not ${size}`,
+  );
+}
+
+function decode(text: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

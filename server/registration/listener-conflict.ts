@@ -1,0 +1,34 @@
+import { and, eq, sql } from 'drizzle-orm';
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { Entry } from '../../shared/protocol/registration.ts';
+import type { Database } from '../datastore/datastore.ts';
+import { registrationEntries } from '../datastore/schema.ts';
+
+/**
+ * Makes sure that no other identity and no other protocol is registered at a port of the same host. The caller has the host locked
+ * (`noteDirectoryChanges`), so that two listeners cannot both find a port free. Throws `already_exists`, reason `listener_conflict`.
+ */
+export async function requireFreeListeners(db: Database, entry: Entry): Promise<void> {
+  if (entry.listeners.length === 0) return;
+  const rows = await db
+    .select()
+    .from(registrationEntries)
+    .where(
+      and(
+        eq(registrationEntries.parentId, entry.parentId),
+        sql`${registrationEntries.listeners} <> '[]'::jsonb`,
+      ),
+    );
+  for (const rival of rows)
+    for (const { port, protocol } of rival.listeners) {
+      const mine = entry.listeners.find((listener) => listener.port === port);
+      if (mine === undefined || rival.entryId === entry.entryId) continue;
+      if (rival.spiffeId === entry.spiffeId && protocol === mine.protocol) continue;
+      throw new PicketError(
+        'already_exists',
+        'listener_conflict',
+        `Port ${port} of "${entry.parentId}" is registered for "${rival.spiffeId}" as ${protocol}`,
+        { details: { entryId: rival.entryId, port } },
+      );
+    }
+}
