@@ -59,7 +59,6 @@ describe('architecture', () => {
       'server/datastore/pglite.ts',
       'server/node-attestation/join-token.ts',
       'server/node-attestation/tpm.ts',
-      'server/policy-admin/opa.ts',
       'shared/policy/opa-wasm.ts',
       'agent/key-store/memory.ts',
       'agent/key-store/sealed-disk.ts',
