@@ -1,7 +1,7 @@
 import { createServer, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { buildTpmCommand } from '../../shared/wire/tpm2-command.ts';
 import { startSwtpm, type Swtpm } from '../../tests/kit/swtpm.ts';
@@ -9,6 +9,9 @@ import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { openTpmDevice } from './open-tpm-device.ts';
 import { TpmClient } from './tpm-client.ts';
 import type { TpmDevice } from './tpm-device.ts';
+
+// Each test speaks to a TPM, and some start one.
+setDefaultTimeout(60_000);
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

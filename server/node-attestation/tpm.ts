@@ -141,11 +141,14 @@ export class TpmAttestor implements NodeAttestor<TpmPayload> {
   async #admit(claim: Claim, values: ReadonlyMap<number, string>): Promise<AttestedNode> {
     const host = await this.#requireApproved(claim);
     requireExpectedPcrs(values, host.expectedPcrs);
+    const { hasTrustedCertificate } = claim;
+    if (host.hasTrustedCertificate !== hasTrustedCertificate)
+      await this.#options.hosts.notePending({ ekHash: host.ekHash, hasTrustedCertificate });
     const facts = [
       `tpm:ek_hash:${host.ekHash}`,
       ...[...values].map(([pcr, value]) => `tpm:pcr:${pcr}:${value}`),
     ];
-    if (claim.hasTrustedCertificate) facts.push('tpm:has_certificate:true');
+    if (hasTrustedCertificate) facts.push('tpm:has_certificate:true');
     return {
       name: host.name === '' ? host.ekHash : host.name,
       selectors: facts.map(parseSelector),
