@@ -10,12 +10,15 @@ export type SpiffeId = string & { readonly [spiffeIdBrand]: true };
 export const MAX_SPIFFE_ID_BYTES = 2048;
 
 const SCHEME = 'spiffe://';
+const PRINTABLE_ASCII = /^[\x21-\x7e]*$/;
 const SEGMENT = /^[A-Za-z0-9._-]+$/;
 
 /** Parses a SPIFFE ID. Scheme and trust domain may come in any case and are lowered. Throws `invalid_argument`, reason `spiffe_id_invalid`. */
 export function parseSpiffeId(text: string): SpiffeId {
   if (text.length > MAX_SPIFFE_ID_BYTES)
     throw invalid(`${text.slice(0, 60)}…`, `it is longer than ${MAX_SPIFFE_ID_BYTES} bytes`);
+  // Lowering turns some letters beyond ASCII into ASCII ones: the Kelvin sign becomes k.
+  if (!PRINTABLE_ASCII.test(text)) throw invalid(text, 'it holds a character that is not printable ASCII');
   if (text.slice(0, SCHEME.length).toLowerCase() !== SCHEME)
     throw invalid(text, 'the scheme must be spiffe://');
   const slash = text.indexOf('/', SCHEME.length);
@@ -29,6 +32,9 @@ export function parseSpiffeId(text: string): SpiffeId {
 
 /** The SPIFFE ID of `path` (with its leading slash, or empty) in a trust domain. Throws like `parseSpiffeId`. */
 export function buildSpiffeId(trustDomain: TrustDomain, path: string): SpiffeId {
+  // Without its slash a path would lengthen the trust domain.
+  if (path !== '' && !path.startsWith('/'))
+    throw invalid(`${SCHEME}${trustDomain}${path}`, 'the path must begin with a slash');
   return parseSpiffeId(`${SCHEME}${trustDomain}${path}`);
 }
 

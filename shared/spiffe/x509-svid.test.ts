@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test } from 'bun:test';
-import * as x509 from '@peculiar/x509';
 import { createHash } from 'node:crypto';
 import { reasonOf } from '../../tests/kit/reason-of.ts';
 import {
@@ -9,6 +8,7 @@ import {
   makeKeys,
   TEST_NOW_MS,
   USAGE,
+  x509,
   type TestCertificate,
   type TestProfile,
 } from '../../tests/kit/test-authority.ts';

@@ -1,7 +1,10 @@
+// First, because @peculiar/x509 asks for it while it is loaded: tests take the library from here.
 import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 import { createHash, webcrypto } from 'node:crypto';
 import { derNamedBits } from '../../shared/wire/der-writer.ts';
+
+export { x509 };
 
 /** Certificates of any profile, right or wrong, made by a library that is not ours. */
 

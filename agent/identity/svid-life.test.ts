@@ -1,0 +1,45 @@
+import { describe, expect, test } from 'bun:test';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import { renewAtMs, SvidLife } from './svid-life.ts';
+
+const HOUR_MS = 3_600_000;
+
+describe('renewAtMs()', () => {
+  test('is the middle of the life, give or take a tenth of it', () => {
+    const day = { notBeforeMs: 0, notAfterMs: 24 * HOUR_MS };
+    expect(renewAtMs(day, 0.5)).toBe(12 * HOUR_MS);
+    expect(renewAtMs(day, 0)).toBeCloseTo(9.6 * HOUR_MS);
+    expect(renewAtMs(day, 1)).toBeCloseTo(14.4 * HOUR_MS);
+  });
+
+  test('is never later than an hour before the end of a 24 h life', () => {
+    for (let random = 0; random <= 1; random += 0.01)
+      expect(renewAtMs({ notBeforeMs: 0, notAfterMs: 24 * HOUR_MS }, random)).toBeLessThanOrEqual(
+        23 * HOUR_MS,
+      );
+  });
+});
+
+describe('SvidLife', () => {
+  function clockAt(times: { wall: number; monotonic: number }): Clock {
+    return { nowMs: () => times.wall, monotonicMs: () => times.monotonic, schedule: () => () => undefined };
+  }
+
+  test('ends when the wall clock jumps forward', () => {
+    const times = { wall: 1000, monotonic: 5 };
+    const life = new SvidLife({ notBeforeMs: 0, notAfterMs: 2000 }, clockAt(times));
+    expect(life.isEnded).toBe(false);
+    times.wall = 2000;
+    expect(life.isEnded).toBe(true);
+  });
+
+  test('is not stretched when the wall clock goes back', () => {
+    const times = { wall: 1000, monotonic: 5 };
+    const life = new SvidLife({ notBeforeMs: 0, notAfterMs: 2000 }, clockAt(times));
+    times.wall = 0;
+    times.monotonic = 1004;
+    expect(life.remainingMs).toBe(1);
+    times.monotonic = 1005;
+    expect(life.isEnded).toBe(true);
+  });
+});
