@@ -70,6 +70,7 @@ function parseJson(body: Uint8Array, message: string): PolicySubmission {
   return buildSubmission(files, {
     message: parsed.data.message || message,
     version: parsed.data.rego_version,
+    ignored: [],
   });
 }
 
