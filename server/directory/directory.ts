@@ -34,6 +34,11 @@ export function directoryKey(record: DirectoryRecord): string {
   return [record.network, record.address, record.port, record.spiffeId].join('|');
 }
 
+/** The address in a key that `directoryKey` made. */
+export function addressOfDirectoryKey(key: string): string {
+  return key.split('|', 2)[1] ?? '';
+}
+
 /** The directory that placements make. Whatever is ambiguous is withheld: a caller must never guess whom it expects. */
 export function deriveDirectory(placements: readonly Placement[]): DirectoryView {
   const sockets = new Map<string, Candidate[]>();
