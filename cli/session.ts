@@ -12,13 +12,19 @@ export interface Session {
 
 export const DEFAULT_SERVER_SOCKET = '/run/picket/server.sock';
 
+/** An empty variable is one that is not set. */
+const optionalText = z
+  .string()
+  .optional()
+  .transform((text) => (text === '' ? undefined : text));
+
 const globalOptions = z.object({
   json: z.boolean().default(false),
-  server: z.string().optional(),
-  socket: z.string().optional(),
-  cert: z.string().optional(),
-  key: z.string().optional(),
-  ca: z.string().optional(),
+  server: optionalText,
+  socket: optionalText,
+  cert: optionalText,
+  key: optionalText,
+  ca: optionalText,
 });
 
 /** The session that the global options and their PICKET_* variables ask for. */
