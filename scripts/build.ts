@@ -9,6 +9,9 @@ const { values: options } = parseArgs({
   options: { target: { type: 'string' }, outfile: { type: 'string', default: join(root, 'dist', 'picket') } },
 });
 
+/** Threads that the executable starts; each is an entry point of its own and found by this path. */
+const WORKERS = ['server/policy-admin/sandbox/main.ts'];
+
 await main();
 
 async function main(): Promise<void> {
@@ -25,6 +28,7 @@ async function main(): Promise<void> {
     `--define=PICKET_COMMIT=${JSON.stringify(await commit())}`,
     ...(options.target === undefined ? [] : [`--target=${options.target}`]),
     join(root, 'cli', 'main.ts'),
+    ...WORKERS.map((path) => join(root, path)),
     `--outfile=${options.outfile}`,
   ];
   const build = Bun.spawn(command, { cwd: root, stdout: 'inherit', stderr: 'inherit', stdin: 'ignore' });

@@ -7,44 +7,44 @@ decide(roles, action) if {
 }
 
 test_admin_may_do_everything if {
-	decide(["admin"], "operator:create")
-	decide(["auditor", "admin"], "policy:publish")
+	decide(["admin"], "operator.create")
+	decide(["auditor", "admin"], "policy.publish")
 }
 
 test_nobody_without_a_role_may_do_anything if {
-	not decide([], "entry:list")
-	not decide(["stranger"], "entry:list")
+	not decide([], "entry.list")
+	not decide(["stranger"], "entry.list")
 }
 
 test_policy_author_publishes_but_registers_nothing if {
-	decide(["policy-author"], "policy:publish")
-	decide(["policy-author"], "entry:list")
-	not decide(["policy-author"], "entry:create")
-	not decide(["policy-author"], "operator:create")
+	decide(["policy-author"], "policy.publish")
+	decide(["policy-author"], "entry.list")
+	not decide(["policy-author"], "entry.create")
+	not decide(["policy-author"], "operator.create")
 }
 
 test_registrar_registers_but_publishes_nothing if {
-	decide(["registrar"], "entry:create")
-	decide(["registrar"], "token:create")
-	decide(["registrar"], "node:ban")
-	not decide(["registrar"], "policy:publish")
-	not decide(["registrar"], "operator:revoke")
+	decide(["registrar"], "entry.create")
+	decide(["registrar"], "token.create")
+	decide(["registrar"], "node.ban")
+	not decide(["registrar"], "policy.publish")
+	not decide(["registrar"], "operator.revoke")
 }
 
 test_auditor_reads_and_changes_nothing if {
-	decide(["auditor"], "audit:read")
-	decide(["auditor"], "workload:read")
-	decide(["auditor"], "policy:evaluate")
-	every action in ["entry:create", "policy:publish", "token:create", "node:evict", "backup:create"] {
+	decide(["auditor"], "audit.read")
+	decide(["auditor"], "workload.read")
+	decide(["auditor"], "policy.evaluate")
+	every action in ["entry.create", "policy.publish", "token.create", "node.evict", "backup.create"] {
 		not decide(["auditor"], action)
 	}
 }
 
 test_two_roles_add_up if {
-	decide(["auditor", "registrar"], "entry:delete")
+	decide(["auditor", "registrar"], "entry.delete")
 }
 
 test_an_action_of_three_parts_is_nobodys_but_the_admins if {
-	not decide(["registrar"], "entry:create:all")
-	decide(["admin"], "entry:create:all")
+	not decide(["registrar"], "entry.create.all")
+	decide(["admin"], "entry.create.all")
 }

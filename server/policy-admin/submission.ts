@@ -65,13 +65,15 @@ function parseJson(body: Uint8Array, message: string): PolicySubmission {
   for (const [name, text] of Object.entries(parsed.data.files)) {
     const safe = parseSafeName(name);
     if (files.has(safe)) throw invalid('submission_invalid', `"${safe}" is in it twice`);
+    if (safe !== '.manifest' && !isPolicyFile(safe))
+      throw invalid('submission_invalid', `"${safe}" is no file of a policy`);
     files.set(safe, text);
   }
-  return buildSubmission(files, {
-    message: parsed.data.message || message,
-    version: parsed.data.rego_version,
-    ignored: [],
-  });
+  const manifestText = files.get('.manifest');
+  files.delete('.manifest');
+  const version =
+    manifestText === undefined ? parsed.data.rego_version : parseManifest(manifestText).rego_version;
+  return buildSubmission(files, { message: parsed.data.message || message, version, ignored: [] });
 }
 
 function buildSubmission(

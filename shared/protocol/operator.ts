@@ -12,11 +12,11 @@ import { base64, counter, ipAddress, sha256Hex, spiffeId, timestamp } from './wi
 export const MAX_PAGE = 1000;
 
 export function pageOf<T extends z.ZodType>(item: T) {
-  return z.object({ items: z.array(item), next: z.string().max(512).nullable() });
+  return z.object({ items: z.array(item), next: z.string().max(4096).nullable() });
 }
 
 export const paging = z.object({
-  cursor: z.string().max(512).optional(),
+  cursor: z.string().max(4096).optional(),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(100),
 });
 
@@ -132,6 +132,11 @@ export const policyQuestion = z.object({
   headers: z.record(z.string(), z.string()).default({}),
   host: z.string().max(253).default(''),
   sourceAddress: ipAddress.optional(),
+  targetPort: z.coerce.number().int().min(1).max(65535).default(443),
+  /** `outbound` asks the calling side's rule, `egress`. */
+  direction: z.enum(['inbound', 'outbound']).default('inbound'),
+  /** When it would happen; now if absent. */
+  at: timestamp.optional(),
   version: z.coerce.number().int().min(1).optional(),
 });
 export const policyAnswer = z.object({

@@ -1,0 +1,131 @@
+import type { z } from 'zod';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { DECISION_REASONS, type DecisionRequest, type Verdict } from '../../shared/policy/decision.ts';
+import { buildPolicyInput } from '../../shared/policy/policy-input.ts';
+import type { PolicyInput } from '../../shared/policy/policy-engine.ts';
+import { toErrorVerdict, toVerdict, type VerdictContext } from '../../shared/policy/verdict.ts';
+import type { policyAnswer, policyQuestion } from '../../shared/protocol/operator.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Datastore } from '../datastore/datastore.ts';
+import { evaluateInSandbox, type SandboxResult } from './policy-sandbox.ts';
+import type { PolicyCompiler } from './policy-compiler.ts';
+import { findActivePolicy, findPolicyVersion, type PolicyVersionRow } from './policy-store.ts';
+
+export type PolicyQuestion = z.output<typeof policyQuestion>;
+export type PolicyAnswer = z.output<typeof policyAnswer>;
+
+/** Where a hypothetical caller calls from, unless the question says: an address of documentation (RFC 5737). */
+const ANY_ADDRESS = '192.0.2.1';
+
+/** A hypothetical caller's certificate has this long to live, in milliseconds. */
+const CERTIFICATE_MS = 3_600_000;
+
+/**
+ * What the mesh policy (in force, or the version that is asked for) would say of a request, and which rules fired. It is evaluated as on a
+ * host, and changes and records nothing. Throws `not_found`, reason `policy_version_unknown`.
+ */
+export async function evaluatePolicy(
+  question: PolicyQuestion,
+  options: { readonly datastore: Datastore; readonly compiler: PolicyCompiler; readonly clock: Clock },
+): Promise<PolicyAnswer> {
+  const nowMs = question.at === undefined ? options.clock.nowMs() : Date.parse(question.at);
+  const row = await findRow(options.datastore, question.version);
+  const version = row?.version ?? null;
+  const input = buildInput(question, nowMs);
+  if (input instanceof PicketError)
+    return answer({}, { reason: 'policy_error', message: input.message, version });
+  if (row === undefined) return answer(input, { reason: 'no_policy', version });
+  const entrypoint = question.direction === 'outbound' ? row.entrypoints.egress : row.entrypoints.allow;
+  if (entrypoint === undefined)
+    return answer(input, { reason: 'policy_allow', message: 'the policy has no egress rule', version });
+  const [result] = await evaluateInSandbox({ artifact: row.artifact, cases: [{ entrypoint, input, nowMs }] });
+  const rules = await options.compiler.explain(row.files, { entrypoint, input, nowMs });
+  const verdict = judge(result, {
+    denyReason: question.direction === 'outbound' ? 'egress_deny' : 'policy_deny',
+    policyVersion: row.version,
+    latencyUs: 0,
+  });
+  return { ...describeVerdict(verdict), rules: [...rules], input: { ...input } };
+}
+
+function requestOf(question: PolicyQuestion, nowMs: number): DecisionRequest {
+  const spiffeId = question.caller === '' ? null : question.caller;
+  const headers = Object.entries(question.headers).map(([name, value]) => [name.toLowerCase(), value]);
+  return {
+    decisionId: 'evaluation',
+    caller: {
+      spiffeId,
+      address: question.sourceAddress ?? ANY_ADDRESS,
+      port: 40_000,
+      certificateNotAfterMs: spiffeId === null ? 0 : nowMs + CERTIFICATE_MS,
+    },
+    target: { spiffeId: question.target, address: '192.0.2.2', port: question.targetPort },
+    http:
+      question.method === undefined
+        ? null
+        : {
+            method: question.method,
+            path: question.path,
+            host: question.host,
+            headers: Object.fromEntries(headers) as Record<string, string>,
+          },
+  };
+}
+
+async function findRow(
+  datastore: Datastore,
+  wished: number | undefined,
+): Promise<PolicyVersionRow | undefined> {
+  const version = wished ?? (await findActivePolicy(datastore.db, 'mesh'))?.version;
+  if (version === undefined) return undefined;
+  const row = await findPolicyVersion(datastore.db, { target: 'mesh', version });
+  if (row !== undefined) return row;
+  throw new PicketError(
+    'not_found',
+    'policy_version_unknown',
+    `There is no version ${version} of the mesh policy`,
+  );
+}
+
+function judge(result: SandboxResult | undefined, context: VerdictContext): Verdict {
+  if (result?.isOk === true) return toVerdict(result.value, context);
+  return toErrorVerdict(new PicketError('internal', 'policy_error', result?.message ?? ''), context);
+}
+
+function describeVerdict(verdict: Verdict): Omit<PolicyAnswer, 'rules' | 'input'> {
+  return {
+    decision: verdict.isAllowed ? 'allow' : 'deny',
+    reason: verdict.reason,
+    message: verdict.message,
+    version: verdict.policyVersion,
+  };
+}
+
+/** The input, or the error for a request that is denied before any policy is asked. */
+function buildInput(question: PolicyQuestion, nowMs: number): PolicyInput | PicketError {
+  try {
+    return buildPolicyInput(requestOf(question, nowMs), { nowMs, direction: question.direction });
+  } catch (error) {
+    if (error instanceof PicketError && error.reason === 'policy_error') return error;
+    throw error;
+  }
+}
+
+/** The answer where there is no rule to ask. */
+function answer(
+  input: PolicyInput,
+  known: {
+    readonly reason: 'no_policy' | 'policy_allow' | 'policy_error';
+    readonly message?: string;
+    readonly version: number | null;
+  },
+): PolicyAnswer {
+  return {
+    decision: known.reason === 'policy_allow' ? 'allow' : 'deny',
+    reason: known.reason,
+    message: known.message ?? DECISION_REASONS[known.reason].text,
+    version: known.version,
+    rules: [],
+    input: { ...input },
+  };
+}

@@ -1,0 +1,5 @@
+/** Rego sources are embedded as text. */
+declare module '*.rego' {
+  const text: string;
+  export default text;
+}
