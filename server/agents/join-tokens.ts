@@ -32,6 +32,8 @@ export interface JoinToken {
   readonly name: string;
   readonly addresses: readonly NodeAddress[];
   readonly expiresAt: Date;
+  /** When a host used it up; null while it can be used. */
+  readonly usedAt: Date | null;
   readonly createdBy: string;
 }
 
@@ -67,6 +69,7 @@ export class JoinTokens {
       name: wish.name,
       addresses: [...new Set(wish.addresses.map(parseNodeAddress))],
       expiresAt,
+      usedAt: null,
       createdBy: wish.createdBy,
     };
     await this.#datastore.write(async ({ db }) => {
@@ -92,12 +95,12 @@ export class JoinTokens {
     return rows[0] === undefined ? undefined : keptOf(rows[0]);
   }
 
-  /** Tokens that can still be used, the first to expire first. */
+  /** Tokens that have not expired, used ones too, the first to expire first. */
   async list(): Promise<readonly JoinToken[]> {
     const rows = await this.#datastore.db
       .select()
       .from(joinTokens)
-      .where(and(isNull(joinTokens.usedAt), gt(joinTokens.expiresAt, new Date(this.#clock.nowMs()))))
+      .where(gt(joinTokens.expiresAt, new Date(this.#clock.nowMs())))
       .orderBy(asc(joinTokens.expiresAt), asc(joinTokens.tokenHash));
     return rows.map(keptOf);
   }
@@ -131,6 +134,7 @@ function keptOf(row: typeof joinTokens.$inferSelect): JoinToken {
     name: row.name,
     addresses: row.addresses.map(parseNodeAddress),
     expiresAt: row.expiresAt,
+    usedAt: row.usedAt,
     createdBy: row.createdBy,
   };
 }

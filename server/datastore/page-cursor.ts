@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 
 /** The longest cursor that is read, in characters. */
-const MAX_CURSOR_CHARACTERS = 8192;
+const MAX_CURSOR_CHARACTERS = 4096;
 
 /** The limits of a page: how many rows when nobody says, and at most. */
 export const DEFAULT_PAGE_SIZE = 100;

@@ -1,6 +1,7 @@
 import { asc, eq } from 'drizzle-orm';
 import type { WireBundle } from '../../shared/protocol/attestation.ts';
 import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
+import { toWireBundle } from '../../shared/spiffe/wire-bundle.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
 import { trustBundles } from '../datastore/schema.ts';
 
@@ -36,16 +37,6 @@ export async function storeTrustBundle(datastore: Datastore, bundle: TrustBundle
 export async function readTrustBundles(db: Database): Promise<readonly WireBundle[]> {
   const rows = await db.select().from(trustBundles).orderBy(asc(trustBundles.trustDomain));
   return rows.map(wireBundleOf);
-}
-
-/** The bundle as the protocol carries it. */
-export function toWireBundle(bundle: TrustBundle): WireBundle {
-  return {
-    trustDomain: bundle.trustDomain,
-    sequence: bundle.sequence,
-    refreshHintSeconds: bundle.refreshHintSeconds,
-    x509Authorities: bundle.x509Authorities.map((der) => Buffer.from(der).toString('base64')),
-  };
 }
 
 function wireBundleOf(row: typeof trustBundles.$inferSelect): WireBundle {

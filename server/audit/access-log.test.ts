@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import type { AccessRecord } from '../../shared/protocol/audit.ts';
+import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
+import { DATASTORES, silentLog, type TestDatastore } from '../../tests/kit/datastore.ts';
+import { testAgentId, testWorkloadId } from '../../tests/kit/mesh-data.ts';
+import { accessLog } from '../datastore/schema.ts';
+import { AccessLog } from './access-log.ts';
+
+const epochOf = (digit: string): string => digit.repeat(32);
+const textOf = (change: Partial<AccessRecord>): string => JSON.stringify(testAccessRecord(change));
+
+describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
+  let kept: TestDatastore;
+  let log: AccessLog;
+  beforeAll(async () => {
+    kept = await open();
+    log = new AccessLog({ datastore: kept.datastore, log: silentLog });
+  });
+  afterAll(() => kept.dispose());
+  const node = testAgentId('one');
+  const ids = async () => (await log.query()).records.map(({ record }) => record.decision_id);
+
+  test('store() keeps each record once, however often and in however many copies it is sent', async () => {
+    const epoch = epochOf('a');
+    const spool = testSpool(Array.from({ length: 40 }, (_, i) => textOf({ decision_id: `once-${i}` })));
+    const part = (from: number, to: number) => log.store(node, { epoch, records: spool.slice(from, to) });
+    const answers = await Promise.all(Array.from({ length: 6 }, () => part(0, 20)));
+    for (const answer of answers) expect(answer).toEqual({ epoch, sequence: 20 });
+    expect(await part(10, 30)).toEqual({ epoch, sequence: 30 });
+    expect(await part(0, 5)).toEqual({ epoch, sequence: 30 });
+    expect(await part(0, 40)).toEqual({ epoch, sequence: 40 });
+    expect((await ids()).filter((id) => id.startsWith('once-'))).toHaveLength(40);
+    const rows = await kept.datastore.db.select().from(accessLog);
+    expect(new Set(rows.map((row) => row.record))).toEqual(new Set(spool.map((record) => record.record)));
+  });
+
+  test('store() takes nothing behind a gap and answers what it has', async () => {
+    const epoch = epochOf('b');
+    const spool = testSpool(Array.from({ length: 6 }, (_, i) => textOf({ decision_id: `gap-${i}` })));
+    expect(await log.store(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 0 });
+    await log.store(node, { epoch, records: spool.slice(0, 2) });
+    expect(await log.store(node, { epoch, records: spool.slice(4) })).toEqual({ epoch, sequence: 2 });
+    expect((await ids()).filter((id) => id.startsWith('gap-'))).toHaveLength(2);
+    expect(await log.store(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 6 });
+  });
+
+  test('store() keeps spools and nodes apart', async () => {
+    const records = testSpool([textOf({ decision_id: 'apart' })]);
+    for (const [host, digit] of [
+      ['one', 'c'],
+      ['one', 'd'],
+      ['two', 'c'],
+    ] as const)
+      expect(await log.store(testAgentId(host), { epoch: epochOf(digit), records })).toMatchObject({
+        sequence: 1,
+      });
+    expect((await ids()).filter((id) => id === 'apart')).toHaveLength(3);
+  });
+
+  test('store() refuses a batch with one bad record whole', async () => {
+    const epoch = epochOf('e');
+    const texts = [textOf({ decision_id: 'bad-1' }), '{"decision":"allow"}'];
+    expect(log.store(node, { epoch, records: testSpool(texts) })).rejects.toMatchObject({
+      code: 'invalid_argument',
+      reason: 'audit_record_invalid',
+      details: { sequence: 2 },
+    });
+    expect(await ids()).not.toContain('bad-1');
+    const broken = testSpool(texts.slice(0, 1)).map((record) => ({ ...record, hash: 'f'.repeat(64) }));
+    expect(log.store(node, { epoch, records: broken })).rejects.toMatchObject({
+      reason: 'audit_chain_broken',
+    });
+  });
+
+  test('store() takes a full batch, and texts that a database would refuse', async () => {
+    const epoch = epochOf('f');
+    const strange = { path: '/\0\ud800', method: 'G\0', caller_spiffe_id: null, decision_id: 'strange' };
+    const texts = [
+      textOf(strange),
+      ...Array.from({ length: 999 }, (_, i) =>
+        textOf({ ts: '2026-11-01T00:00:00.000Z', decision_id: `full-${i}` }),
+      ),
+    ];
+    expect(await log.store(node, { epoch, records: testSpool(texts) })).toEqual({ epoch, sequence: 1000 });
+    const found = await log.query({ decisionId: 'strange' });
+    expect(found.records.map(({ record }) => record)).toEqual([testAccessRecord(strange)]);
+  });
+
+  test('query() filters by each field', async () => {
+    const epoch = epochOf('1');
+    const [caller, target] = [testWorkloadId('/q-caller'), testWorkloadId('/q-target')];
+    const times = ['2026-12-01T00:00:00.000Z', '2026-12-01T00:00:00.001Z', '2026-12-01T00:00:00.002Z'];
+    const texts = times.flatMap((ts, i) => [
+      textOf({ ts, caller_spiffe_id: caller, decision_id: `q-c-${i}`, decision: 'deny' }),
+      textOf({ ts, target_spiffe_id: target, decision_id: `q-t-${i}` }),
+    ]);
+    await log.store(node, { epoch, records: testSpool(texts) });
+    const find = async (filter: Parameters<AccessLog['query']>[0]) =>
+      (await log.query(filter)).records.map(({ record }) => record.decision_id);
+    expect(await find({ caller })).toEqual(['q-c-2', 'q-c-1', 'q-c-0']);
+    expect(await find({ target })).toEqual(['q-t-2', 'q-t-1', 'q-t-0']);
+    expect(await find({ caller, target })).toEqual([]);
+    expect(await find({ caller, decision: 'allow' })).toEqual([]);
+    expect(await find({ decision: 'deny' })).toEqual(['q-c-2', 'q-c-1', 'q-c-0']);
+    expect(await find({ decisionId: 'q-t-1' })).toEqual(['q-t-1']);
+    const [fromMs, toMs] = [Date.parse(times[1]!), Date.parse(times[2]!)];
+    expect(await find({ fromMs, toMs })).toEqual(['q-t-1', 'q-c-1']);
+    expect(log.query({ cursor: 'x' })).rejects.toMatchObject({ reason: 'cursor_invalid' });
+    expect(log.query({ limit: 1001 })).rejects.toMatchObject({ reason: 'limit_invalid' });
+  });
+
+  test('query() pages through equal times once each, also while records arrive', async () => {
+    const caller = testWorkloadId('/paged');
+    const store = async (digit: string, count: number) => {
+      const texts = Array.from({ length: count }, (_, i) =>
+        textOf({ caller_spiffe_id: caller, decision_id: `${digit}-${i}` }),
+      );
+      await log.store(node, { epoch: epochOf(digit), records: testSpool(texts) });
+    };
+    await store('5', 25);
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    let isFirst = true;
+    do {
+      const page = await log.query({ caller, limit: 10, ...(cursor === undefined ? {} : { cursor }) });
+      seen.push(...page.records.map(({ record }) => record.decision_id));
+      cursor = page.nextCursor;
+      if (isFirst) await store('9', 7);
+      isFirst = false;
+    } while (cursor !== undefined);
+    expect(seen).toHaveLength(25);
+    expect(new Set(seen).size).toBe(25);
+  });
+
+  test('prune() forgets the oldest records, and the spools go on', async () => {
+    expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'), 600)).toBe(600);
+    expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'), 600)).toBe(399);
+    expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'))).toBe(0);
+    const again = await log.store(node, {
+      epoch: epochOf('5'),
+      records: testSpool([
+        textOf({
+          caller_spiffe_id: testWorkloadId('/paged'),
+          decision_id: '5-0',
+        }),
+      ]),
+    });
+    expect(again).toEqual({ epoch: epochOf('5'), sequence: 25 });
+  });
+});

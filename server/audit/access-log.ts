@@ -1,0 +1,186 @@
+import { and, desc, eq, gte, lt, sql, type SQL } from 'drizzle-orm';
+import { z } from 'zod';
+import type { AccessRecord, AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { Database, Datastore } from '../datastore/datastore.ts';
+import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { accessCursors, accessLog } from '../datastore/schema.ts';
+import { checkBatch, SPOOL_START, type CheckedRecord, type SpoolPosition } from './audit-chain.ts';
+
+/** Which records to show; what is absent does not matter. */
+export interface AccessFilter {
+  readonly caller?: SpiffeId;
+  readonly target?: SpiffeId;
+  /** The earliest and the latest time, the latest not included; milliseconds since 1970. */
+  readonly fromMs?: number;
+  readonly toMs?: number;
+  readonly decision?: 'allow' | 'deny';
+  readonly decisionId?: string;
+  /** `nextCursor` of the page before. */
+  readonly cursor?: string;
+  readonly limit?: number;
+}
+
+/** A record with where it came from. */
+export interface StoredAccessRecord {
+  /** The agent that decided and reported it. */
+  readonly nodeId: SpiffeId;
+  /** The spool, and the number in it. */
+  readonly epoch: string;
+  readonly sequence: number;
+  readonly record: AccessRecord;
+}
+
+export interface AccessPage {
+  readonly records: readonly StoredAccessRecord[];
+  /** Absent on the last page. */
+  readonly nextCursor?: string;
+}
+
+/** Who asked for what, everywhere, and what was decided (design: decision 14). */
+export class AccessLog {
+  readonly #datastore: Datastore;
+  readonly #log: Log;
+
+  constructor(options: { readonly datastore: Datastore; readonly log: Log }) {
+    this.#datastore = options.datastore;
+    this.#log = options.log;
+  }
+
+  /**
+   * Stores what of a batch is not stored yet and answers how far the spool is stored now. If records before the batch are missing, nothing of it is stored
+   * and the answer is the sequence that is: the agent goes on from there. Throws as `checkBatch`; then nothing is stored.
+   */
+  async store(nodeId: SpiffeId, batch: AuditBatch): Promise<AuditAnswer> {
+    const { epoch } = batch;
+    const { before, after } = await this.#datastore.write(async ({ db }) => {
+      const before = await lockPosition(db, { nodeId, epoch });
+      const records = checkBatch(batch, before);
+      const last = records.at(-1);
+      if (last === undefined) return { before, after: before };
+      await db.insert(accessLog).values(records.map((record) => rowOf({ nodeId, epoch, record })));
+      const after = { sequence: last.sequence, hash: last.hash };
+      await db
+        .update(accessCursors)
+        .set(after)
+        .where(and(eq(accessCursors.nodeId, nodeId), eq(accessCursors.epoch, epoch)));
+      return { before, after };
+    });
+    const first = batch.records[0]?.sequence ?? 0;
+    if (first > before.sequence + 1)
+      this.#log.warn('audit_gap', { nodeId, epoch, stored: before.sequence, received: first });
+    return { epoch, sequence: after.sequence };
+  }
+
+  /** A page of records, the newest first. A record that arrives late does not disturb the pages. Throws `invalid_argument`: `cursor_invalid`, `limit_invalid`. */
+  async query(filter: AccessFilter = {}): Promise<AccessPage> {
+    const limit = requirePageSize(filter.limit);
+    const rows = await this.#datastore.db
+      .select()
+      .from(accessLog)
+      .where(and(...conditionsOf(filter)))
+      .orderBy(desc(accessLog.ts), desc(accessLog.nodeId), desc(accessLog.epoch), desc(accessLog.sequence))
+      .limit(limit + 1);
+    const page = rows.slice(0, limit);
+    const records = page.map(storedOf);
+    const last = page.at(-1);
+    if (rows.length <= limit || last === undefined) return { records };
+    const nextCursor = formatPageCursor([last.ts.getTime(), last.nodeId, last.epoch, last.sequence]);
+    return { records, nextCursor };
+  }
+
+  /** Forgets records of before `beforeMs`, at most `limit` of them. How far each spool is stored stays known. Returns how many went. */
+  async prune(beforeMs: number, limit = 10_000): Promise<number> {
+    const rows = await this.#datastore.write(async ({ db }) => {
+      const old = db
+        .select({ id: sql`ctid` })
+        .from(accessLog)
+        .where(lt(accessLog.ts, new Date(beforeMs)))
+        .limit(limit);
+      return await db
+        .delete(accessLog)
+        .where(sql`ctid in ${old}`)
+        .returning({ sequence: accessLog.sequence });
+    });
+    return rows.length;
+  }
+}
+
+interface Spool {
+  readonly nodeId: SpiffeId;
+  readonly epoch: string;
+}
+
+/** Locks the spool's position until the end of the transaction: two copies of a batch wait for each other. */
+async function lockPosition(db: Database, spool: Spool): Promise<SpoolPosition> {
+  await db
+    .insert(accessCursors)
+    .values({ ...spool, ...SPOOL_START })
+    .onConflictDoNothing();
+  const rows = await db
+    .select({ sequence: accessCursors.sequence, hash: accessCursors.hash })
+    .from(accessCursors)
+    .where(and(eq(accessCursors.nodeId, spool.nodeId), eq(accessCursors.epoch, spool.epoch)))
+    .for('update');
+  return rows[0] ?? SPOOL_START;
+}
+
+function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof accessLog.$inferInsert {
+  const { nodeId, epoch } = options;
+  const { sequence, hash, text, record } = options.record;
+  return {
+    nodeId,
+    epoch,
+    sequence,
+    decisionId: storableText(record.decision_id),
+    ts: new Date(record.ts),
+    direction: record.direction,
+    callerSpiffeId: record.caller_spiffe_id,
+    targetSpiffeId: record.target_spiffe_id,
+    method: record.method === null ? null : storableText(record.method),
+    path: record.path === null ? null : storableText(record.path),
+    decision: record.decision,
+    reason: storableText(record.reason),
+    policyVersion: record.policy_version,
+    latencyUs: record.latency_us,
+    record: text,
+    hash,
+  };
+}
+
+/** PostgreSQL keeps no NUL in a text, and a record that cannot be stored would block its spool for ever. The exact text, where it is escaped, stays beside. */
+function storableText(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '\u{fffd}');
+}
+
+/** The text was parsed when it was stored. */
+function storedOf(row: typeof accessLog.$inferSelect): StoredAccessRecord {
+  return {
+    nodeId: row.nodeId as SpiffeId,
+    epoch: row.epoch,
+    sequence: row.sequence,
+    record: JSON.parse(row.record) as AccessRecord,
+  };
+}
+
+const PAGE_KEY = z.tuple([z.number(), z.string(), z.string(), z.number()]);
+
+function conditionsOf(filter: AccessFilter): readonly (SQL | undefined)[] {
+  const { caller, target, fromMs, toMs, decision, decisionId, cursor } = filter;
+  return [
+    caller === undefined ? undefined : eq(accessLog.callerSpiffeId, caller),
+    target === undefined ? undefined : eq(accessLog.targetSpiffeId, target),
+    fromMs === undefined ? undefined : gte(accessLog.ts, new Date(fromMs)),
+    toMs === undefined ? undefined : lt(accessLog.ts, new Date(toMs)),
+    decision === undefined ? undefined : eq(accessLog.decision, decision),
+    decisionId === undefined ? undefined : eq(accessLog.decisionId, decisionId),
+    cursor === undefined ? undefined : before(parsePageCursor(cursor, PAGE_KEY)),
+  ];
+}
+
+function before([tsMs, nodeId, epoch, sequence]: z.output<typeof PAGE_KEY>): SQL {
+  const { ts } = accessLog;
+  const time = new Date(tsMs).toISOString();
+  return sql`(${ts}, ${accessLog.nodeId}, ${accessLog.epoch}, ${accessLog.sequence}) < (${time}::timestamptz, ${nodeId}, ${epoch}, ${sequence}::bigint)`;
+}
