@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { drizzle } from 'drizzle-orm/pglite';
 import { migrate } from './migrate.ts';
-import { digestOf, MIGRATIONS } from './migrations.ts';
+import { schemaDigest } from './migrations.ts';
 import { startPglite } from './pglite-engine.ts';
 import * as schema from './schema.ts';
 
@@ -15,7 +14,7 @@ export const TEMPLATE_FILE = join(import.meta.dirname, '..', '..', 'dist', 'pgli
  * same migrations; `outFile` with `.digest` behind it says from which.
  */
 export async function buildPgliteTemplate(outFile: string = TEMPLATE_FILE): Promise<void> {
-  const digest = templateDigest();
+  const digest = schemaDigest();
   const digestFile = `${outFile}.digest`;
   if (existsSync(outFile) && existsSync(digestFile) && readFileSync(digestFile, 'utf8') === digest) return;
   mkdirSync(dirname(outFile), { recursive: true });
@@ -31,10 +30,4 @@ export async function buildPgliteTemplate(outFile: string = TEMPLATE_FILE): Prom
   } finally {
     await pglite.close();
   }
-}
-
-function templateDigest(): string {
-  const hash = createHash('sha256');
-  for (const migration of MIGRATIONS) hash.update(`${migration.id} ${digestOf(migration)}\n`);
-  return hash.digest('hex');
 }

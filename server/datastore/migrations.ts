@@ -14,3 +14,10 @@ export const MIGRATIONS: readonly Migration[] = [{ id: '0000_initial', sql: init
 export function digestOf(migration: Migration): string {
   return createHash('sha256').update(migration.sql).digest('hex');
 }
+
+/** SHA-256 over all migrations in hexadecimal: what a template or a backup was made with. */
+export function schemaDigest(): string {
+  const hash = createHash('sha256');
+  for (const migration of MIGRATIONS) hash.update(`${migration.id} ${digestOf(migration)}\n`);
+  return hash.digest('hex');
+}

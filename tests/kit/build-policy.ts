@@ -21,7 +21,8 @@ export function buildPolicy(options: {
       ['opa', 'build', '--bundle', '.', '-t', 'wasm', ...entrypoints.flatMap((e) => ['-e', e]), '-o', output],
       { cwd: folder },
     );
-    if (!build.success) throw new Error(`opa build failed: ${build.stderr.toString()}`);
+    if (!build.success)
+      throw new Error(`opa build failed: ${build.stderr.toString()}${build.stdout.toString()}`);
     const files = readTarGz(readFileSync(output), LIMITS);
     return buildPolicyBundle({ wasm: files.get('policy.wasm')!, data: files.get('data.json')! });
   } finally {

@@ -1,0 +1,58 @@
+import { z } from 'zod';
+import { signedPolicy, type SignedPolicy } from '../../shared/protocol/policy-statement.ts';
+import { counter } from '../../shared/protocol/wire-values.ts';
+import type { SealedStore } from '../key-store/sealed-store.ts';
+
+const POLICY = 'policy-last-good';
+const SEQUENCE = 'policy-highest-sequence';
+
+/** Length of the length of the signed policy's JSON at the head of the stored value, big endian. */
+const PREFIX_BYTES = 4;
+
+const sequenceRecord = z.object({ sequence: counter });
+
+/** A policy that was in force, as it came. */
+export interface KeptPolicy {
+  readonly signed: SignedPolicy;
+  readonly artifact: Uint8Array;
+}
+
+/**
+ * What survives a restart: the last policy that was in force, and the highest sequence that was ever proven. Reading rejects with
+ * `seal_broken` for what was altered on disk.
+ */
+export class LastGood {
+  readonly #store: SealedStore;
+
+  constructor(store: SealedStore) {
+    this.#store = store;
+  }
+
+  async readPolicy(): Promise<KeptPolicy | undefined> {
+    const value = await this.#store.read(POLICY);
+    if (value === undefined) return undefined;
+    const bytes = Buffer.from(value);
+    const end = PREFIX_BYTES + bytes.readUInt32BE(0);
+    const json = bytes.subarray(PREFIX_BYTES, end).toString('utf8');
+    return { signed: signedPolicy.parse(JSON.parse(json)), artifact: bytes.subarray(end) };
+  }
+
+  /** Signed policy and artefact go into one value, so that after a crash they still belong together. */
+  async writePolicy(policy: KeptPolicy): Promise<void> {
+    const json = Buffer.from(JSON.stringify(policy.signed));
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    prefix.writeUInt32BE(json.length);
+    await this.#store.write(POLICY, Buffer.concat([prefix, json, policy.artifact]));
+  }
+
+  /** 0 where none was ever seen. */
+  async readHighestSequence(): Promise<number> {
+    const value = await this.#store.read(SEQUENCE);
+    if (value === undefined) return 0;
+    return sequenceRecord.parse(JSON.parse(Buffer.from(value).toString('utf8'))).sequence;
+  }
+
+  async writeHighestSequence(sequence: number): Promise<void> {
+    await this.#store.write(SEQUENCE, Buffer.from(JSON.stringify({ sequence })));
+  }
+}
