@@ -82,10 +82,10 @@ function report(error: unknown, isJson: boolean): number {
 
 /** File, line and reason of a refused policy, one a line. */
 function detailLines(error: PicketError): string {
-  const problems = error.details?.['problems'];
-  if (!Array.isArray(problems)) return '';
+  const faults = error.details?.['faults'];
+  if (!Array.isArray(faults)) return '';
   const lines = (
-    problems as readonly { readonly file?: string; readonly line?: number; readonly message?: string }[]
+    faults as readonly { readonly file?: string; readonly line?: number; readonly message?: string }[]
   ).map(
     ({ file, line, message }) =>
       `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${printable(message ?? '')}\n`,

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,9 @@ import { silentLog, TEST_TRUST_DOMAIN } from '../../tests/kit/datastore.ts';
 import { createTestDatabase, type TestDatabase } from '../../tests/kit/postgres.ts';
 import { buildPgliteTemplate, TEMPLATE_FILE } from './build-template.ts';
 import { openDatastore } from './open-datastore.ts';
+
+// One test compiles an executable.
+setDefaultTimeout(60_000);
 
 describe('openDatastore()', () => {
   let folder: string;

@@ -1,0 +1,75 @@
+import type { DecisionReason } from '../../shared/policy/decision.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { HeldSvid } from '../identity/identity.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+import type { ByteStream } from './byte-stream.ts';
+
+/** What the calling side asks of the other host. */
+export interface MeshRequest {
+  /** As whom we call. */
+  readonly caller: HeldSvid;
+  /** Who must answer, by the directory. */
+  readonly target: SpiffeId;
+  /** The application's address and port; the other agent listens on the mesh port of the same address. */
+  readonly destination: SocketAddress;
+  /** Our own application's address: for the other side's record only. */
+  readonly source: SocketAddress;
+  /** UUID of the connection, in the records of both hosts. */
+  readonly connectionId: string;
+}
+
+/** What became of it. */
+export type MeshOutcome =
+  | {
+      readonly kind: 'accepted';
+      readonly stream: ByteStream;
+      /** End of the called side's certificate. */
+      readonly peerNotAfterMs: number;
+    }
+  /** The other host decided against it and recorded that. */
+  | {
+      readonly kind: 'denied';
+      readonly reason: DecisionReason;
+      readonly decisionId: string;
+      readonly message: string;
+    }
+  /** There is no connection, or none that can be trusted: recorded by the calling side. */
+  | {
+      readonly kind: 'failed';
+      readonly reason: 'target_unreachable' | 'target_untrusted' | 'protocol_error' | 'overloaded';
+      readonly message: string;
+    };
+
+/** Opens connections through the mesh, on pooled TLS connections where there are any. It never throws. */
+export interface MeshDialer {
+  open(request: MeshRequest): Promise<MeshOutcome>;
+}
+
+/** The calling workload, by the certificate that was verified for this very opening. */
+export interface MeshCaller {
+  readonly spiffeId: SpiffeId;
+  readonly notAfterMs: number;
+  /** DER, for X-Forwarded-Client-Cert. */
+  readonly leaf: Uint8Array;
+}
+
+/** Somebody asks for one of our workloads. Exactly one of `accept` and `deny` is called. */
+export interface MeshOpening {
+  readonly connectionId: string;
+  readonly caller: MeshCaller;
+  /** The workload that the caller asked for by SNI and to which it was shown to speak. */
+  readonly target: SpiffeId;
+  readonly destination: SocketAddress;
+  /** The TCP peer. */
+  readonly peer: SocketAddress;
+  /** What the calling side says of its application: for the record only. */
+  readonly claimedSource: SocketAddress;
+  accept(): ByteStream;
+  deny(denial: {
+    readonly reason: DecisionReason;
+    readonly decisionId: string;
+    readonly message: string;
+  }): void;
+  /** Calls `listener` once when the caller gave up before it was answered. */
+  onAbandoned(listener: () => void): void;
+}
