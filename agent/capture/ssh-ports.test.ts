@@ -1,0 +1,47 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Child, runOk } from '../../tests/kit/child.ts';
+import { findSshPorts } from './ssh-ports.ts';
+
+describe('findSshPorts()', () => {
+  let folder: string;
+  let child: Child | undefined;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'picket-ssh-'));
+  });
+  const listenAs = (user: readonly string[], port: number): Child => {
+    const program = join(folder, 'sshd');
+    copyFileSync('/usr/bin/nc.openbsd', program);
+    chmodSync(folder, 0o755);
+    return new Child({
+      command: ['setpriv', ...user, program, '-l', '-k', '127.0.0.1', String(port)],
+      logFile: join(folder, 'log'),
+    });
+  };
+  afterEach(async () => {
+    await child?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test('finds the port at which a process named sshd listens, wherever that is', async () => {
+    child = listenAs(['--'], 42_022);
+    await child.ready('it listens', async () => (await findSshPorts(undefined)).includes(42_022));
+  });
+
+  test('does not believe a name that a user gave his program', async () => {
+    child = listenAs(['--reuid=7001', '--'], 42_023);
+    await child.ready('it listens', async () => (await runOk(['ss', '-Hltn'])).includes(':42023'));
+    expect(await findSshPorts(undefined)).not.toContain(42_023);
+  });
+
+  test('keeps the port of the session from which it is run', async () => {
+    expect(await findSshPorts('192.0.2.1 50000 192.0.2.2 2222')).toContain(2222);
+  });
+
+  test('ignores a session that says nothing sensible', async () => {
+    expect(await findSshPorts('nonsense')).toEqual(await findSshPorts(undefined));
+    expect(await findSshPorts('a b c 99999999')).toEqual(await findSshPorts(undefined));
+  });
+});
