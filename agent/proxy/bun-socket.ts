@@ -1,0 +1,46 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import { decodeIpAddress, encodeIpAddress } from '../native/ip-address.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+
+/** A Bun socket with the descriptor that Bun's types leave out; -1 once it is closed. */
+export type NativeSocket<Data> = Bun.Socket<Data> & { readonly fd: number };
+
+/** `Bun.listen` on one address with half-open connections. Throws `unavailable`, reason `listen_failed`. */
+export function listenNative<Data>(
+  at: SocketAddress,
+  socket: Bun.SocketHandler<Data>,
+): Bun.TCPSocketListener<Data> {
+  try {
+    return Bun.listen<Data>({ hostname: at.address, port: at.port, allowHalfOpen: true, socket });
+  } catch (cause) {
+    throw new PicketError('unavailable', 'listen_failed', `Cannot listen on ${formatSocketAddress(at)}`, {
+      cause,
+    });
+  }
+}
+
+/** Both ends of a socket, in the spelling of `SocketAddress` on a dual-stack listener too. */
+export function addressesOf(socket: Bun.Socket<unknown>): {
+  readonly remote: SocketAddress;
+  readonly local: SocketAddress;
+} {
+  return {
+    remote: { address: canonical(socket.remoteAddress), port: socket.remotePort },
+    local: { address: canonical(socket.localAddress), port: socket.localPort },
+  };
+}
+
+/** `address:port`, with brackets around IPv6. */
+export function formatSocketAddress({ address, port }: SocketAddress): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** The symbol of a socket's error, such as `ECONNRESET`. */
+export function codeOf(error: Error): string {
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+}
+
+/** A link-local address keeps the zone that Bun shows. */
+function canonical(address: string): string {
+  return address.includes('%') ? address : decodeIpAddress(encodeIpAddress(address));
+}
