@@ -1,0 +1,160 @@
+import { join } from 'node:path';
+import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
+import { PicketError } from '../shared/errors/errors.ts';
+import type { LogLevel } from '../shared/runtime/log.ts';
+import type { CapturePorts, CaptureSettings } from './capture/capture.ts';
+import { resolveSettings } from './capture/resolved-settings.ts';
+import { agentConfigFile, type AgentConfigFile } from './config-schema.ts';
+
+/** A host and a port of it. */
+export interface HostAndPort {
+  /** A name, an IPv4 address, or an IPv6 address without brackets. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/** How the host proves itself (one kind). */
+export type AttestationConfig =
+  | { readonly kind: 'join_token'; readonly token: string }
+  | { readonly kind: 'join_token_file'; readonly path: string }
+  | {
+      readonly kind: 'tpm';
+      /** As `openTpmDevice` takes it. */
+      readonly device: string;
+      readonly ek: 'auto' | 'rsa' | 'ecc';
+      readonly ak: 'ecc' | 'rsa';
+      readonly endorsementPasswordFile: string | undefined;
+    };
+
+/** The agent's settings, checked and complete. */
+export interface AgentConfig {
+  readonly trustDomain: TrustDomain;
+  /** Tried in this order. */
+  readonly servers: readonly HostAndPort[];
+  readonly trust:
+    { readonly kind: 'file'; readonly path: string } | { readonly kind: 'pin'; readonly sha256: string };
+  readonly attestation: AttestationConfig;
+  /** The addresses that the agent claims for its host; undefined: those of its interfaces. */
+  readonly addresses: readonly string[] | undefined;
+  readonly dataDirectory: string;
+  readonly sealKeyFile: string;
+  readonly sockets: { readonly workloadApi: string; readonly admin: string };
+  readonly ports: CapturePorts;
+  readonly capture: {
+    /** Whether the agent installs the rules and keeps them. It answers on its ports either way. */
+    readonly isEnabled: boolean;
+    readonly mark: number;
+    /** Where the rules are kept for the next boot. */
+    readonly rulesFile: string;
+    readonly exclude: CaptureSettings['exclude'];
+    readonly allowUdp: CaptureSettings['allowUdp'];
+  };
+  readonly audit: {
+    readonly directory: string;
+    readonly maxBytes: number;
+    readonly durability: 'group' | 'sync';
+  };
+  readonly logLevel: LogLevel;
+  /** Undefined: not served. */
+  readonly metrics: HostAndPort | undefined;
+  readonly readiness: HostAndPort | undefined;
+  readonly limits: {
+    readonly connections: number;
+    readonly workloadApiConnections: number;
+    readonly workloadApiConnectionsPerUser: number;
+    readonly workloadApiStreamsPerUser: number;
+  };
+}
+
+/** Checks what stands in agent.yaml. Throws `invalid_argument`, reason `config_invalid`, naming every setting that is wrong. */
+export function parseAgentConfig(value: unknown): AgentConfig {
+  const parsed = agentConfigFile.safeParse(value);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map(({ path, message }) => ({
+      message: path.length === 0 ? message : `${path.join('.')}: ${message}`,
+    }));
+    throw new PicketError('invalid_argument', 'config_invalid', 'The configuration of the agent is wrong', {
+      details: { faults },
+    });
+  }
+  const config = buildConfig(parsed.data);
+  // What the rules cannot express is told now, not when the agent starts.
+  resolveSettings(captureSettingsOf(config, { sshPorts: [], localPorts: [], agentUid: 0 }));
+  return config;
+}
+
+/** What capture is asked for. `sshPorts` are kept out whatever the file says (design: decision 29). */
+export function captureSettingsOf(
+  config: AgentConfig,
+  host: {
+    readonly sshPorts: readonly number[];
+    readonly localPorts: readonly number[];
+    readonly agentUid: number;
+  },
+): CaptureSettings {
+  const { mark, exclude, allowUdp } = config.capture;
+  return {
+    ports: config.ports,
+    mark,
+    agentUid: host.agentUid,
+    exclude: { ...exclude, inboundPorts: [...new Set([...exclude.inboundPorts, ...host.sshPorts])] },
+    allowUdp,
+    localPorts: host.localPorts,
+  };
+}
+
+function buildConfig(file: AgentConfigFile): AgentConfig {
+  const { capture, audit, limits } = file;
+  return {
+    trustDomain: file.trust_domain,
+    servers: file.servers,
+    trust: buildTrust(file.trust),
+    attestation: buildAttestation(file.attestation),
+    addresses: file.addresses,
+    dataDirectory: file.data_dir,
+    sealKeyFile: file.seal_key_file ?? join(file.data_dir, 'seal.key'),
+    sockets: { workloadApi: file.sockets.workload_api, admin: file.sockets.admin },
+    ports: file.ports,
+    capture: {
+      isEnabled: capture.enabled,
+      mark: capture.mark,
+      rulesFile: capture.rules_file ?? join(file.data_dir, 'capture.nft'),
+      exclude: {
+        inboundPorts: capture.exclude.inbound_ports,
+        outboundPorts: capture.exclude.outbound_ports,
+        outboundAddresses: capture.exclude.outbound_addresses,
+        users: capture.exclude.users,
+      },
+      allowUdp: capture.allow_udp,
+    },
+    audit: {
+      directory: join(file.data_dir, 'audit'),
+      maxBytes: audit.max_bytes,
+      durability: audit.durability,
+    },
+    logLevel: file.log_level,
+    metrics: file.metrics_address ?? undefined,
+    readiness: file.readiness_address ?? undefined,
+    limits: {
+      connections: limits.connections,
+      workloadApiConnections: limits.workload_api_connections,
+      workloadApiConnectionsPerUser: limits.workload_api_connections_per_user,
+      workloadApiStreamsPerUser: limits.workload_api_streams_per_user,
+    },
+  };
+}
+
+function buildTrust(trust: AgentConfigFile['trust']): AgentConfig['trust'] {
+  if (trust.bundle_file !== undefined) return { kind: 'file', path: trust.bundle_file };
+  if (trust.root_key_sha256 !== undefined) return { kind: 'pin', sha256: trust.root_key_sha256 };
+  throw new TypeError('The schema lets none of the kinds of trust through');
+}
+
+function buildAttestation(attestation: AgentConfigFile['attestation']): AttestationConfig {
+  const { join_token, join_token_file, tpm } = attestation;
+  if (join_token !== undefined) return { kind: 'join_token', token: join_token };
+  if (join_token_file !== undefined) return { kind: 'join_token_file', path: join_token_file };
+  if (tpm === undefined) throw new TypeError('The schema lets no kind of attestation through');
+  const { device, ek, ak, endorsement_password_file } = tpm;
+  return { kind: 'tpm', device, ek, ak, endorsementPasswordFile: endorsement_password_file };
+}
