@@ -36,8 +36,8 @@ export interface CertificateAuthority {
   ): Promise<{ readonly signature: Uint8Array; readonly chain: readonly Uint8Array[] }>;
 }
 
-/** Reads a PKCS#10 request: verifies its self-signature and returns the public key. Declared here, built in `csr.ts`. */
-export type ReadCsr = (der: Uint8Array) => { readonly publicKeySpki: Uint8Array };
+/** Certificates are valid from this long before they are made, for clocks that are behind (design: decision 28). */
+export const CLOCK_SKEW_MS = 5 * 60_000;
 
 /** The certificate as the protocol carries it. */
 export function toIssuedSvid(certificate: IssuedCertificate): IssuedSvid {

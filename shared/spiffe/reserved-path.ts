@@ -38,3 +38,8 @@ export function agentId(
 export function operatorId(trustDomain: TrustDomain, name: string): SpiffeId {
   return buildSpiffeId(trustDomain, `${RESERVED}/operator/${name}`);
 }
+
+/** `spiffe://<trust domain>/picket/policy-signer`: stands in the certificate of the policy key, and never at an end of a connection. */
+export function policySignerId(trustDomain: TrustDomain): SpiffeId {
+  return buildSpiffeId(trustDomain, `${RESERVED}/policy-signer`);
+}
