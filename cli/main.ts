@@ -1,6 +1,9 @@
+// First of all: in the bundled executable, @peculiar/x509 would otherwise be loaded before what it asks for.
+import 'reflect-metadata';
 import { Command, CommanderError, Option } from 'commander';
 import { ERROR_CODES, describeError, type PicketError, toPicketError } from '../shared/errors/errors.ts';
 import { registerAudit } from './commands/audit.ts';
+import { registerCa } from './commands/ca.ts';
 import { registerCompletion } from './commands/completion.ts';
 import { registerEntry } from './commands/entry.ts';
 import { registerNode } from './commands/node.ts';
@@ -46,6 +49,7 @@ function buildProgram(): Command {
     .showSuggestionAfterError()
     .configureHelp({ showGlobalOptions: true });
   const registrations = [
+    registerCa,
     registerToken,
     registerNode,
     registerEntry,

@@ -57,6 +57,8 @@ describe('architecture', () => {
     const adapters = new Set([
       'server/datastore/postgres.ts',
       'server/datastore/pglite.ts',
+      'server/key-manager/memory.ts',
+      'server/key-manager/encrypted-disk.ts',
       'server/node-attestation/join-token.ts',
       'server/node-attestation/tpm.ts',
       'shared/policy/opa-wasm.ts',
@@ -73,7 +75,7 @@ describe('architecture', () => {
   });
 
   test('every port that has adapters has a contract suite', () => {
-    const folders = ['server/datastore', 'agent/key-store', 'agent/capture'];
+    const folders = ['server/datastore', 'server/key-manager', 'agent/key-store', 'agent/capture'];
     expect(folders.filter((folder) => !sources.includes(`${folder}/contract.ts`))).toEqual([]);
   });
 
