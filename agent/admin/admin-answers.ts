@@ -1,0 +1,57 @@
+import { z } from 'zod';
+import { accessRecord } from '../../shared/protocol/audit.ts';
+import { counter, port, spiffeId, timestamp, trustDomain } from '../../shared/protocol/wire-values.ts';
+
+/** What the agent answers on its admin socket, and what the command line reads there. */
+
+const life = z.object({ notBefore: timestamp, notAfter: timestamp });
+
+/** GET /status: how the agent stands. For root. */
+export const statusAnswer = z.object({
+  version: z.string(),
+  startedAt: timestamp,
+  trustDomain,
+  /** Undefined when it does all its work; otherwise one sentence on what is missing. */
+  missing: z.string().optional(),
+  /** The agent's own SVID; null before the host has attested. */
+  agent: life.extend({ spiffeId }).nullable(),
+  /** What it may serve to workloads. */
+  identities: z.array(life.extend({ spiffeId, entryId: z.string() })),
+  server: z.object({ isConnected: z.boolean() }),
+  policy: z.object({ version: counter, sequence: counter }).nullable(),
+  capture: z.object({
+    mode: z.enum(['nftables', 'off']),
+    /** Whether the rules in the kernel are the agent's. */
+    isIntact: z.boolean(),
+    /** How often somebody else's change was undone since start. */
+    repairs: counter,
+    /** Ports of registered listeners of this host, captured on loopback too. */
+    localPorts: z.array(port),
+  }),
+  audit: z.object({
+    /** Records that the server does not have yet. */
+    depth: counter,
+    bytes: counter,
+    /** Records that could not be kept since start: their requests were refused. */
+    refused: counter,
+  }),
+  workloadApi: z.object({ connections: counter, streams: counter }),
+  /** Connections that pass through the agent now. */
+  connections: counter,
+});
+
+/** GET /why?last=: the newest denials, newest first; for a user those of his own processes, for root all. */
+export const whyAnswer = z.object({
+  denials: z.array(
+    z.object({ record: accessRecord, uid: z.number().int().nullable(), pid: z.number().int().nullable() }),
+  ),
+});
+
+/** GET /capture: the rules in the kernel as text. For root. */
+export const captureAnswer = z.object({ rules: z.string() });
+
+/** The most denials that are told at once. */
+export const MAX_LAST = 1000;
+
+export type StatusAnswer = z.output<typeof statusAnswer>;
+export type WhyAnswer = z.output<typeof whyAnswer>;

@@ -1,0 +1,84 @@
+import { getRequestListener } from '@hono/node-server';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer, type Socket } from 'node:net';
+import { rmSync } from 'node:fs';
+import { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
+import type { Running } from '../../shared/runtime/shutdown.ts';
+import { claimSocketPath, descriptorOf, listenAtPath } from '../../shared/runtime/unix-socket.ts';
+import { findPeerCredentials } from '../native/peer-credentials.ts';
+import { buildAdminApp, type AdminSources } from './admin-app.ts';
+
+export interface AdminOptions extends AdminSources {
+  /** Of the unix socket. */
+  readonly path: string;
+}
+
+/** Every user may ask why his own connections were refused. */
+const SOCKET_MODE = 0o666;
+const MAX_CONNECTIONS_PER_UID = 16;
+/** Of all users but root, whom nobody can keep out. */
+const MAX_CONNECTIONS = 256;
+const IDLE_MS = 30_000;
+const MAX_HEADER_BYTES = 8 * 1024;
+
+/**
+ * Local administration by HTTP/1.1 on a unix socket; who asks is told by the kernel. It only tells: nothing can be changed through it. Throws like
+ * `claimSocketPath`. `stop` ends its connections and removes the socket.
+ */
+export async function startAdmin(options: AdminOptions): Promise<Running> {
+  const { path } = options;
+  await claimSocketPath(path);
+  const gate = new AdminGate();
+  const app = buildAdminApp(options, (environment) => gate.uidOf(socketOf(environment)));
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const http = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES }, (incoming, outgoing) => {
+    void listener(incoming, outgoing);
+  });
+  const server = createServer((socket) => {
+    if (gate.admit(socket)) http.emit('connection', socket);
+    else socket.destroy();
+  });
+  await listenAtPath(server, path, SOCKET_MODE);
+  return {
+    stop: async () => {
+      server.close();
+      gate.close();
+      rmSync(path, { force: true });
+      await Promise.resolve();
+    },
+  };
+}
+
+/** Who is connected, and how many may be. */
+class AdminGate {
+  readonly #uids = new Map<Socket, number>();
+  readonly #perUid = new ConcurrencyLimit(MAX_CONNECTIONS_PER_UID);
+
+  admit(socket: Socket): boolean {
+    const fd = descriptorOf(socket);
+    const uid = fd === undefined ? undefined : findPeerCredentials(fd)?.uid;
+    if (uid === undefined || (uid !== 0 && this.#uids.size >= MAX_CONNECTIONS)) return false;
+    const leave = this.#perUid.tryEnter(String(uid));
+    if (leave === undefined) return false;
+    this.#uids.set(socket, uid);
+    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    socket.once('close', () => {
+      this.#uids.delete(socket);
+      leave();
+    });
+    return true;
+  }
+
+  uidOf(socket: Socket): number | undefined {
+    return this.#uids.get(socket);
+  }
+
+  close(): void {
+    for (const socket of this.#uids.keys()) socket.destroy();
+  }
+}
+
+/** What @hono/node-server puts into Hono's environment. */
+function socketOf(environment: unknown): Socket {
+  return (environment as { readonly incoming: { readonly socket: Socket } }).incoming.socket;
+}

@@ -1,0 +1,66 @@
+import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import type { CaptureStatus } from '../capture/capture-keeper.ts';
+import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
+import type { SpoolStatus } from '../audit/spool.ts';
+import type { StatusAnswer } from './admin-answers.ts';
+
+/** Where status and metrics read how the agent stands. Each is asked anew every time; undefined means not yet or not at all. */
+export interface AgentState {
+  readonly version: string;
+  readonly startedAtMs: number;
+  readonly trustDomain: TrustDomain;
+  /** One sentence on what the agent still lacks to do its work; undefined when it is ready. */
+  readonly findMissing: () => string | undefined;
+  /** Undefined before the host has attested. */
+  readonly identities: () => IdentitySource | undefined;
+  readonly isServerConnected: () => boolean;
+  readonly policy: () => { readonly version: number; readonly sequence: number } | undefined;
+  /** Undefined when the agent does not keep the rules. */
+  readonly capture: () => CaptureStatus | undefined;
+  readonly localPorts: () => readonly number[];
+  readonly spool: () => SpoolStatus | undefined;
+  readonly workloadApi: () => { readonly connections: number; readonly streams: number } | undefined;
+  /** Connections that pass through the proxy now. */
+  readonly connections: () => number;
+}
+
+/** How the agent stands, as told on the admin socket. */
+export function buildStatus(state: AgentState): StatusAnswer {
+  const source = state.identities();
+  const capture = state.capture();
+  const spool = state.spool();
+  const missing = state.findMissing();
+  return {
+    version: state.version,
+    startedAt: new Date(state.startedAtMs).toISOString(),
+    trustDomain: state.trustDomain,
+    ...(missing === undefined ? {} : { missing }),
+    agent:
+      source === undefined
+        ? null
+        : { spiffeId: source.agentSvid.current.spiffeId, ...lifeOf(source.agentSvid.current) },
+    identities: Array.from(source?.identities.current.values() ?? [], ({ entry, svid }) => ({
+      spiffeId: svid.spiffeId,
+      entryId: entry.entryId,
+      ...lifeOf(svid),
+    })),
+    server: { isConnected: state.isServerConnected() },
+    policy: state.policy() ?? null,
+    capture: {
+      mode: capture === undefined ? 'off' : 'nftables',
+      isIntact: capture?.isIntact ?? false,
+      repairs: capture?.repairs ?? 0,
+      localPorts: [...state.localPorts()],
+    },
+    audit: { depth: spool?.depth ?? 0, bytes: spool?.bytes ?? 0, refused: spool?.refused ?? 0 },
+    workloadApi: state.workloadApi() ?? { connections: 0, streams: 0 },
+    connections: state.connections(),
+  };
+}
+
+function lifeOf(svid: HeldSvid): { readonly notBefore: string; readonly notAfter: string } {
+  return {
+    notBefore: new Date(svid.notBeforeMs).toISOString(),
+    notAfter: new Date(svid.notAfterMs).toISOString(),
+  };
+}
