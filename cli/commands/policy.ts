@@ -7,6 +7,7 @@ import {
   policyAnswer,
   policyContent,
   policyPage,
+  policyPublished,
   type PolicyAnswer,
 } from '../../shared/protocol/operator.ts';
 import { wholeNumber } from '../duration-option.ts';
@@ -85,14 +86,20 @@ async function publish(
   );
   const body = {
     files,
-    target: options.target,
     message: options.message ?? '',
     ...(options.regoVersion === undefined ? {} : { rego_version: options.regoVersion }),
   };
-  output.result(
-    await client.post('/policies', policyActivated, body),
-    (p) => `Version ${p.version} is in force (sequence ${p.sequence}, ${p.digest.slice(0, 12)})`,
+  const published = await client.post(
+    `/policies?target=${encodeURIComponent(options.target)}`,
+    policyPublished,
+    body,
   );
+  output.result(
+    published,
+    (p) =>
+      `Version ${p.version} is in force (sequence ${p.sequence}, ${p.digest.slice(0, 12)}); ${p.testCount} of its own tests passed`,
+  );
+  for (const warning of published.warnings) output.note(`warning: ${warning}`);
 }
 
 async function list(options: TargetOption, command: Command): Promise<void> {

@@ -27,6 +27,8 @@ test_registrar_registers_but_publishes_nothing if {
 	decide(["registrar"], "entry.create")
 	decide(["registrar"], "token.create")
 	decide(["registrar"], "node.ban")
+	decide(["registrar"], "node-address.confirm")
+	decide(["registrar"], "tpm-host.decide")
 	not decide(["registrar"], "policy.publish")
 	not decide(["registrar"], "operator.revoke")
 }

@@ -63,7 +63,7 @@ function operationOf<C extends Caller>(route: Route<C>): OpenApiOperation {
   const { status, description, mediaType } = route.answer;
   const content = mediaType === undefined ? {} : { content: { [mediaType]: answerSchema(route) } };
   return {
-    operationId: route.action,
+    operationId: `${route.action}.${route.method.toLowerCase()}`,
     summary: route.summary,
     description: route.isMutating
       ? `Action \`${route.action}\`: decided by policies/admin and recorded in the operators' log.`

@@ -121,6 +121,8 @@ export const policyActivated = z.object({
   sequence: counter,
   digest: sha256Hex,
 });
+/** What came of a publication: `warnings` are what people should look at twice, `testCount` how many of its own tests passed. */
+export const policyPublished = policyActivated.extend({ warnings: z.array(z.string()), testCount: counter });
 export const policyRollback = z.object({ target: policyTarget.default('mesh'), version: counter });
 
 /** A hypothetical request. Without `method` it is a connection. */
