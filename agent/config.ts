@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
 import { PicketError } from '../shared/errors/errors.ts';
@@ -66,6 +67,17 @@ export interface AgentConfig {
   };
 }
 
+const MAX_CONFIG_BYTES = 1024 * 1024;
+
+/** Reads agent.yaml. Throws like `parseAgentConfig`, and `invalid_argument`, reason `config_unreadable`, when there is no such file or it is no YAML. */
+export async function readAgentConfig(path: string): Promise<AgentConfig> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw unreadable(path, 'it cannot be opened', cause);
+  });
+  if (text.length > MAX_CONFIG_BYTES) throw unreadable(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`);
+  return parseAgentConfig(parseYaml(path, text));
+}
+
 /** Checks what stands in agent.yaml. Throws `invalid_argument`, reason `config_invalid`, naming every setting that is wrong. */
 export function parseAgentConfig(value: unknown): AgentConfig {
   const parsed = agentConfigFile.safeParse(value);
@@ -101,6 +113,19 @@ export function captureSettingsOf(
     allowUdp,
     localPorts: host.localPorts,
   };
+}
+
+function parseYaml(path: string, text: string): unknown {
+  try {
+    return Bun.YAML.parse(text);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : 'unknown';
+    throw unreadable(path, `it is no YAML: ${why}`, cause);
+  }
+}
+
+function unreadable(path: string, why: string, cause?: unknown): PicketError {
+  return new PicketError('invalid_argument', 'config_unreadable', `Cannot read ${path}: ${why}`, { cause });
 }
 
 function buildConfig(file: AgentConfigFile): AgentConfig {

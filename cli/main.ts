@@ -2,6 +2,7 @@
 import 'reflect-metadata';
 import { Command, CommanderError, Option } from 'commander';
 import { ERROR_CODES, describeError, type PicketError, toPicketError } from '../shared/errors/errors.ts';
+import { registerAgent } from './commands/agent.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerCa } from './commands/ca.ts';
 import { registerCompletion } from './commands/completion.ts';
@@ -11,6 +12,7 @@ import { registerOperator } from './commands/operator.ts';
 import { registerPolicy } from './commands/policy.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVersion } from './commands/version.ts';
+import { registerWhy } from './commands/why.ts';
 import { registerWorkload } from './commands/workload.ts';
 import { printable } from './output.ts';
 import { DEFAULT_SERVER_SOCKET } from './session.ts';
@@ -57,12 +59,21 @@ function buildProgram(): Command {
     registerWorkload,
     registerAudit,
     registerOperator,
+    registerAgentHere,
+    registerWhy,
     registerCompletion,
     registerVersion,
   ];
   for (const register of registrations) register(program);
   inheritSettings(program);
   return program;
+}
+
+/** A role is loaded when it is asked for. */
+function registerAgentHere(program: Command): void {
+  registerAgent(program, {
+    openCapture: async (options) => new (await import('../agent/capture/nft.ts')).NftCapture(options),
+  });
 }
 
 /** Sub-commands throw instead of ending the process, too. */

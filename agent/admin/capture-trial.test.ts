@@ -93,7 +93,7 @@ describe('CaptureTrial', () => {
   test('begin() is not undone by the guard of a trial before it', async () => {
     await trial.begin(SAMPLE_SETTINGS, 1);
     await trial.confirm();
-    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 60);
+    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 4);
     const wokeUp = Date.now() + 1500;
     await waitUntil('the first guard has woken up', () => Date.now() > wokeUp);
     expect(await capture.show()).toContain('9091');

@@ -1,0 +1,64 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { z } from 'zod';
+import { PicketError } from '../shared/errors/errors.ts';
+import { errorOfProblem } from '../shared/protocol/problem.ts';
+
+export const DEFAULT_AGENT_SOCKET = '/run/picket/admin.sock';
+
+const TIMEOUT_MS = 10_000;
+
+/** The admin socket of the agent on this host. Errors are the agent's own, as PicketError. */
+export class AgentClient {
+  readonly #path: string;
+
+  constructor(path: string) {
+    // An empty variable is one that is not set.
+    this.#path = path === '' ? DEFAULT_AGENT_SOCKET : path;
+  }
+
+  /** Throws `unavailable`, reason `agent_unreachable`, when no agent answers. */
+  async get<T extends z.ZodType>(
+    path: string,
+    answer: T,
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<z.output<T>> {
+    const response = await this.#send(`${path}?${new URLSearchParams(query).toString()}`);
+    const body: unknown = await response.json().catch(() => undefined);
+    if (!response.ok) throw errorOfProblem(body, response.status);
+    const parsed = answer.safeParse(body);
+    if (parsed.success) return parsed.data;
+    throw new PicketError(
+      'unavailable',
+      'bad_answer',
+      `The agent answered GET ${path} in a form that this version does not know`,
+      { cause: parsed.error },
+    );
+  }
+
+  async #send(target: string): Promise<Response> {
+    try {
+      return await fetch(`http://agent${target}`, {
+        unix: this.#path,
+        redirect: 'error',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+    } catch (cause) {
+      throw new PicketError(
+        'unavailable',
+        'agent_unreachable',
+        `Cannot reach the Picket agent at the unix socket ${this.#path}. Is it running on this host?`,
+        { cause },
+      );
+    }
+  }
+}
+
+/** Adds the option that says where the agent answers. */
+export function withAgentSocket(command: Command): Command {
+  return command.addOption(
+    new Option('--agent-socket <path>', 'admin socket of the agent on this host')
+      .env('PICKET_AGENT_SOCKET')
+      .default(DEFAULT_AGENT_SOCKET),
+  );
+}

@@ -1,0 +1,124 @@
+import type { Command } from 'commander';
+import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
+import { AGENT_CONFIG_EXAMPLE } from '../../agent/config-example.ts';
+import { readAgentConfig } from '../../agent/config.ts';
+import { AgentClient, withAgentSocket } from '../agent-client.ts';
+import { withExamples } from '../example.ts';
+import { fields, table } from '../output.ts';
+import { outputOf } from '../session.ts';
+import { VERSION } from '../version.ts';
+import { configOption } from './agent-options.ts';
+import { registerAgentCapture, type OpenCapture } from './agent-capture.ts';
+
+/** Runs the agent until it is told to stop. */
+export type RunAgent = (options: {
+  readonly configPath: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+}) => Promise<void>;
+
+/** What the commands work with. */
+export interface AgentParts {
+  readonly runAgent?: RunAgent;
+  readonly openCapture: OpenCapture;
+}
+
+interface ConfigOption {
+  readonly config: string;
+}
+
+/** `picket agent`: the role that runs on each host, and what is asked of it there. */
+export function registerAgent(program: Command, parts: AgentParts): void {
+  const agent = program
+    .command('agent')
+    .description('the agent of this host: run it, look at it, its capture');
+  if (parts.runAgent !== undefined) registerRun(agent, parts.runAgent);
+  withExamples(
+    agent
+      .command('check-config')
+      .description('check the settings without starting anything')
+      .addOption(configOption())
+      .action(checkConfig),
+    'picket agent check-config --config agent.yaml',
+  );
+  withExamples(
+    agent
+      .command('config-example')
+      .description('print a configuration with every setting, explained')
+      .action(printExample),
+    'picket agent config-example > /etc/picket/agent.yaml',
+  );
+  withExamples(
+    withAgentSocket(
+      agent.command('status').description('how the agent stands: identities, server, policy, capture, audit'),
+    ).action(showStatus),
+    'picket agent status',
+  );
+  registerAgentCapture(agent, parts.openCapture);
+}
+
+function registerRun(agent: Command, runAgent: RunAgent): void {
+  withExamples(
+    agent
+      .command('run')
+      .description('run the agent in the foreground')
+      .addOption(configOption())
+      .action(async ({ config }: ConfigOption) => {
+        await runAgent({ configPath: config, environment: process.env, version: VERSION });
+      }),
+    'picket agent run --config /etc/picket/agent.yaml',
+  );
+}
+
+async function checkConfig({ config }: ConfigOption, command: Command): Promise<void> {
+  const { trustDomain } = await readAgentConfig(config);
+  outputOf(command).result({ config, trustDomain, ok: true }, () => `${config} is good`);
+}
+
+function printExample(_options: unknown, command: Command): void {
+  outputOf(command).result({ example: AGENT_CONFIG_EXAMPLE }, () => AGENT_CONFIG_EXAMPLE);
+}
+
+async function showStatus(
+  { agentSocket }: { readonly agentSocket: string },
+  command: Command,
+): Promise<void> {
+  const status = await new AgentClient(agentSocket).get('/status', statusAnswer);
+  outputOf(command).result(status, renderStatus);
+}
+
+function renderStatus(status: StatusAnswer): string {
+  const { agent, policy, capture, audit, workloadApi } = status;
+  const facts = fields([
+    ['agent', agent?.spiffeId ?? '(not attested yet)'],
+    ['until', agent?.notAfter ?? '-'],
+    ['ready', status.missing === undefined ? 'yes' : `no: ${status.missing}`],
+    ['version', `${status.version}, since ${status.startedAt}`],
+    ['server', status.server.isConnected ? 'connected' : 'not connected'],
+    [
+      'policy',
+      policy === null
+        ? 'none: everything is denied'
+        : `version ${policy.version} (sequence ${policy.sequence})`,
+    ],
+    ['capture', renderCapture(capture)],
+    ['connections', String(status.connections)],
+    ['workload api', `${workloadApi.connections} connections, ${workloadApi.streams} streams`],
+    ['audit', `${audit.depth} records to ship (${audit.bytes} bytes), ${audit.refused} refused`],
+  ]);
+  const identities = table(
+    status.identities,
+    [
+      { title: 'identity', of: (identity) => identity.spiffeId },
+      { title: 'until', of: (identity) => identity.notAfter },
+      { title: 'entry', of: (identity) => identity.entryId },
+    ],
+    'No workload identities.',
+  );
+  return `${facts}\n\n${identities}`;
+}
+
+function renderCapture({ mode, isIntact, repairs }: StatusAnswer['capture']): string {
+  if (mode === 'off') return 'not kept by the agent';
+  return `${mode}, ${isIntact ? 'intact' : 'NOT intact'}, repaired ${repairs} times`;
+}
