@@ -13,6 +13,10 @@ const SIGNATURES = {
   recv: { args: [i32, ptr, u64_fast, i32], returns: i64_fast },
   close: { args: [i32], returns: i32 },
   poll: { args: [ptr, u64_fast, i32], returns: i32 },
+  open: { args: [ptr, i32], returns: i32 },
+  getdents64: { args: [i32, ptr, u64_fast], returns: i64_fast },
+  // The name is an address rather than a buffer: it lies inside of what getdents64 wrote.
+  readlinkat: { args: [i32, u64_fast, ptr, u64_fast], returns: i64_fast },
   __errno_location: { args: [], returns: ptr },
 } as const;
 

@@ -1,0 +1,183 @@
+import { afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { once } from 'node:events';
+import { readdirSync, statSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { createTestNetwork, requireRoot } from '../../tests/kit/netns.ts';
+import { run, runOk } from '../../tests/kit/child.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
+import { findTcpConnection, findTcpListeners } from './sock-diag.ts';
+
+const open: { destroy?: () => void; close?: () => void }[] = [];
+
+afterEach(() => {
+  for (const each of open.splice(0)) {
+    each.destroy?.();
+    each.close?.();
+  }
+});
+
+beforeAll(() => requireRoot('network namespaces'));
+
+describe('findTcpConnection()', () => {
+  const families = [
+    { name: 'IPv4', listen: '127.0.0.1', dial: '127.0.0.1', address: '127.0.0.1' },
+    { name: 'IPv6', listen: '::1', dial: '::1', address: '::1' },
+    {
+      name: 'an IPv6 socket that speaks IPv4',
+      listen: '127.0.0.1',
+      dial: '::ffff:127.0.0.1',
+      address: '127.0.0.1',
+    },
+  ];
+  test.each(families)('finds either end over $name', async ({ listen, dial, address }) => {
+    const { server, port } = await listenOn(listen);
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    const client = await dialTo(port, dial);
+    const [serverSide] = await accepted;
+    open.push(serverSide);
+    const near = { address, port: client.localPort ?? 0 };
+    const far = { address, port };
+    expect(findTcpConnection(near, far)).toMatchObject({
+      local: near,
+      remote: far,
+      inode: inodeOf(client),
+      uid: 0,
+    });
+    expect(findTcpConnection(far, near)).toMatchObject({ inode: inodeOf(serverSide) });
+  });
+
+  test('finds nothing where there is no connection, not even the listener at that address', async () => {
+    const { port } = await listenOn('127.0.0.1');
+    const stranger = { address: '127.0.0.1', port: 1 };
+    expect(findTcpConnection({ address: '127.0.0.1', port }, stranger)).toBeUndefined();
+    expect(findTcpConnection({ address: '127.0.0.1', port }, { address: '::1', port: 1 })).toBeUndefined();
+  });
+
+  test('names no holder once the process has closed its end', async () => {
+    const { server, port } = await listenOn('127.0.0.1');
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    const client = await dialTo(port, '127.0.0.1');
+    const [serverSide] = await accepted;
+    open.push(serverSide.pause());
+    const near = { address: '127.0.0.1', port: client.localPort ?? 0 };
+    expect(findTcpConnection(near, { address: '127.0.0.1', port })?.inode).toBeGreaterThan(0);
+    client.destroy();
+    await waitUntil('the end is orphaned or gone', () => {
+      return (findTcpConnection(near, { address: '127.0.0.1', port })?.inode ?? 0) === 0;
+    });
+  });
+
+  test('finds a socket that is bound to an interface', async () => {
+    const { port } = await listenOn('127.0.0.1');
+    const program = [
+      'import socket,sys',
+      's=socket.socket()',
+      "s.setsockopt(socket.SOL_SOCKET,25,b'lo\\0')",
+      `s.connect(('127.0.0.1',${port}))`,
+      'print(s.getsockname()[1],flush=True)',
+      'sys.stdin.read()',
+    ];
+    const child = Bun.spawn(['python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+    open.push({ close: () => child.kill() });
+    const { value } = await child.stdout.getReader().read();
+    const near = { address: '127.0.0.1', port: Number(Buffer.from(value ?? []).toString()) };
+    const found = findTcpConnection(near, { address: '127.0.0.1', port });
+    expect(found).toMatchObject({ local: near, interfaceIndex: 1 });
+    expect(found?.inode).toBeGreaterThan(0);
+  });
+
+  test('tells who made the socket, and leaves no descriptor behind', async () => {
+    const { port } = await listenOn('127.0.0.1');
+    const child = Bun.spawn(
+      [
+        'setpriv',
+        '--reuid=4242',
+        '--clear-groups',
+        'bash',
+        '-c',
+        `exec 3<>/dev/tcp/127.0.0.1/${port}; echo up; read`,
+      ],
+      { stdin: 'pipe', stdout: 'pipe' },
+    );
+    open.push({ close: () => child.kill() });
+    await child.stdout.getReader().read();
+    const listing = await runOk(['ss', '-Htn', 'state', 'established', `dport = :${port}`]);
+    const near = { address: '127.0.0.1', port: Number(/127\.0\.0\.1:(\d+)/.exec(listing)?.[1]) };
+    const before = readdirSync('/proc/self/fd').length;
+    for (let i = 0; i < 200; i++) {
+      expect(findTcpConnection(near, { address: '127.0.0.1', port })?.uid).toBe(4242);
+      expect(findTcpConnection(near, { address: '127.0.0.2', port })).toBeUndefined();
+    }
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
+  });
+
+  test('sees the network namespace that it runs in, and no other', async () => {
+    const network = await createTestNetwork(1);
+    try {
+      const [host] = network.hosts;
+      const fixture = join(import.meta.dirname, 'fixtures/own-connection.ts');
+      const inside = await run(host?.in(process.execPath, fixture, host.ipv4) ?? []);
+      expect(JSON.parse(inside.stdout)).toMatchObject({ uid: 0, listeners: 1 });
+      const v6 = await run(host?.in(process.execPath, fixture, host.ipv6) ?? []);
+      expect(JSON.parse(v6.stdout)).toMatchObject({ uid: 0, listeners: 1 });
+    } finally {
+      await network.remove();
+    }
+  });
+});
+
+describe('findTcpListeners()', () => {
+  test('finds every socket at the port: both families, and those that share it', async () => {
+    // Bun's types do not know the option yet.
+    const shared = { reusePort: true };
+    const first = Bun.listen({ hostname: '127.0.0.1', port: 0, socket: { data() {} }, ...shared });
+    const { port } = first;
+    const second = Bun.listen({ hostname: '127.0.0.1', port, socket: { data() {} }, ...shared });
+    const third = Bun.listen({ hostname: '::1', port, socket: { data() {} } });
+    try {
+      const found = findTcpListeners(port);
+      expect(found.map(({ local }) => local.address).toSorted()).toEqual(['127.0.0.1', '127.0.0.1', '::1']);
+      expect(new Set(found.map(({ inode }) => inode)).size).toBe(3);
+    } finally {
+      for (const listener of [first, second, third]) listener.stop(true);
+    }
+    expect(findTcpListeners(port)).toEqual([]);
+  });
+
+  test('tells a listener of IPv6 alone from one that takes IPv4 too', async () => {
+    const dual = createServer();
+    const alone = createServer();
+    dual.listen(0, '::');
+    alone.listen({ port: 0, host: '::', ipv6Only: true });
+    open.push(dual, alone);
+    await Promise.all([once(dual, 'listening'), once(alone, 'listening')]);
+    const isOnly = (server: Server): boolean | undefined => findTcpListeners(portOf(server))[0]?.isIpv6Only;
+    expect([isOnly(dual), isOnly(alone)]).toEqual([false, true]);
+  });
+});
+
+async function listenOn(host: string): Promise<{ readonly server: Server; readonly port: number }> {
+  const server = createServer((socket) => open.push(socket)).listen(0, host);
+  open.push(server);
+  await once(server, 'listening');
+  return { server, port: portOf(server) };
+}
+
+async function dialTo(port: number, host: string): Promise<Socket> {
+  const client = connect(port, host);
+  open.push(client);
+  await once(client, 'connect');
+  return client;
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('The server does not listen');
+  return address.port;
+}
+
+function inodeOf(socket: Socket): number {
+  const { fd } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle;
+  return statSync(`/proc/self/fd/${fd}`).ino;
+}

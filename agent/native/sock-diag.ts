@@ -1,0 +1,123 @@
+import { isIPv4 } from 'node:net';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { AF_INET, AF_INET6 } from './sockaddr.ts';
+import {
+  decodeAnswer,
+  encodeQuery,
+  QUERY_BYTES,
+  TCP_CONNECTIONS,
+  TCP_LISTEN,
+  type DiagnosisMessage,
+  type TcpQuery,
+  type TcpSocket,
+} from './sock-diag-message.ts';
+import type { SocketAddress } from './socket-address.ts';
+
+const AF_NETLINK = 16;
+const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
+const NETLINK_SOCK_DIAG = 4;
+const ENOENT = 2;
+
+/** The kernel writes dump datagrams of at most 32 KiB. */
+const ANSWER_BYTES = 32 * 1024;
+/** A question whose answer is longer is not answered at all: half of the listeners would be a wrong answer. */
+const MAX_SOCKETS = 4096;
+/** How often a dump is begun again when the sockets changed under it. */
+const MAX_DUMPS = 5;
+
+const question = allocateNative(QUERY_BYTES);
+const answer = allocateNative(ANSWER_BYTES);
+let lastSequence = 0;
+
+/**
+ * The TCP socket of this network namespace between two addresses, `local` being its own; undefined where there is none, or several
+ * that only their interfaces tell apart. The exact question takes 35 us, most of it for the netlink socket. It does not find a socket
+ * that is bound to an interface: for that, all sockets are gone through, 0.4 ms for an empty table of 262,144 buckets. Throws
+ * `unavailable`, reason `sock_diag`.
+ */
+export function findTcpConnection(local: SocketAddress, remote: SocketAddress): TcpSocket | undefined {
+  if (isIPv4(local.address) !== isIPv4(remote.address)) return undefined;
+  const isMeant = (socket: TcpSocket): boolean =>
+    isEqual(socket.local, local) && isEqual(socket.remote, remote);
+  // Where there is no connection the kernel answers with a listener at the local address.
+  const found = ask({ kind: 'exact', local, remote }).find(isMeant);
+  if (found !== undefined) return found;
+  const ports = { localPort: local.port, remotePort: remote.port };
+  const families = isIPv4(local.address) ? [AF_INET, AF_INET6] : [AF_INET6];
+  const all = families.flatMap((family) => ask({ kind: 'dump', family, states: TCP_CONNECTIONS, ...ports }));
+  const meant = all.filter(isMeant);
+  return meant.length === 1 ? meant[0] : undefined;
+}
+
+/** All sockets of this network namespace that listen at a TCP port, whatever their address. Throws `unavailable`, reason `sock_diag`. */
+export function findTcpListeners(port: number): readonly TcpSocket[] {
+  return [AF_INET, AF_INET6]
+    .flatMap((family) => ask({ kind: 'dump', family, states: TCP_LISTEN, localPort: port, remotePort: 0 }))
+    .filter((socket) => socket.local.port === port);
+}
+
+function isEqual(a: SocketAddress, b: SocketAddress): boolean {
+  return a.port === b.port && a.address === b.address;
+}
+
+function ask(query: TcpQuery): readonly TcpSocket[] {
+  for (let dump = 0; dump < MAX_DUMPS; dump++) {
+    const sockets = askOnce(query);
+    if (sockets !== undefined) return sockets;
+  }
+  throw unavailable('the sockets change faster than they can be listed');
+}
+
+/**
+ * One question on a netlink socket of its own: an answer that was left unread could otherwise be taken for that of the next question, with
+ * another socket's owner in it. Undefined when the kernel says that the listing is not consistent.
+ */
+function askOnce(query: TcpQuery): readonly TcpSocket[] | undefined {
+  const fd = libc().socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (fd < 0) throw unavailable(errnoName(errno()));
+  try {
+    lastSequence = (lastSequence + 1) >>> 0;
+    encodeQuery(question, lastSequence, query);
+    if (Number(libc().send(fd, question, QUERY_BYTES, 0)) !== QUERY_BYTES)
+      throw unavailable(errnoName(errno()));
+    return collect(fd, { sequence: lastSequence, isDump: query.kind === 'dump' });
+  } finally {
+    libc().close(fd);
+  }
+}
+
+/** The kernel works within send and recv, so there is always something to read until the answer is complete. */
+function collect(
+  fd: number,
+  { sequence, isDump }: { readonly sequence: number; readonly isDump: boolean },
+): readonly TcpSocket[] | undefined {
+  const sockets: TcpSocket[] = [];
+  for (;;) {
+    const messages = receive(fd, sequence);
+    for (const message of messages) {
+      if (message.kind === 'done') return sockets;
+      if (message.kind === 'error') return refuse(message.errorNumber);
+      if (message.isInterrupted) return undefined;
+      sockets.push(message.socket);
+    }
+    if (!isDump) return sockets;
+    if (messages.length === 0) throw unavailable('the kernel answers with nothing');
+    if (sockets.length > MAX_SOCKETS) throw unavailable(`more than ${MAX_SOCKETS} sockets match`);
+  }
+}
+
+function receive(fd: number, sequence: number): readonly DiagnosisMessage[] {
+  const length = Number(libc().recv(fd, answer, ANSWER_BYTES, 0));
+  if (length < 0) throw unavailable(errnoName(errno()));
+  return decodeAnswer(answer.subarray(0, length), sequence);
+}
+
+function refuse(errorNumber: number): readonly TcpSocket[] {
+  if (errorNumber === ENOENT) return [];
+  throw unavailable(errnoName(errorNumber));
+}
+
+function unavailable(why: string): PicketError {
+  return new PicketError('unavailable', 'sock_diag', `Cannot look up a socket: ${why}`);
+}

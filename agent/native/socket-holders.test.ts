@@ -1,0 +1,54 @@
+import { afterEach, describe, expect, test } from 'bun:test';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { findTcpListeners } from './sock-diag.ts';
+import { scanSocketHolders } from './socket-holders.ts';
+
+const children: Bun.Subprocess[] = [];
+
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+});
+
+describe('scanSocketHolders()', () => {
+  test('finds every process that holds a socket, by a descriptor that is one', async () => {
+    const program = [
+      'import os,socket,sys',
+      's=socket.create_server(("127.0.0.1",0))',
+      'pid=os.fork()',
+      'if pid==0: sys.stdin.read(); os._exit(0)',
+      'print(s.getsockname()[1],pid,s.fileno(),flush=True)',
+      'sys.stdin.read(); os.kill(pid,9)',
+    ];
+    const parent = Bun.spawn(['python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+    children.push(parent);
+    const { value } = await parent.stdout.getReader().read();
+    const [port = 0, forked = 0, fd] = Buffer.from(value ?? [])
+      .toString()
+      .split(' ')
+      .map(Number);
+    const inode = findTcpListeners(port)[0]?.inode ?? 0;
+    const before = readdirSync('/proc/self/fd').length;
+    const { holders, isComplete } = scanSocketHolders(new Set([inode, 1]), { maxMs: 10_000, exceptPid: 0 });
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
+    process.kill(forked, 'SIGKILL');
+    expect(isComplete).toBe(true);
+    expect(holders.toSorted((a, b) => a.pid - b.pid)).toEqual(
+      [parent.pid, forked].toSorted((a, b) => a - b).map((pid) => ({ inode, pid, fd: fd ?? -1 })),
+    );
+  });
+
+  test('leaves out the process that it is told to, and says when it had no time for all', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { readonly port: number };
+    const inodes = new Set([findTcpListeners(port)[0]?.inode ?? 0]);
+    const pidsOf = (exceptPid: number): readonly number[] =>
+      scanSocketHolders(inodes, { maxMs: 10_000, exceptPid }).holders.map(({ pid }) => pid);
+    expect(pidsOf(0)).toEqual([process.pid]);
+    expect(pidsOf(process.pid)).toEqual([]);
+    expect(scanSocketHolders(inodes, { maxMs: -1, exceptPid: 0 }).isComplete).toBe(false);
+    server.close();
+  });
+});
