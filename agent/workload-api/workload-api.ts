@@ -18,7 +18,9 @@ import {
   X509BundlesResponseSchema,
   X509SVIDResponseSchema,
 } from './generated/workloadapi_pb.ts';
+import { ServerReflection } from './generated/grpc/reflection/v1/reflection_pb.ts';
 import { openPeer, type Peer } from './peer.ts';
+import { createReflection } from './reflection.ts';
 
 /** Every bound of the Workload API. */
 export interface WorkloadApiLimits {
@@ -170,7 +172,10 @@ class Endpoint implements WorkloadApi {
       shutdownSignal: this.#shutdown.signal,
       contextValues: (request): ContextValues => createContextValues().set(callKey, calls.get(request)),
       requestGate: requireServed,
-      routes: (router) => void router.service(SpiffeWorkloadAPI, this.#methods()),
+      routes: (router) =>
+        void router.service(SpiffeWorkloadAPI, this.#methods()).service(ServerReflection, {
+          serverReflectionInfo: createReflection([SpiffeWorkloadAPI, ServerReflection]),
+        }),
     });
     return (request, response) => {
       const session = 'stream' in request ? request.stream.session : undefined;
