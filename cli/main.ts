@@ -10,6 +10,7 @@ import { registerEntry } from './commands/entry.ts';
 import { registerNode } from './commands/node.ts';
 import { registerOperator } from './commands/operator.ts';
 import { registerPolicy } from './commands/policy.ts';
+import { registerServer } from './commands/server.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVersion } from './commands/version.ts';
 import { registerWhy } from './commands/why.ts';
@@ -52,6 +53,7 @@ function buildProgram(): Command {
     .configureHelp({ showGlobalOptions: true });
   const registrations = [
     registerCa,
+    registerServer,
     registerToken,
     registerNode,
     registerEntry,

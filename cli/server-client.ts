@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import type { z } from 'zod';
 import { PicketError } from '../shared/errors/errors.ts';
 import { errorOfProblem } from '../shared/protocol/problem.ts';
@@ -44,6 +45,14 @@ export class ServerClient {
     await this.#call('DELETE', path, undefined, {});
   }
 
+  /** The body of an answer as it comes, however long it takes. Throws what the server's problem document says. */
+  async download(method: string, path: string): Promise<Readable> {
+    const response = await this.#send(method, path, { isUnbounded: true });
+    if (!response.ok) throw errorOfProblem(parseJson(await response.text()), response.status);
+    if (response.body === null) throw new PicketError('unavailable', 'bad_answer', 'The server sent nothing');
+    return Readable.from(response.body);
+  }
+
   async #call<T extends z.ZodType>(
     method: string,
     path: string,
@@ -72,14 +81,14 @@ export class ServerClient {
   async #send(
     method: string,
     path: string,
-    options: { readonly query?: Query; readonly body?: unknown },
+    options: { readonly query?: Query; readonly body?: unknown; readonly isUnbounded?: boolean },
   ): Promise<Response> {
     const url = new URL(path, this.#target.kind === 'socket' ? 'http://picket' : this.#target.url);
     for (const [name, value] of Object.entries(options.query ?? {}))
       if (value !== undefined) url.searchParams.set(name, String(value));
     const request: BunFetchRequestInit = {
       method,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      ...(options.isUnbounded === true ? {} : { signal: AbortSignal.timeout(TIMEOUT_MS) }),
       redirect: 'error',
       ...(options.body === undefined
         ? {}

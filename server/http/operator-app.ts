@@ -50,6 +50,8 @@ export interface OperatorCapabilities {
   readonly datastore: Datastore;
   readonly readHealth: ReadHealth;
   readonly rootKeySha256: () => string;
+  /** For files that live as long as a request. */
+  readonly temporaryDirectory: string;
   readonly trustDomain: TrustDomain;
 }
 
@@ -78,7 +80,7 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
     ...workloadRoutes(capabilities.issued),
     ...auditRoutes({ access: capabilities.accessLog, operators: capabilities.operatorLog }),
     ...operatorRoutes({ operators: capabilities.operators, authority, trustDomain }),
-    ...serverRoutes({ readHealth: capabilities.readHealth, datastore: capabilities.datastore }),
+    ...serverRoutes(capabilities),
   ];
 }
 

@@ -9,7 +9,8 @@ import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import vectors from '../../tests/vectors/tpm2.json';
 import { TpmHosts } from '../agents/tpm-hosts.ts';
 import { parseManufacturerCertificates } from './ek-certificate.ts';
-import { DEFAULT_PCRS, TpmAttestor, type TpmAttestorOptions } from './tpm.ts';
+import { DEFAULT_PCRS } from './default-pcrs.ts';
+import { TpmAttestor, type TpmAttestorOptions } from './tpm.ts';
 import { requireAttestationKey, requireEndorsementKey } from './tpm-keys.ts';
 
 const hex = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));

@@ -40,8 +40,6 @@ interface Claim {
 
 const SECRET_BYTES = 32;
 const NONCE_BYTES = 32;
-/** The firmware, its configuration, the boot loader and the state of secure boot (TCG PC Client Platform Firmware Profile). */
-export const DEFAULT_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 /**
  * Lets in hosts whose TPM an operator approved by the hash of its endorsement key. Credential activation proves that the attestation key is in the same

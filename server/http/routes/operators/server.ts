@@ -1,3 +1,7 @@
+import { randomUUID } from 'node:crypto';
+import { open, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import type { z } from 'zod';
 import { serverHealth } from '../../../../shared/protocol/operator.ts';
 import { writeBackup } from '../../../datastore/backup.ts';
@@ -13,11 +17,15 @@ const BACKUP_MEDIA = 'application/x-ndjson';
 /** What the server says of itself. */
 export type ReadHealth = () => Promise<z.input<typeof serverHealth>>;
 
-/** The server itself: how it is, and its backup. */
-export function serverRoutes(options: {
+export interface ServerRouteOptions {
   readonly readHealth: ReadHealth;
   readonly datastore: Datastore;
-}): readonly Route<OperatorCaller>[] {
+  /** Where a backup stands before it is sent. */
+  readonly temporaryDirectory: string;
+}
+
+/** The server itself: how it is, and its backup. */
+export function serverRoutes(options: ServerRouteOptions): readonly Route<OperatorCaller>[] {
   return [
     defineOperatorRoute({
       method: 'GET',
@@ -39,29 +47,32 @@ export function serverRoutes(options: {
         description: 'Lines of JSON; the last one is a checksum',
       }),
       timeoutMs: 0,
-      handle: (_input, { signal }) =>
-        new Response(streamBackup(options.datastore, signal), { headers: { 'content-type': BACKUP_MEDIA } }),
+      handle: async (_input, { signal }) =>
+        new Response(await streamBackup(options, signal), { headers: { 'content-type': BACKUP_MEDIA } }),
     }),
   ];
 }
 
-/** Read only as fast as the client takes it. A backup that is cut off has no last line, and restoring it is refused. */
-function streamBackup(datastore: Datastore, signal: AbortSignal): ReadableStream<Uint8Array> {
-  const lines = new TransformStream<Uint8Array, Uint8Array>();
-  const writer = lines.writable.getWriter();
-  const encoder = new TextEncoder();
-  const run = async (): Promise<void> => {
-    try {
-      await writeBackup(datastore, async (line) => {
-        signal.throwIfAborted();
-        await writer.ready;
-        await writer.write(encoder.encode(`${line}\n`));
-      });
-      await writer.close();
-    } catch (error) {
-      await writer.abort(error);
-    }
-  };
-  void run().catch(() => undefined);
-  return lines.readable;
+/**
+ * The backup is written aside first: a client that reads slowly must not hold a snapshot of the database, which for the embedded one is the
+ * database itself. A backup that is cut off on its way has no last line, and restoring it is refused.
+ */
+async function streamBackup(
+  options: ServerRouteOptions,
+  signal: AbortSignal,
+): Promise<ReadableStream<Uint8Array>> {
+  const path = join(options.temporaryDirectory, `backup-${randomUUID()}`);
+  const file = await open(path, 'wx+', 0o600);
+  try {
+    // Without a name it goes when it is closed, whatever happens.
+    await unlink(path);
+    await writeBackup(options.datastore, async (line) => {
+      signal.throwIfAborted();
+      await file.write(`${line}\n`);
+    });
+    return Readable.toWeb(file.createReadStream({ start: 0 })) as ReadableStream<Uint8Array>;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }

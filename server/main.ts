@@ -1,0 +1,291 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { PicketError } from '../shared/errors/errors.ts';
+import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
+import type { WireBundle } from '../shared/protocol/attestation.ts';
+import { systemClock } from '../shared/runtime/clock.ts';
+import { createLog, type Log } from '../shared/runtime/log.ts';
+import { notifyReady } from '../shared/runtime/service-manager.ts';
+import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
+import { verifyPolicySignature } from '../shared/spiffe/policy-signer.ts';
+import { pathOf } from '../shared/spiffe/spiffe-id.ts';
+import { parseX509Certificate } from '../shared/wire/x509-certificate.ts';
+import { AgentCertificates } from './agents/agent-certificates.ts';
+import { IssuedSvids } from './agents/issued-svids.ts';
+import { JoinTokens } from './agents/join-tokens.ts';
+import { NodeAddresses } from './agents/node-addresses.ts';
+import { Nodes } from './agents/nodes.ts';
+import { TpmHosts } from './agents/tpm-hosts.ts';
+import { AccessLog } from './audit/access-log.ts';
+import { OperatorLog } from './audit/operator-log.ts';
+import { openAuthority } from './ca/open-authority.ts';
+import type { OnlineAuthority } from './ca/online-authority.ts';
+import { startServerCertificate } from './ca/server-certificate.ts';
+import type { ServerConfig } from './config.ts';
+import { loadServerConfig, openConfiguredDatastore, type ConfigLocation } from './load-config.ts';
+import type { Datastore } from './datastore/datastore.ts';
+import { buildAgentApp } from './http/agent-app.ts';
+import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
+import { startTlsListener } from './http/listeners/tls-listener.ts';
+import { startUnixListener } from './http/listeners/unix-listener.ts';
+import { DEFAULT_LIMITS } from './http/limits.ts';
+import { buildOperatorApp, type OperatorCapabilities } from './http/operator-app.ts';
+import { openEncryptedDisk } from './key-manager/encrypted-disk.ts';
+import { startMaintenance } from './maintenance/maintenance.ts';
+import {
+  parseManufacturerCertificates,
+  type ManufacturerCertificates,
+} from './node-attestation/ek-certificate.ts';
+import { JoinTokenAttestor } from './node-attestation/join-token.ts';
+import { NodeAttestation } from './node-attestation/node-attestation.ts';
+import type { NodeAttestor } from './node-attestation/node-attestor.ts';
+import { AttestationSessions } from './node-attestation/session.ts';
+import { TpmAttestor } from './node-attestation/tpm.ts';
+import { Operators } from './operators/operators.ts';
+import { AdminPolicy } from './policy-admin/admin-policy.ts';
+import { toAdminRequest } from './policy-admin/admin-request.ts';
+import { findOpa } from './policy-admin/find-opa.ts';
+import { OpaCompiler } from './policy-admin/opa.ts';
+import { PolicyAdmin } from './policy-admin/policy-admin.ts';
+import { Registration } from './registration/registration.ts';
+import { SyncSource } from './sync/sync.ts';
+import { storeTrustBundle } from './sync/trust-bundles.ts';
+
+/** What the process gives to the role. */
+export interface ServerRuntime extends ConfigLocation {
+  readonly version: string;
+  /** SO_PEERCRED of a unix socket. */
+  readonly findPeerCredentials: FindPeerCredentials;
+  readonly writeLog: (line: string) => void;
+}
+
+/** Starts the server; what it returns stops it, listeners first. Throws when any part of it cannot start. */
+export async function startServer(runtime: ServerRuntime): Promise<Running> {
+  const config = await loadServerConfig(runtime);
+  const log = createLog({ level: config.logLevel, nowMs: () => Date.now(), write: runtime.writeLog });
+  const shutdown = new Shutdown(log);
+  try {
+    await startParts({ config, runtime, log, shutdown });
+  } catch (error) {
+    await shutdown.stop();
+    throw error;
+  }
+  await notifyReady(runtime.environment['NOTIFY_SOCKET']);
+  const { agents, operators, socket } = config.listen;
+  log.info('server_ready', {
+    version: runtime.version,
+    trust_domain: config.trustDomain,
+    agents,
+    operators,
+    socket,
+  });
+  return shutdown;
+}
+
+interface Start {
+  readonly config: ServerConfig;
+  readonly runtime: ServerRuntime;
+  readonly log: Log;
+  readonly shutdown: Shutdown;
+}
+
+const clock = systemClock;
+const random = (): number => Math.random();
+const secureRandom = (length: number): Uint8Array => randomBytes(length);
+
+async function startParts(start: Start): Promise<void> {
+  const { config, log, shutdown } = start;
+  const opa = findOpa(config.policy.opa, start.runtime.environment['PATH']);
+  const datastore = await openConfiguredDatastore(config, log);
+  shutdown.add('datastore', async () => await datastore.close());
+  const keys = await openEncryptedDisk(config.keys);
+  const { caDirectory: directory, trustDomain } = config;
+  const authority = await openAuthority({ directory, keys, trustDomain, clock, random: secureRandom, log });
+  const bundle = await storeTrustBundle(datastore, authority.bundle.current);
+  const sync = new SyncSource({ datastore, clock, log, random });
+  await sync.start();
+  shutdown.add('sync', async () => await sync.stop());
+  await mkdir(config.policy.temporaryDirectory, { recursive: true, mode: 0o700 });
+  const compiler = new OpaCompiler({ executable: opa, temporaryFolder: config.policy.temporaryDirectory });
+  const policies = new PolicyAdmin({ datastore, compiler, authority, trustDomain, clock });
+  const capabilities = buildCapabilities(start, { datastore, authority, policies, sync });
+  const maintenance = startMaintenance({ ...capabilities, retentionMs: config.auditRetentionMs, clock, log });
+  shutdown.add('maintenance', async () => await maintenance.stop());
+  await listen(start, { capabilities, sync, compiler, bundle });
+}
+
+interface Core {
+  readonly datastore: Datastore;
+  readonly authority: OnlineAuthority;
+  readonly policies: PolicyAdmin;
+  readonly sync: SyncSource;
+}
+
+function buildCapabilities({ config, runtime, log }: Start, core: Core): OperatorCapabilities {
+  const { datastore, authority, policies, sync } = core;
+  const { trustDomain } = config;
+  return {
+    datastore,
+    authority,
+    policies,
+    trustDomain,
+    registration: new Registration({ datastore, clock, trustDomain }),
+    tokens: new JoinTokens({ datastore, clock, trustDomain, randomBytes: secureRandom }),
+    tpmHosts: new TpmHosts(datastore),
+    nodes: new Nodes({ datastore, clock, log }),
+    nodeAddresses: new NodeAddresses(datastore),
+    issued: new IssuedSvids({ datastore, clock }),
+    accessLog: new AccessLog({ datastore, log }),
+    operatorLog: new OperatorLog({ datastore, clock }),
+    operators: new Operators({ datastore, clock }),
+    rootKeySha256: () => rootKeySha256(authority),
+    temporaryDirectory: config.policy.temporaryDirectory,
+    readHealth: async () => ({
+      status: 'ok',
+      version: runtime.version,
+      trustDomain,
+      datastore:
+        config.database.url === undefined && config.database.urlFile === undefined ? 'pglite' : 'postgresql',
+      agentsConnected: sync.streamCount,
+      intermediateNotAfter: new Date(authority.intermediateNotAfterMs).toISOString(),
+      changeSequence: (await datastore.position()).sequence,
+    }),
+  };
+}
+
+interface Served {
+  readonly capabilities: OperatorCapabilities;
+  readonly sync: SyncSource;
+  readonly compiler: OpaCompiler;
+  readonly bundle: WireBundle;
+}
+
+async function listen(start: Start, served: Served): Promise<void> {
+  const { config, log, shutdown } = start;
+  const { authority } = served.capabilities;
+  const certificate = await startServerCertificate({
+    authority,
+    trustDomain: config.trustDomain,
+    clock,
+    random,
+    log,
+  });
+  shutdown.add('certificate', async () => await certificate.stop());
+  const draining = new AbortController();
+  const common = { limits: DEFAULT_LIMITS, clock, log };
+  const operatorApp = await buildOperators(start, served, draining.signal);
+  const agentApp = await buildAgents(start, served, draining.signal);
+  const socket = await startUnixListener({
+    ...common,
+    path: config.listen.socket,
+    findPeerCredentials: start.runtime.findPeerCredentials,
+    fetch: operatorApp.fetch,
+  });
+  shutdown.add('socket', async () => await socket.stop());
+  if (config.listen.operators !== undefined) {
+    const operators = await startTlsListener({
+      ...common,
+      address: config.listen.operators,
+      certificate,
+      fetch: operatorApp.fetch,
+    });
+    shutdown.add('operators', async () => await operators.stop());
+  }
+  const agents = await startTlsListener({
+    ...common,
+    address: config.listen.agents,
+    certificate,
+    fetch: agentApp.fetch,
+  });
+  shutdown.add('agents', async () => await agents.stop());
+  shutdown.add('streams', () => draining.abort());
+}
+
+async function buildAgents({ config, log }: Start, served: Served, draining: AbortSignal) {
+  const { capabilities, sync } = served;
+  const { authority, nodes, issued, registration, policies, accessLog } = capabilities;
+  const bundle = (): WireBundle => served.bundle;
+  const { trustDomain, agentTtlSeconds } = config;
+  const attestation = new NodeAttestation({
+    attestors: await buildAttestors(config, capabilities),
+    sessions: new AttestationSessions({ clock, random: secureRandom }),
+    authority,
+    nodes,
+    issued,
+    bundle,
+    trustDomain,
+    agentTtlSeconds,
+    log,
+  });
+  return buildAgentApp({
+    attestation,
+    certificates: new AgentCertificates({ authority, nodes, registration, issued, agentTtlSeconds }),
+    verification: { bundle: authority.bundle, clock },
+    requireAgent: async (nodeId, serial) => void (await nodes.authenticate(nodeId, serial)),
+    sync,
+    policies,
+    accessLog,
+    nodes,
+    bundle,
+    limits: DEFAULT_LIMITS,
+    clock,
+    log,
+    draining,
+  });
+}
+
+async function buildAttestors(
+  config: ServerConfig,
+  capabilities: OperatorCapabilities,
+): Promise<readonly NodeAttestor[]> {
+  const tpm = new TpmAttestor({
+    hosts: capabilities.tpmHosts,
+    random: secureRandom,
+    clock,
+    pcrs: config.tpm.pcrs,
+    manufacturers: await readManufacturers(config),
+    isEkCertificateRequired: config.tpm.isCertificateRequired,
+  });
+  return [new JoinTokenAttestor(capabilities.tokens), tpm];
+}
+
+async function readManufacturers({ tpm }: ServerConfig): Promise<ManufacturerCertificates> {
+  const read = async (path: string | undefined): Promise<string> =>
+    path === undefined ? '' : await readFile(path, 'utf8');
+  return parseManufacturerCertificates({
+    roots: await read(tpm.rootsFile),
+    intermediates: await read(tpm.intermediatesFile),
+  });
+}
+
+async function buildOperators({ config, runtime, log }: Start, served: Served, draining: AbortSignal) {
+  const { capabilities, compiler } = served;
+  const { datastore, authority, operators } = capabilities;
+  const adminPolicy = new AdminPolicy({
+    loader: createOpaWasmLoader(),
+    bundle: authority.bundle,
+    verifySignature: verifyPolicySignature,
+    datastore,
+    compiler,
+    trustDomain: config.trustDomain,
+    clock,
+  });
+  return await buildOperatorApp({
+    capabilities,
+    verification: { bundle: authority.bundle, clock },
+    findOperator: async (spiffeId, serial) =>
+      await operators.findInForce(pathOf(spiffeId).split('/').at(-1) ?? '', serial),
+    decide: async (question) => await adminPolicy.decide(toAdminRequest(question)),
+    version: runtime.version,
+    limits: DEFAULT_LIMITS,
+    clock,
+    log,
+    draining,
+  });
+}
+
+function rootKeySha256(authority: OnlineAuthority): string {
+  const [root] = authority.bundle.current.x509Authorities;
+  if (root === undefined) throw new PicketError('internal', 'bundle_empty', 'The trust bundle is empty');
+  return createHash('sha256').update(parseX509Certificate(root).publicKeySpki).digest('hex');
+}

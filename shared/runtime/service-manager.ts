@@ -1,0 +1,15 @@
+/** Tells systemd that the service is ready (sd_notify(3)), by the socket of $NOTIFY_SOCKET; nothing when there is none. It never fails the service. */
+export async function notifyReady(socket: string | undefined): Promise<void> {
+  if (socket === undefined || socket === '') return;
+  // Bun has no datagram sockets on unix paths: systemd's own program speaks for us, and is allowed to by NotifyAccess=all.
+  const program = Bun.which('systemd-notify');
+  if (program === null) return;
+  const child = Bun.spawn([program, '--ready'], {
+    stdin: 'ignore',
+    stdout: 'ignore',
+    stderr: 'ignore',
+    env: { NOTIFY_SOCKET: socket },
+    timeout: 5000,
+  });
+  await child.exited;
+}

@@ -1,0 +1,119 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { Child, run, runOk, type RunResult } from './child.ts';
+import type { TestHost } from './netns.ts';
+import { picketBinary } from './picket-binary.ts';
+
+export interface ControlPlaneOptions {
+  readonly host: TestHost;
+  /** For the certificate authority, the server's data and its log. */
+  readonly folder: string;
+  readonly trustDomain: string;
+  /** PostgreSQL; the embedded PGlite if absent. */
+  readonly databaseUrl?: string;
+  /** PEM files of TPM manufacturers. */
+  readonly manufacturers?: { readonly roots: string; readonly intermediates: string };
+}
+
+/** `picket server` of a test on a host of its own, and the command line that operates it over its unix socket. */
+export class ControlPlane {
+  readonly host: TestHost;
+  readonly folder: string;
+  /** PEM of the trust bundle: what a host with a TPM is given. */
+  readonly bundleFile: string;
+  readonly socket: string;
+  readonly #configFile: string;
+  readonly #trustDomain: string;
+  #server: Child | undefined;
+
+  constructor(options: ControlPlaneOptions) {
+    this.host = options.host;
+    this.folder = options.folder;
+    this.#trustDomain = options.trustDomain;
+    this.bundleFile = join(options.folder, 'ca/root.pem');
+    this.socket = join(options.folder, 'server.sock');
+    this.#configFile = join(options.folder, 'server.yaml');
+    mkdirSync(options.folder, { recursive: true });
+    writeFileSync(this.#configFile, JSON.stringify(configOf(options, this.socket), null, 2));
+  }
+
+  /** The offline ceremony: root, intermediate, policy signer. */
+  async createAuthority(): Promise<void> {
+    const passphrase = join(this.folder, 'root.passphrase');
+    writeFileSync(passphrase, 'a passphrase of a test\n', { mode: 0o600 });
+    await this.picketOk(
+      'ca',
+      'init',
+      '--trust-domain',
+      this.#trustDomain,
+      '--out',
+      join(this.folder, 'ca'),
+      '--passphrase-file',
+      passphrase,
+    );
+  }
+
+  async start(): Promise<void> {
+    const server = new Child({
+      command: this.host.in(picketBinary(), 'server', 'run', '--config', this.#configFile),
+      logFile: this.logFile,
+    });
+    this.#server = server;
+    await server.ready('the server answers', async () => {
+      const answer = await run(['curl', '-sf', '--unix-socket', this.socket, 'http://picket/health']);
+      return answer.exitCode === 0;
+    });
+  }
+
+  get logFile(): string {
+    return join(this.folder, 'server.log');
+  }
+
+  /** Ends the server: with SIGTERM it drains. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const exitCode = await this.#server?.stop(signal);
+    this.#server = undefined;
+    return exitCode ?? null;
+  }
+
+  /** The command line as root on the server's host. */
+  async picket(...args: readonly string[]): Promise<RunResult> {
+    return await run(this.host.in(picketBinary(), ...args), { env: this.#environment() });
+  }
+
+  /** As `picket`, for what must succeed; what it printed. */
+  async picketOk(...args: readonly string[]): Promise<string> {
+    return await runOk(this.host.in(picketBinary(), ...args), { env: this.#environment() });
+  }
+
+  /** As `picketOk`, with `--json`, read by `schema`. */
+  async picketJson<T extends z.ZodType>(schema: T, ...args: readonly string[]): Promise<z.output<T>> {
+    return schema.parse(JSON.parse(await this.picketOk(...args, '--json')));
+  }
+
+  #environment(): Readonly<Record<string, string>> {
+    return { PICKET_SOCKET: this.socket, PICKET_SERVER: '' };
+  }
+}
+
+/** JSON is YAML. */
+function configOf(options: ControlPlaneOptions, socket: string): unknown {
+  const { folder, manufacturers, databaseUrl, trustDomain } = options;
+  return {
+    trust_domain: trustDomain,
+    ca: { directory: join(folder, 'ca/online') },
+    data_dir: join(folder, 'data'),
+    ...(databaseUrl === undefined ? {} : { database: { url: databaseUrl } }),
+    listen: { agents: '0.0.0.0:8443', operators: '0.0.0.0:8444', socket },
+    ...(manufacturers === undefined
+      ? {}
+      : {
+          tpm: {
+            manufacturer_roots: manufacturers.roots,
+            manufacturer_intermediates: manufacturers.intermediates,
+          },
+        }),
+    log_level: 'debug',
+  };
+}
