@@ -1,28 +1,10 @@
 import { z } from 'zod';
+import { absolutePath, hostAndPort, logLevel, socketPath } from '../shared/config/config-values.ts';
 import { ipAddress, port, sha256Hex, trustDomain } from '../shared/protocol/wire-values.ts';
 
 /** What may stand in agent.yaml. Names are those of the file; what each means is told by config-example.ts. Unknown keys are refused everywhere. */
 
-const path = z.string().max(4096).regex(/^\//, 'must be an absolute path');
-const MAX_SOCKET_PATH = 107;
-const socketPath = path.max(MAX_SOCKET_PATH, `must be at most ${MAX_SOCKET_PATH} bytes long`);
 const MAX_UID = 0xffff_fffe;
-
-const HOST_AND_PORT = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})$/;
-
-/** `HOST:PORT`, an IPv6 address in brackets. */
-const hostAndPort = z
-  .string()
-  .max(320)
-  .transform((text, context) => {
-    const [, ipv6, name, digits] = HOST_AND_PORT.exec(text) ?? [];
-    const host = ipv6 ?? name;
-    const number = Number(digits);
-    const isUsable = host !== undefined && number >= 1 && number <= 65_535;
-    if (isUsable && (ipv6 === undefined || z.ipv6().safeParse(ipv6).success)) return { host, port: number };
-    context.issues.push({ code: 'custom', input: text, message: 'must be HOST:PORT, such as 10.0.0.1:8443' });
-    return z.NEVER;
-  });
 
 /** Nothing that listens for people of the host may be reached from another one. */
 const loopbackAddress = hostAndPort.refine(
@@ -36,20 +18,20 @@ function exactlyOne(value: Readonly<Record<string, unknown>>): boolean {
 }
 
 const trust = z
-  .strictObject({ bundle_file: path.optional(), root_key_sha256: sha256Hex.optional() })
+  .strictObject({ bundle_file: absolutePath.optional(), root_key_sha256: sha256Hex.optional() })
   .refine(exactlyOne, 'must have either bundle_file or root_key_sha256');
 
 const tpm = z.strictObject({
   device: z.string().max(256).default('/dev/tpmrm0'),
   ek: z.enum(['auto', 'rsa', 'ecc']).default('auto'),
   ak: z.enum(['ecc', 'rsa']).default('ecc'),
-  endorsement_password_file: path.optional(),
+  endorsement_password_file: absolutePath.optional(),
 });
 
 const attestation = z
   .strictObject({
     join_token: z.string().min(1).max(512).optional(),
-    join_token_file: path.optional(),
+    join_token_file: absolutePath.optional(),
     tpm: tpm.optional(),
   })
   .refine(exactlyOne, 'must have exactly one of join_token, join_token_file and tpm');
@@ -79,7 +61,7 @@ const exclude = z.strictObject({
 const capture = z.strictObject({
   enabled: z.boolean().default(true),
   mark: z.number().int().min(1).max(0xffff_ffff).default(0x5049),
-  rules_file: path.optional(),
+  rules_file: absolutePath.optional(),
   exclude: exclude.prefault({}),
   allow_udp: z
     .array(z.strictObject({ address: z.string().max(64), port }))
@@ -115,13 +97,13 @@ export const agentConfigFile = z.strictObject({
   trust,
   attestation,
   addresses: z.array(ipAddress).max(64).optional(),
-  data_dir: path.default('/var/lib/picket/agent'),
-  seal_key_file: path.optional(),
+  data_dir: absolutePath.default('/var/lib/picket/agent'),
+  seal_key_file: absolutePath.optional(),
   sockets: sockets.prefault({}),
   ports: ports.prefault({}),
   capture: capture.prefault({}),
   audit: audit.prefault({}),
-  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  log_level: logLevel,
   metrics_address: loopbackAddress.nullable().prefault('127.0.0.1:15020'),
   readiness_address: loopbackAddress.nullable().prefault('127.0.0.1:15021'),
   limits: limits.prefault({}),

@@ -1,18 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readSettings } from '../shared/config/config-source.ts';
+import { parseConfig, type HostAndPort } from '../shared/config/config-values.ts';
 import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
 import { PicketError } from '../shared/errors/errors.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { CapturePorts, CaptureSettings } from './capture/capture.ts';
 import { resolveSettings } from './capture/resolved-settings.ts';
 import { agentConfigFile, type AgentConfigFile } from './config-schema.ts';
-
-/** A host and a port of it. */
-export interface HostAndPort {
-  /** A name, an IPv4 address, or an IPv6 address without brackets. */
-  readonly host: string;
-  readonly port: number;
-}
 
 /** How the host proves itself (one kind). */
 export type AttestationConfig =
@@ -67,29 +62,27 @@ export interface AgentConfig {
   };
 }
 
-const MAX_CONFIG_BYTES = 1024 * 1024;
+/** Variables that go over the file: `PICKET_AGENT__CAPTURE__ENABLED=false`. */
+const PREFIX = 'PICKET_AGENT';
 
-/** Reads agent.yaml. Throws like `parseAgentConfig`, and `invalid_argument`, reason `config_unreadable`, when there is no such file or it is no YAML. */
-export async function readAgentConfig(path: string): Promise<AgentConfig> {
+/**
+ * Reads agent.yaml and what the environment says over it. Throws like `parseAgentConfig`, and `invalid_argument`, reason `config_unreadable`, when there is no
+ * such file.
+ */
+export async function readAgentConfig(
+  path: string,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<AgentConfig> {
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw unreadable(path, 'it cannot be opened', cause);
+    throw new PicketError('invalid_argument', 'config_unreadable', `Cannot read ${path}`, { cause });
   });
-  if (text.length > MAX_CONFIG_BYTES) throw unreadable(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`);
-  return parseAgentConfig(parseYaml(path, text));
+  const parseYaml = (yaml: string): unknown => Bun.YAML.parse(yaml);
+  return parseAgentConfig(readSettings({ text, path, environment, prefix: PREFIX, parseYaml }));
 }
 
 /** Checks what stands in agent.yaml. Throws `invalid_argument`, reason `config_invalid`, naming every setting that is wrong. */
 export function parseAgentConfig(value: unknown): AgentConfig {
-  const parsed = agentConfigFile.safeParse(value);
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map(({ path, message }) => ({
-      message: path.length === 0 ? message : `${path.join('.')}: ${message}`,
-    }));
-    throw new PicketError('invalid_argument', 'config_invalid', 'The configuration of the agent is wrong', {
-      details: { faults },
-    });
-  }
-  const config = buildConfig(parsed.data);
+  const config = buildConfig(parseConfig(agentConfigFile, value, 'agent'));
   // What the rules cannot express is told now, not when the agent starts.
   resolveSettings(captureSettingsOf(config, { sshPorts: [], localPorts: [], agentUid: 0 }));
   return config;
@@ -113,19 +106,6 @@ export function captureSettingsOf(
     allowUdp,
     localPorts: host.localPorts,
   };
-}
-
-function parseYaml(path: string, text: string): unknown {
-  try {
-    return Bun.YAML.parse(text);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : 'unknown';
-    throw unreadable(path, `it is no YAML: ${why}`, cause);
-  }
-}
-
-function unreadable(path: string, why: string, cause?: unknown): PicketError {
-  return new PicketError('invalid_argument', 'config_unreadable', `Cannot read ${path}: ${why}`, { cause });
 }
 
 function buildConfig(file: AgentConfigFile): AgentConfig {

@@ -94,7 +94,7 @@ function registerApply(capture: Command, openCapture: OpenCapture): void {
 
 async function apply(options: ApplyOptions, openCapture: OpenCapture, command: Command): Promise<void> {
   const status = await requireNotKept(options, 'apply');
-  const config = await readAgentConfig(options.config);
+  const config = await readAgentConfig(options.config, process.env);
   const capture = await openCapture({ rulesFile: config.capture.rulesFile });
   const settings = captureSettingsOf(config, {
     sshPorts: await findSshPorts(process.env['SSH_CONNECTION']),
@@ -148,7 +148,7 @@ async function findStatus(agentSocket: string): Promise<StatusAnswer | undefined
 async function findRulesFile(config: string): Promise<string> {
   if (!existsSync(config)) return DEFAULT_RULES_FILE;
   try {
-    return (await readAgentConfig(config)).capture.rulesFile;
+    return (await readAgentConfig(config, process.env)).capture.rulesFile;
   } catch (error) {
     if (error instanceof PicketError) return DEFAULT_RULES_FILE;
     throw error;

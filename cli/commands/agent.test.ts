@@ -164,6 +164,27 @@ describe('picket agent', () => {
     expect(JSON.parse(checked.stdout)).toEqual({ config: path, trustDomain: 'example.org', ok: true });
   });
 
+  test('picket agent check-config lets the environment go over the file', async () => {
+    const check = async (value: string): Promise<RunResult> =>
+      await run(
+        [
+          process.execPath,
+          join(import.meta.dirname, '../main.ts'),
+          'agent',
+          'check-config',
+          '--config',
+          writeConfig(),
+        ],
+        {
+          env: { PICKET_AGENT__CAPTURE__ENABLED: value },
+        },
+      );
+    expect((await check('false')).exitCode).toBe(0);
+    const refused = await check('7');
+    expect(refused.exitCode).toBe(2);
+    expect(refused.stderr).toContain('capture.enabled');
+  });
+
   test('picket agent check-config names every setting that is wrong', async () => {
     const path = join(folder, 'wrong.yaml');
     writeFileSync(path, 'trust_domain: EXAMPLE\nservers: []\ntypo: 1\n');
@@ -172,7 +193,7 @@ describe('picket agent', () => {
     for (const setting of ['trust_domain', 'servers', 'trust', 'attestation', 'typo'])
       expect(stderr).toContain(setting);
     writeFileSync(path, '- [');
-    expect((await picket('agent', 'check-config', '--config', path)).stderr).toContain('no YAML');
+    expect((await picket('agent', 'check-config', '--config', path)).stderr).toContain('not YAML');
     expect((await picket('agent', 'check-config', '--config', join(folder, 'no.yaml'))).exitCode).toBe(2);
   });
 });

@@ -71,7 +71,7 @@ function registerRun(agent: Command, runAgent: RunAgent): void {
 }
 
 async function checkConfig({ config }: ConfigOption, command: Command): Promise<void> {
-  const { trustDomain } = await readAgentConfig(config);
+  const { trustDomain } = await readAgentConfig(config, process.env);
   outputOf(command).result({ config, trustDomain, ok: true }, () => `${config} is good`);
 }
 
