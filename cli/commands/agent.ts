@@ -2,6 +2,8 @@ import type { Command } from 'commander';
 import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import { AGENT_CONFIG_EXAMPLE } from '../../agent/config-example.ts';
 import { readAgentConfig } from '../../agent/config.ts';
+import type { Running } from '../../shared/runtime/shutdown.ts';
+import { waitForSignal } from '../../shared/runtime/signals.ts';
 import { AgentClient, withAgentSocket } from '../agent-client.ts';
 import { withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
@@ -10,16 +12,18 @@ import { VERSION } from '../version.ts';
 import { configOption } from './agent-options.ts';
 import { registerAgentCapture, type OpenCapture } from './agent-capture.ts';
 
-/** Runs the agent until it is told to stop. */
-export type RunAgent = (options: {
+/** Starts the agent: as `startServer` of the server. */
+export type StartAgent = (runtime: {
   readonly configPath: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
-}) => Promise<void>;
+  /** Takes a line of the log without its newline. */
+  readonly writeLog: (line: string) => void;
+}) => Promise<Running>;
 
 /** What the commands work with. */
 export interface AgentParts {
-  readonly runAgent?: RunAgent;
+  readonly startAgent?: StartAgent;
   readonly openCapture: OpenCapture;
 }
 
@@ -32,7 +36,7 @@ export function registerAgent(program: Command, parts: AgentParts): void {
   const agent = program
     .command('agent')
     .description('the agent of this host: run it, look at it, its capture');
-  if (parts.runAgent !== undefined) registerRun(agent, parts.runAgent);
+  if (parts.startAgent !== undefined) registerRun(agent, parts.startAgent);
   withExamples(
     agent
       .command('check-config')
@@ -57,14 +61,21 @@ export function registerAgent(program: Command, parts: AgentParts): void {
   registerAgentCapture(agent, parts.openCapture);
 }
 
-function registerRun(agent: Command, runAgent: RunAgent): void {
+function registerRun(agent: Command, startAgent: StartAgent): void {
   withExamples(
     agent
       .command('run')
-      .description('run the agent in the foreground')
+      .description('run the agent until it gets SIGTERM or SIGINT')
       .addOption(configOption())
       .action(async ({ config }: ConfigOption) => {
-        await runAgent({ configPath: config, environment: process.env, version: VERSION });
+        const running = await startAgent({
+          configPath: config,
+          environment: process.env,
+          version: VERSION,
+          writeLog: (line) => process.stderr.write(`${line}\n`),
+        });
+        await waitForSignal();
+        await running.stop();
       }),
     'picket agent run --config /etc/picket/agent.yaml',
   );
