@@ -22,12 +22,26 @@ export function describeKeyManager(
       expect(await hasSigned(made, await (found as SigningKey).sign(DATA))).toBe(true);
     });
 
-    test('generate() replaces a key of the same name', async () => {
+    test('generate() replaces a key of the same name, and the old one signs no more', async () => {
       const first = await keys.generate('policy');
+      await first.sign(DATA);
       const second = await keys.generate('policy');
       expect(second.publicKeySpki).not.toEqual(first.publicKeySpki);
       expect((await keys.find('policy'))?.publicKeySpki).toEqual(second.publicKeySpki);
       expect(await keys.list()).toEqual(['policy']);
+      expect((await refusalOf(first.sign(DATA))).reason).toBe('key_replaced');
+      expect(await hasSigned(second, await second.sign(DATA))).toBe(true);
+    });
+
+    test('generate() at the same time for one name leaves one key that signs', async () => {
+      await Promise.all([keys.generate('policy'), keys.generate('policy'), keys.generate('policy')]);
+      const key = (await keys.find('policy')) as SigningKey;
+      expect(await hasSigned(key, await key.sign(DATA))).toBe(true);
+    });
+
+    test('list() names every key in order', async () => {
+      for (const name of ['policy', 'a', 'intermediate']) await keys.generate(name);
+      expect(await keys.list()).toEqual(['a', 'intermediate', 'policy']);
     });
 
     test('importKey() takes a P-256 key in', async () => {
@@ -37,6 +51,18 @@ export function describeKeyManager(
         new Uint8Array(privateKey.export({ format: 'der', type: 'pkcs8' })),
       );
       expect(Buffer.from(key.publicKeySpki)).toEqual(publicKey.export({ format: 'der', type: 'spki' }));
+    });
+
+    test('importKey() refuses a key whose public half belongs to another', async () => {
+      const [key, other] = [0, 1].map(() => generateKeyPairSync('ec', { namedCurve: 'P-256' }));
+      const pkcs8 = key!.privateKey.export({ format: 'der', type: 'pkcs8' });
+      const point = (of: typeof other): Buffer =>
+        of!.publicKey.export({ format: 'der', type: 'spki' }).subarray(-64);
+      const at = pkcs8.indexOf(point(key));
+      const mixed = Buffer.concat([pkcs8.subarray(0, at), point(other), pkcs8.subarray(at + 64)]);
+      expect((await refusalOf(keys.importKey('mixed', new Uint8Array(mixed)))).reason).toBe(
+        'signing_key_refused',
+      );
     });
 
     test('importKey() refuses other keys and garbage', async () => {
@@ -61,7 +87,12 @@ export function describeKeyManager(
     test('find() knows nothing of a key that was not made; names that are no names are refused', async () => {
       expect(await keys.find('absent')).toBeUndefined();
       for (const name of ['', '../secret', 'A', 'a/b', 'a'.repeat(65)])
-        expect((await refusalOf(keys.generate(name))).reason).toBe('key_name_invalid');
+        for (const attempt of [
+          () => keys.generate(name),
+          () => keys.find(name),
+          () => keys.importKey(name, new Uint8Array(1)),
+        ])
+          expect((await refusalOf(attempt())).reason).toBe('key_name_invalid');
     });
   });
 }

@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,12 +41,13 @@ describe('openEncryptedDisk()', () => {
 
   test('finds keys again after a restart, and keeps no plain key on disk', async () => {
     const made = await (await open()).generate('intermediate');
-    const file = join(folder, 'keys/intermediate.key.pem');
-    expect(readFileSync(file, 'utf8')).toStartWith('-----BEGIN ENCRYPTED PRIVATE KEY-----');
+    const file = join(folder, 'keys/intermediate.key.sealed');
+    expect(readFileSync(file).includes(Buffer.from(made.publicKeySpki).subarray(-64))).toBe(false);
+    expect(readFileSync(join(folder, 'secret'), 'utf8')).toMatch(/^[0-9a-f]{64}\n$/);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const again = await (await open()).find('intermediate');
     expect(again?.publicKeySpki).toEqual(made.publicKeySpki);
-    expect(readdirSync(join(folder, 'keys'))).toEqual(['intermediate.key.pem']);
+    expect(readdirSync(join(folder, 'keys'))).toEqual(['intermediate.key.sealed']);
   });
 
   test('refuses to make a new secret when keys are there', async () => {
@@ -45,7 +56,39 @@ describe('openEncryptedDisk()', () => {
     expect((await refusalOf(open())).reason).toBe('key_secret_missing');
   });
 
-  test('refuses another secret, and a damaged file', async () => {
+  test('refuses a key file of which any byte was changed, cut off or put there, and keeps it', async () => {
+    await (await open()).generate('intermediate');
+    const file = join(folder, 'keys/intermediate.key.sealed');
+    const sealed = readFileSync(file);
+    const requireRefused = async (content: Uint8Array): Promise<void> => {
+      writeFileSync(file, content);
+      expect((await refusalOf((await open()).find('intermediate'))).reason).toBe('key_unreadable');
+      expect(readFileSync(file).equals(content)).toBe(true);
+    };
+    for (let at = 0; at < sealed.length; at++) {
+      const changed = Buffer.from(sealed);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      await requireRefused(changed);
+      await requireRefused(sealed.subarray(0, at));
+    }
+    await requireRefused(Buffer.concat([sealed, Buffer.alloc(1)]));
+    await requireRefused(Buffer.alloc(20_000));
+  });
+
+  test('refuses one key file in the place of another, a link, and one that others may read', async () => {
+    const keys = await open();
+    for (const name of ['policy', 'intermediate']) await keys.generate(name);
+    const file = (name: string): string => join(folder, `keys/${name}.key.sealed`);
+    copyFileSync(file('policy'), file('intermediate'));
+    expect((await refusalOf((await open()).find('intermediate'))).reason).toBe('key_unreadable');
+    rmSync(file('intermediate'));
+    symlinkSync(file('policy'), file('intermediate'));
+    expect((await refusalOf((await open()).find('intermediate'))).reason).toBe('key_unreadable');
+    chmodSync(file('policy'), 0o640);
+    expect((await refusalOf((await open()).find('policy'))).reason).toBe('key_permissions');
+  });
+
+  test('refuses another secret, and one that is none', async () => {
     await (await open()).generate('intermediate');
     writeFileSync(join(folder, 'secret'), `${'0'.repeat(64)}\n`);
     const keys = await open();

@@ -1,43 +1,41 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, stat } from 'node:fs/promises';
+import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PicketError } from '../../shared/errors/errors.ts';
-import { encryptPkcs8, readPkcs8Pem } from './encrypted-pkcs8.ts';
 import type { KeyManager, SigningKey } from './key-manager.ts';
-import { generatePkcs8, openSoftwareKey, requireKeyName } from './software-key.ts';
+import { deriveSealKey, MAX_SEALED_KEY_BYTES, sealKey, unsealKey } from './sealed-key.ts';
+import { readPrivateFile, readSecret, requirePrivate, writeDurably } from './secret-file.ts';
+import { generatePkcs8, openSoftwareKey, requireKeyName, type SoftwareKey } from './software-key.ts';
 
 export interface EncryptedDiskOptions {
   /** Made with mode 0700 when absent. */
   readonly directory: string;
-  /** File with the secret that encrypts the keys; made at the first start. Keep it apart from backups of the directory. */
+  /** File with the secret that seals the keys; made at the first start. Keep it apart from backups of the directory; it may be a systemd credential. */
   readonly secretFile: string;
 }
 
-const SUFFIX = '.key.pem';
-const SECRET_BYTES = 32;
-/** The secret is random: rounds would add nothing. */
-const ROUNDS = 1000;
+const SUFFIX = '.key.sealed';
 
 /**
- * Keys as encrypted PKCS#8 files. Throws `failed_precondition` when directory or secret are open to others (`key_permissions`), or when there are keys but no
- * secret (`key_secret_missing`).
+ * Keys as sealed files. Throws `failed_precondition` when directory or secret are open to others (`key_permissions`), when there are keys but no secret
+ * (`key_secret_missing`), or when the secret is none (`key_secret_invalid`).
  */
 export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<KeyManager> {
   const { directory, secretFile } = options;
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  await requirePrivate(directory);
+  requirePrivate(directory, await stat(directory));
   const hasKeys = (await readdir(directory)).some((name) => name.endsWith(SUFFIX));
-  return new EncryptedDiskKeyManager(directory, await readSecret(secretFile, hasKeys));
+  return new EncryptedDiskKeyManager(directory, deriveSealKey(await readSecret(secretFile, !hasKeys)));
 }
 
 class EncryptedDiskKeyManager implements KeyManager {
   readonly #directory: string;
-  readonly #secret: string;
-  readonly #opened = new Map<string, SigningKey>();
+  readonly #sealKey: Uint8Array;
+  readonly #opened = new Map<string, SoftwareKey>();
+  /** Ends when the last import has: two of one name must not leave one key on disk and another in memory. */
+  #imports: Promise<unknown> = Promise.resolve();
 
-  constructor(directory: string, secret: string) {
+  constructor(directory: string, sealKeyBytes: Uint8Array) {
     this.#directory = directory;
-    this.#secret = secret;
+    this.#sealKey = sealKeyBytes;
   }
 
   async generate(name: string): Promise<SigningKey> {
@@ -47,18 +45,28 @@ class EncryptedDiskKeyManager implements KeyManager {
   async importKey(name: string, pkcs8: Uint8Array): Promise<SigningKey> {
     requireKeyName(name);
     const key = openSoftwareKey(name, pkcs8);
-    await writeDurably(this.#pathOf(name), await encryptPkcs8(pkcs8, this.#secret, ROUNDS));
-    this.#opened.set(name, key);
+    const done = this.#replace(key, pkcs8, this.#imports);
+    this.#imports = done.catch(() => undefined);
+    await done;
     return key;
+  }
+
+  async #replace(key: SoftwareKey, pkcs8: Uint8Array, before: Promise<unknown>): Promise<void> {
+    await before;
+    await writeDurably(this.#pathOf(key.name), sealKey(this.#sealKey, key.name, pkcs8));
+    this.#opened.get(key.name)?.retire();
+    this.#opened.set(key.name, key);
   }
 
   async find(name: string): Promise<SigningKey | undefined> {
     requireKeyName(name);
+    await this.#imports;
+    const file = this.#opened.has(name)
+      ? undefined
+      : await readPrivateFile(this.#pathOf(name), MAX_SEALED_KEY_BYTES);
     const known = this.#opened.get(name);
-    if (known !== undefined) return known;
-    const text = await readIfPresent(this.#pathOf(name));
-    if (text === undefined) return undefined;
-    const key = openSoftwareKey(name, readPkcs8Pem(text, this.#secret));
+    if (known !== undefined || file === undefined) return known;
+    const key = openSoftwareKey(name, unsealKey(this.#sealKey, name, file));
     this.#opened.set(name, key);
     return key;
   }
@@ -74,54 +82,4 @@ class EncryptedDiskKeyManager implements KeyManager {
   #pathOf(name: string): string {
     return join(this.#directory, `${name}${SUFFIX}`);
   }
-}
-
-async function readSecret(path: string, hasKeys: boolean): Promise<string> {
-  const existing = await readIfPresent(path);
-  if (existing !== undefined) {
-    await requirePrivate(path);
-    if (!/^[0-9a-f]{64}\n?$/.test(existing))
-      throw refuse('key_secret_invalid', `The secret ${path} is not 64 hexadecimal digits`);
-    return existing.trim();
-  }
-  if (hasKeys)
-    throw refuse('key_secret_missing', `The keys are there, but the secret ${path} that opens them is not`);
-  const secret = randomBytes(SECRET_BYTES).toString('hex');
-  await writeDurably(path, `${secret}\n`);
-  return secret;
-}
-
-async function requirePrivate(path: string): Promise<void> {
-  const { mode, uid } = await stat(path);
-  const own = process.geteuid?.() ?? 0;
-  if (uid !== own && uid !== 0)
-    throw refuse('key_permissions', `Cannot use ${path}: it belongs to uid ${uid}, not to uid ${own}`);
-  if ((mode & 0o077) !== 0)
-    throw refuse('key_permissions', `Cannot use ${path}: others may read or write it (chmod go= ${path})`);
-}
-
-/** Written aside and renamed: after a crash there is the old content or the new one. */
-async function writeDurably(path: string, text: string): Promise<void> {
-  const draft = `${path}.new`;
-  const file = await open(draft, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(draft, path);
-}
-
-async function readIfPresent(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-function refuse(reason: string, message: string): PicketError {
-  return new PicketError('failed_precondition', reason, message);
 }
