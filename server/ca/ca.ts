@@ -28,9 +28,15 @@ export interface LeafRequest {
 export interface CertificateAuthority {
   /** The trust bundle of our own trust domain. */
   readonly bundle: Watched<TrustBundle>;
-  /** Signs a leaf after the profile of X509-SVID.md; valid from five minutes before now. Throws `invalid_argument` for a key that is not acceptable, `failed_precondition` when the intermediate has ended. */
+  /**
+   * Signs a leaf after the profile of X509-SVID.md; valid from five minutes before now. Throws `invalid_argument`: reason `spiffe_id_refused` for an ID of another
+   * trust domain or an authority's own, `public_key_refused` for a key that is not acceptable; `failed_precondition`, reason `intermediate_expired`.
+   */
   issue(request: LeafRequest): Promise<IssuedCertificate>;
-  /** Signs with the policy key, whose certificate the offline root made; `chain` goes beside the signature. */
+  /**
+   * Signs with the policy key, whose certificate the offline root made; `chain` goes beside the signature. Throws `failed_precondition`, reason
+   * `policy_signer_expired`.
+   */
   signPolicy(
     statement: Uint8Array,
   ): Promise<{ readonly signature: Uint8Array; readonly chain: readonly Uint8Array[] }>;

@@ -70,15 +70,16 @@ export async function createRoot(
 }
 
 /**
- * Makes a new intermediate (P-256, path length 0) and a new policy key with its certificate, both signed by the root. Throws `failed_precondition`, reason
- * `root_key_mismatch`, when the key is not that of the certificate, or `root_expired`.
+ * Makes a new intermediate (P-256, path length 0) and a new policy key with its certificate, both signed by the root and never outliving it. Throws
+ * `failed_precondition`: `root_key_mismatch` when the key is not that of the certificate, `root_key_refused` when it is not on P-384, `root_foreign` when the
+ * root is not of this trust domain, or `root_expired`.
  */
 export async function createOnlineMaterial(
   root: RootAuthority,
   options: { readonly trustDomain: TrustDomain; readonly nowMs: number; readonly lives: Lives },
 ): Promise<OnlineMaterial> {
-  const signer = await openRoot(root, options.nowMs);
   const { trustDomain, nowMs, lives } = options;
+  const signer = await openRoot(root, { trustDomain, nowMs });
   const intermediateKey = await generatePkcs8();
   const policyKey = await generatePkcs8();
   const intermediate = await signer.sign(intermediateKey, {
@@ -110,11 +111,15 @@ interface RootSigner {
   sign(pkcs8: Uint8Array, request: SignRequest): Promise<string>;
 }
 
-async function openRoot(root: RootAuthority, nowMs: number): Promise<RootSigner> {
+async function openRoot(
+  root: RootAuthority,
+  { trustDomain, nowMs }: { readonly trustDomain: TrustDomain; readonly nowMs: number },
+): Promise<RootSigner> {
   const certificate = new x509.X509Certificate(
     Buffer.from(decodePemBlock('CERTIFICATE', root.certificatePem)),
   );
   requireUsable(certificate, root, nowMs);
+  requireRootOf(trustDomain, certificate);
   const signingKey = await webcrypto.subtle.importKey(
     'pkcs8',
     Buffer.from(root.privateKeyPkcs8),
@@ -122,7 +127,6 @@ async function openRoot(root: RootAuthority, nowMs: number): Promise<RootSigner>
     false,
     ['sign'],
   );
-  const trustDomain = /O=([^,]+)/.exec(certificate.subject)?.[1] ?? '';
   const authorityKey = new x509.AuthorityKeyIdentifierExtension(
     hexOf(keyIdentifierOf(new Uint8Array(certificate.publicKey.rawData))),
   );
@@ -146,14 +150,24 @@ async function openRoot(root: RootAuthority, nowMs: number): Promise<RootSigner>
 }
 
 function requireUsable(certificate: x509.X509Certificate, root: RootAuthority, nowMs: number): void {
-  const key = createPublicKey(keyObjectOf(root.privateKeyPkcs8)).export({ format: 'der', type: 'spki' });
-  if (!key.equals(Buffer.from(certificate.publicKey.rawData)))
+  const key = createPublicKey(keyObjectOf(root.privateKeyPkcs8));
+  if (key.asymmetricKeyDetails?.namedCurve !== 'secp384r1')
+    throw refuse('root_key_refused', 'The root’s private key is not on P-384, as picket ca init makes it');
+  if (!key.export({ format: 'der', type: 'spki' }).equals(Buffer.from(certificate.publicKey.rawData)))
     throw refuse('root_key_mismatch', 'The root’s private key does not belong to its certificate');
   if (nowMs >= certificate.notAfter.getTime())
     throw refuse(
       'root_expired',
       `The root ended at ${certificate.notAfter.toISOString()}: make a new one with picket ca init`,
     );
+}
+
+/** Agents accept nothing of an authority that names another trust domain: better to see it now. */
+function requireRootOf(trustDomain: TrustDomain, certificate: x509.X509Certificate): void {
+  const names = certificate.getExtension(x509.SubjectAlternativeNameExtension)?.names.toJSON() ?? [];
+  const isOwn = names.length === 1 && names[0]?.value === `spiffe://${trustDomain}`;
+  if (isOwn && certificate.getExtension(x509.BasicConstraintsExtension)?.ca === true) return;
+  throw refuse('root_foreign', `The certificate is not that of the root of ${trustDomain}`);
 }
 
 function authorityExtensions(

@@ -116,6 +116,24 @@ describe('OnlineAuthority.issue()', () => {
       );
   });
 
+  test('refuses another trust domain, and the names that authorities keep for themselves', async () => {
+    for (const id of [
+      'spiffe://example.com/ns/shop/sa/web',
+      'spiffe://sub.example.org/web',
+      'spiffe://example.org',
+      'spiffe://example.org/picket/policy-signer',
+      'spiffe://example.org/picket/unknown',
+    ]) {
+      const request = { spiffeId: parseSpiffeId(id), publicKeySpki, ttlSeconds: 60, dnsNames: [] };
+      expect((await refusalOf(ca.authority.issue(request))).reason).toBe('spiffe_id_refused');
+    }
+  });
+
+  test('takes a life that is none for a mistake of the caller', async () => {
+    for (const ttlSeconds of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
+      expect(await issue({ ttlSeconds }).catch((error: unknown) => error)).toBeInstanceOf(RangeError);
+  });
+
   test('refuses once the intermediate has ended', async () => {
     const later = new FakeClock();
     const short = await createTestCa({
@@ -140,6 +158,19 @@ describe('OnlineAuthority.signPolicy()', () => {
 
   test('makes a signature that verifyPolicySignature() accepts', async () => {
     expect(verifyAgain(await sign())).toBeUndefined();
+  });
+
+  test('refuses once the policy certificate has ended', async () => {
+    const later = new FakeClock();
+    const short = await createTestCa({
+      folder: join(folder, 'short-policy'),
+      clock: later,
+      lives: { policySeconds: 86_400 },
+    });
+    later.advance(2 * DAY_MS);
+    expect((await refusalOf(short.authority.signPolicy(Buffer.from('{}')))).reason).toBe(
+      'policy_signer_expired',
+    );
   });
 
   test('verifyPolicySignature() refuses another statement, another signature and none', async () => {

@@ -2,6 +2,8 @@ import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import { parsePublicKey } from '../../shared/spiffe/public-key.ts';
+import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
+import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
 import type { ParsedCertificate } from '../../shared/wire/x509-certificate.ts';
 import type { SigningKey } from '../key-manager/key-manager.ts';
@@ -43,14 +45,10 @@ export class OnlineAuthority implements CertificateAuthority {
 
   async issue(request: LeafRequest): Promise<IssuedCertificate> {
     const { clock, random, intermediate } = this.#options;
+    this.#requireIssuable(request);
     parsePublicKey(request.publicKeySpki);
     const nowMs = Math.floor(clock.nowMs() / 1000) * 1000;
-    if (nowMs >= this.intermediateNotAfterMs)
-      throw new PicketError(
-        'failed_precondition',
-        'intermediate_expired',
-        'Cannot issue certificates: the intermediate has ended (picket ca renew makes a new one)',
-      );
+    requireCurrent('issue certificates', intermediate.certificate, nowMs, 'intermediate_expired');
     const serial = toSerial(random(SERIAL_BYTES));
     const content = {
       spiffeId: request.spiffeId,
@@ -72,12 +70,42 @@ export class OnlineAuthority implements CertificateAuthority {
     };
   }
 
+  /** Whoever asks: an authority's own names never stand in a leaf, nor does another trust domain's. */
+  #requireIssuable({ spiffeId, ttlSeconds }: LeafRequest): void {
+    const isForeign = trustDomainOf(spiffeId) !== this.bundle.current.trustDomain;
+    if (isForeign || identityKindOf(spiffeId) === 'authority')
+      throw new PicketError(
+        'invalid_argument',
+        'spiffe_id_refused',
+        `Cannot issue a certificate for ${spiffeId}: it is ${isForeign ? 'of another trust domain' : 'nobody’s at an end of a connection'}`,
+      );
+    if (!(ttlSeconds >= 1 && Number.isFinite(ttlSeconds)))
+      throw new RangeError(`A certificate cannot live for ${ttlSeconds} seconds`);
+  }
+
   async signPolicy(
     statement: Uint8Array,
   ): Promise<{ readonly signature: Uint8Array; readonly chain: readonly Uint8Array[] }> {
     const { key, certificate } = this.#options.policySigner;
+    requireCurrent('sign policies', certificate, this.#options.clock.nowMs(), 'policy_signer_expired');
     return { signature: await key.sign(statement), chain: [certificate.der] };
   }
+}
+
+/** What has ended signs nothing. Written so that a time that is no number is refused too. */
+function requireCurrent(
+  what: string,
+  certificate: ParsedCertificate,
+  nowMs: number,
+  reason: 'intermediate_expired' | 'policy_signer_expired',
+): void {
+  if (nowMs < certificate.notAfterMs) return;
+  const ended = new Date(certificate.notAfterMs).toISOString();
+  throw new PicketError(
+    'failed_precondition',
+    reason,
+    `Cannot ${what}: the certificate for it ended at ${ended} (picket ca renew makes a new one)`,
+  );
 }
 
 /** Positive and always of the same length: the first bits are 01. */

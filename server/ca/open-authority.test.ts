@@ -1,15 +1,19 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { randomBytes } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createLog, type Log } from '../../shared/runtime/log.ts';
+import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
 import { encodePem } from '../../shared/wire/pem.ts';
 import { silentLog } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { createTestCa } from '../../tests/kit/test-ca.ts';
-import type { KeyManager } from '../key-manager/key-manager.ts';
+import { encryptPkcs8 } from '../key-manager/encrypted-pkcs8.ts';
+import type { KeyManager, SigningKey } from '../key-manager/key-manager.ts';
 import { MemoryKeyManager } from '../key-manager/memory.ts';
 import { generatePkcs8 } from '../key-manager/software-key.ts';
 import { openAuthority } from './open-authority.ts';
@@ -19,14 +23,16 @@ describe('openAuthority()', () => {
   let clock: FakeClock;
   let keys: KeyManager;
   const file = (name: string): string => join(folder, name);
-  const open = (change: { readonly trustDomain?: string; readonly keys?: KeyManager } = {}) =>
+  const open = (
+    change: { readonly trustDomain?: string; readonly keys?: KeyManager; readonly log?: Log } = {},
+  ) =>
     openAuthority({
       directory: folder,
       keys: change.keys ?? keys,
       trustDomain: parseTrustDomain(change.trustDomain ?? 'example.org'),
       clock,
       random: (length) => randomBytes(length),
-      log: silentLog,
+      log: change.log ?? silentLog,
     });
   /** Files of a fresh ceremony; `createTestCa` has taken the keys in, so new ones are laid out again. */
   const layOut = async (): Promise<void> => {
@@ -74,6 +80,65 @@ describe('openAuthority()', () => {
   test('refuses a key that does not belong to its certificate', async () => {
     writeFileSync(file('intermediate.key'), encodePem('PRIVATE KEY', await generatePkcs8()));
     expect((await refusalOf(open())).reason).toBe('ca_mismatch');
+  });
+
+  test('lets a wrong key file replace no key that is kept, and does not remove it', async () => {
+    await open();
+    const kept = (await keys.find('intermediate'))?.publicKeySpki;
+    writeFileSync(file('intermediate.key'), encodePem('PRIVATE KEY', await generatePkcs8()));
+    expect((await refusalOf(open())).reason).toBe('ca_mismatch');
+    expect((await keys.find('intermediate'))?.publicKeySpki).toEqual(kept as Uint8Array);
+    expect(existsSync(file('intermediate.key'))).toBe(true);
+    rmSync(file('intermediate.key'));
+    await open();
+  });
+
+  test('takes in what picket ca renew laid out, in the place of the old', async () => {
+    const before = await open();
+    const sameKeys = keys;
+    await layOut();
+    const after = await open({ keys: sameKeys });
+    const request = { ttlSeconds: 60, dnsNames: [], spiffeId: parseSpiffeId('spiffe://example.org/web') };
+    const publicKeySpki = ((await sameKeys.find('policy')) as SigningKey).publicKeySpki;
+    const issued = await after.issue({ ...request, publicKeySpki });
+    const bundle = after.bundle.current;
+    expect(verifyX509Svid(issued.chain, new Map([[bundle.trustDomain, bundle]]), clock.nowMs()).serial).toBe(
+      issued.serial,
+    );
+    expect((await refusalOf(before.issue({ ...request, publicKeySpki }))).reason).toBe('key_replaced');
+  });
+
+  test('refuses files that hold no certificate, or more than one', async () => {
+    const text = readFileSync(file('intermediate.pem'), 'utf8');
+    for (const content of ['', 'garbage', `${text}${text}`, text.replace('A', 'B'), text.slice(0, -30)]) {
+      writeFileSync(file('intermediate.pem'), content);
+      expect((await refusalOf(open())).reason).toBe('ca_untrusted');
+    }
+    writeFileSync(file('intermediate.pem'), text);
+    writeFileSync(file('bundle.pem'), '');
+    expect((await refusalOf(open())).reason).toBe('ca_untrusted');
+    expect(existsSync(file('intermediate.key'))).toBe(true);
+  });
+
+  test('refuses a key file that is no key or an encrypted one', async () => {
+    writeFileSync(file('policy.key'), 'garbage');
+    expect((await refusalOf(open())).reason).toBe('key_unreadable');
+    writeFileSync(file('policy.key'), await encryptPkcs8(await generatePkcs8(), 'a passphrase', 1000));
+    expect((await refusalOf(open())).reason).toBe('passphrase_missing');
+  });
+
+  test('warns from thirty days before a certificate ends', async () => {
+    const lines: string[] = [];
+    const log = createLog({ level: 'warn', nowMs: () => 0, write: (line) => lines.push(line) });
+    await open({ log });
+    expect(lines).toEqual([]);
+    clock.advance(336 * 86_400_000);
+    await open({ log });
+    expect(lines).toHaveLength(1);
+    expect(JSON.parse(lines[0]!)).toMatchObject({
+      event: 'ca_certificate_ends_soon',
+      certificate: 'intermediate',
+    });
   });
 
   test('refuses certificates of another root, of another trust domain, or that have ended', async () => {

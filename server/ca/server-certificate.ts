@@ -35,8 +35,10 @@ export async function startServerCertificate(
   const value = new WatchedValue(await makeCertificate(options));
   const backoff = new Backoff({ ...RETRY, random: options.random });
   let cancel: () => void = () => undefined;
+  let isStopped = false;
   const schedule = (delayMs: number): void => {
-    cancel = options.clock.schedule(delayMs, () => void renew());
+    // A renewal may have been under way when it was stopped.
+    if (!isStopped) cancel = options.clock.schedule(delayMs, () => void renew());
   };
   const renew = async (): Promise<void> => {
     try {
@@ -44,10 +46,8 @@ export async function startServerCertificate(
       backoff.reset();
       schedule(untilRenewal(value.current, options.clock));
     } catch (error) {
-      options.log.error('server_certificate_not_renewed', {
-        error,
-        ends: new Date(value.current.notAfterMs).toISOString(),
-      });
+      const ends = new Date(value.current.notAfterMs).toISOString();
+      options.log.error('server_certificate_not_renewed', { error, ends });
       schedule(backoff.nextMs());
     }
   };
@@ -57,7 +57,10 @@ export async function startServerCertificate(
       return value.current;
     },
     watch: (listener) => value.watch(listener),
-    stop: async () => await Promise.resolve(cancel()),
+    stop: async () => {
+      isStopped = true;
+      await Promise.resolve(cancel());
+    },
   };
 }
 
