@@ -1,0 +1,60 @@
+import type { StreamFailure } from './byte-stream.ts';
+
+/** An open connection as the registry sees it. */
+export interface OpenConnection {
+  /** Why it has lost its permit, recorded; undefined while it keeps it. */
+  reconsider(): StreamFailure | undefined;
+  /** Ends it at once. */
+  cut(failure: StreamFailure): void;
+}
+
+/** The connections that the proxy carries: so many at most, judged again whenever something changes that they were allowed by. */
+export class OpenConnections {
+  readonly #max: number;
+  readonly #open = new Set<OpenConnection>();
+  #pending = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get size(): number {
+    return this.#open.size + this.#pending;
+  }
+
+  /** Takes a place for a connection that is being set up; undefined when there is none. The returned function gives it back, any number of times. */
+  tryEnter(): (() => void) | undefined {
+    if (this.size >= this.#max) return undefined;
+    this.#pending += 1;
+    let isInside = true;
+    return () => {
+      if (!isInside) return;
+      isInside = false;
+      this.#pending -= 1;
+    };
+  }
+
+  /** A connection is open; the returned function says that it has ended. */
+  add(connection: OpenConnection): () => void {
+    this.#open.add(connection);
+    return () => this.#open.delete(connection);
+  }
+
+  /** Judges every connection again and cuts those that lost their permit. */
+  reconsiderAll(): void {
+    for (const connection of Array.from(this.#open)) {
+      const failure = connection.reconsider();
+      if (failure !== undefined) this.#cut(connection, failure);
+    }
+  }
+
+  /** Ends every connection. */
+  cutAll(failure: StreamFailure): void {
+    for (const connection of Array.from(this.#open)) this.#cut(connection, failure);
+  }
+
+  #cut(connection: OpenConnection, failure: StreamFailure): void {
+    this.#open.delete(connection);
+    connection.cut(failure);
+  }
+}

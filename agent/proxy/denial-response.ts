@@ -1,0 +1,27 @@
+import { STATUS_CODES } from 'node:http';
+import type { Judgement } from './judge.ts';
+
+/** How a refusal is answered over HTTP. */
+export interface DenialOptions {
+  readonly status: number;
+  /** Whether the connection ends after it. */
+  readonly closes: boolean;
+  /** An answer to HEAD has no body. */
+  readonly isHead: boolean;
+}
+
+/** The whole HTTP/1.1 answer to a request that was refused: JSON with the decision's id, its reason, and one sentence. */
+export function buildDenialResponse(judgement: Judgement, options: DenialOptions): Uint8Array {
+  const { decisionId, verdict } = judgement;
+  const { status, closes, isHead } = options;
+  const body = `${JSON.stringify({ error: 'denied', decision_id: decisionId, reason: verdict.reason, message: verdict.message })}\n`;
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Denied'}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'cache-control: no-store',
+    'server: picket',
+    ...(closes ? ['connection: close'] : []),
+  ];
+  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${isHead ? '' : body}`);
+}

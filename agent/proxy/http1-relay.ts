@@ -1,0 +1,329 @@
+import { toPicketError, type PicketError } from '../../shared/errors/errors.ts';
+import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import { rebuildHead, type RequestHead } from '../../shared/wire/http1-head.ts';
+import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
+import { buildDenialResponse } from './denial-response.ts';
+import { RequestReader, type ReadRequest, type RequestSink } from './http1-requests.ts';
+import { ResponseReader, type ResponseSink } from './http1-responses.ts';
+import type { Judgement, Refusal } from './judge.ts';
+import { splice } from './splice.ts';
+
+export interface Http1RelayOptions {
+  readonly client: ByteStream;
+  /** Connects to the application, when the first request is allowed. Rejects with `unavailable`. */
+  readonly openApplication: () => Promise<ByteStream>;
+  /** Decides a request and records it. */
+  readonly judge: (http: DecisionHttpRequest) => Judgement;
+  /** Records a refusal that is not the policy's. */
+  readonly refuse: (refusal: Refusal) => Judgement;
+  /** Field line that tells the application who calls; may be empty. */
+  readonly clientCertLine: Uint8Array;
+  readonly clock: Clock;
+  /** Called once, when both sides are closed. */
+  readonly onDone: (failure: StreamFailure | undefined) => void;
+}
+
+/** A request that was allowed and is not answered yet. */
+interface UnderWay {
+  readonly http: DecisionHttpRequest;
+  readonly head: RequestHead;
+  /** Whether all of it was read from the client. */
+  isComplete: boolean;
+}
+
+/** From the first byte of a head to its last. */
+const HEAD_MS = 10_000;
+/** Of a refused request's body that is read away; the connection of one that announces more is ended. */
+const MAX_DISCARDED_BYTES = 256 * 1024;
+/** How long a client may go on sending after it was refused for good: a reset at once would overtake the answer. */
+const LINGER_MS = 5000;
+
+const STATUS = { badRequest: 400, timeout: 408, headTooLong: 431, badGateway: 502 } as const;
+
+/**
+ * Relays HTTP/1.1 between a client and an application, head by head: each request is decided by itself, refused ones are answered here, and the application
+ * sees only what was allowed, with the caller's identity attached. One request is under way at a time; pipelined ones wait.
+ */
+export class Http1Relay {
+  readonly #options: Http1RelayOptions;
+  readonly #requests = new RequestReader();
+  readonly #responses = new ResponseReader();
+  #application: ByteStream | undefined;
+  #underWay: UnderWay | undefined;
+  #isDiscarding = false;
+  #isUpgraded = false;
+  /** Whether we have told the client that nothing more comes; what it sends from then on is thrown away. */
+  #isEnding = false;
+  #isClientEnded = false;
+  #isOver = false;
+  #openStreams = 1;
+  #isHeadTimed = false;
+  #cancelTimer: () => void = () => undefined;
+
+  constructor(options: Http1RelayOptions) {
+    this.#options = options;
+  }
+
+  /** Begins with bytes of the client that were read before, and with the application if it is connected already. */
+  start(first: Uint8Array, application?: ByteStream): void {
+    if (application !== undefined) this.#adopt(application);
+    this.#read(() => this.#requests.take(Buffer.from(first), this.#requestSink));
+    if (!this.#isOver) this.#options.client.attach(this.#clientReader);
+  }
+
+  /** The request that is under way, or undefined. */
+  get current(): DecisionHttpRequest | undefined {
+    return this.#underWay?.http;
+  }
+
+  /** Ends both sides at once. */
+  cut(failure: StreamFailure): void {
+    if (this.#isOver) return;
+    this.#options.client.abort(failure);
+    this.#finish(failure);
+  }
+
+  readonly #requestSink: RequestSink = {
+    onHead: (request) => this.#onHead(request),
+    onBody: (bytes) => {
+      if (!this.#isDiscarding) this.#send(bytes);
+    },
+    onComplete: () => this.#onRequestComplete(),
+  };
+
+  readonly #responseSink: ResponseSink = {
+    onBytes: (bytes) => {
+      if (!this.#options.client.write(bytes)) this.#application?.pause();
+    },
+    onComplete: () => this.#onResponseComplete(),
+    onUpgrade: () => {
+      this.#isUpgraded = true;
+    },
+  };
+
+  readonly #clientReader: ByteStreamReader = {
+    onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes), this.#requestSink)),
+    onEnd: () => this.#onClientEnd(),
+    onDrain: () => this.#application?.resume(),
+    onClose: (failure) => this.#onClose(failure),
+  };
+
+  readonly #applicationReader: ByteStreamReader = {
+    onData: (bytes) => this.#onResponseBytes(asBuffer(bytes)),
+    onEnd: () => this.#onApplicationEnd(),
+    onDrain: () => this.#options.client.resume(),
+    onClose: (failure) => this.#onApplicationClose(failure),
+  };
+
+  /** Runs `work`, which reads requests, and looks at where that led. */
+  #read(work: () => void): void {
+    if (this.#isOver || this.#isEnding) return;
+    try {
+      work();
+    } catch (error) {
+      return this.#refuseMalformed(toPicketError(error));
+    }
+    if (this.#requests.isFull) this.#options.client.pause();
+    this.#timeHead();
+  }
+
+  #onHead({ head, bytes }: ReadRequest): void {
+    const http = { method: head.method, path: head.path, host: head.host, headers: head.headers };
+    const judgement = this.#options.judge(http);
+    if (!judgement.verdict.isAllowed) return this.#deny(judgement, head);
+    const range = { start: 0, end: bytes.length, cuts: head.cuts };
+    const rebuilt = rebuildHead(bytes, range, this.#options.clientCertLine);
+    this.#underWay = { http, head, isComplete: false };
+    this.#responses.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
+    if (this.#application === undefined) void this.#openApplication(rebuilt);
+    else this.#send(rebuilt);
+  }
+
+  async #openApplication(head: Uint8Array): Promise<void> {
+    this.#requests.hold();
+    let application: ByteStream;
+    try {
+      application = await this.#options.openApplication();
+    } catch (error) {
+      return this.#failRequest(toPicketError(error).message);
+    }
+    if (this.#isOver || this.#isEnding) return application.abort();
+    this.#adopt(application);
+    this.#send(head);
+    // What is complete waits for its answer.
+    if (this.#underWay?.isComplete === false) this.#goOn();
+  }
+
+  #adopt(application: ByteStream): void {
+    this.#application = application;
+    this.#openStreams += 1;
+    application.attach(this.#applicationReader);
+  }
+
+  #send(bytes: Uint8Array): void {
+    if (this.#application?.write(bytes) === false) this.#options.client.pause();
+  }
+
+  #goOn(): void {
+    this.#options.client.resume();
+    this.#read(() => this.#requests.release(this.#requestSink));
+    if (this.#isClientEnded) this.#endAfterClient();
+  }
+
+  #onRequestComplete(): void {
+    this.#isDiscarding = false;
+    if (this.#underWay === undefined) return;
+    this.#underWay.isComplete = true;
+    // The next head waits for this one's answer.
+    this.#requests.hold();
+  }
+
+  #onResponseBytes(bytes: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      this.#responses.take(bytes, this.#responseSink);
+    } catch (error) {
+      return this.#failRequest(toPicketError(error).message);
+    }
+    if (this.#isUpgraded) this.#spliceBoth();
+  }
+
+  #onResponseComplete(): void {
+    const answered = this.#underWay;
+    this.#underWay = undefined;
+    if (answered?.isComplete !== true || answered.head.closes) return this.#end();
+    this.#goOn();
+  }
+
+  /** Both sides agreed on another protocol (101): its bytes are neither requests nor answers. */
+  #spliceBoth(): void {
+    const application = this.#application;
+    if (application === undefined) return;
+    this.#cancelTimer();
+    this.#send(this.#requests.surrender());
+    this.#options.client.resume();
+    splice(this.#options.client, application, (failure) => this.#finish(failure));
+  }
+
+  /** The client hears why. The rest of a small body is read away, so that the connection can go on. */
+  #deny(judgement: Judgement, head: RequestHead): void {
+    const isLong = head.isChunked || head.bodyBytes > MAX_DISCARDED_BYTES;
+    const closes = head.closes || head.expectsContinue || isLong;
+    const { httpStatus: status } = judgement.verdict;
+    this.#isDiscarding = true;
+    this.#options.client.write(
+      buildDenialResponse(judgement, { status, closes, isHead: head.method === 'HEAD' }),
+    );
+    if (closes) this.#endSoon();
+  }
+
+  #refuseMalformed(error: PicketError): void {
+    const { message, reason } = error;
+    const judgement = this.#options.refuse({ reason: 'protocol_error', message });
+    // A request whose head was passed on may be half way to the application.
+    if (this.#underWay !== undefined) return this.cut({ reason: 'protocol_error', message });
+    this.#answerLast(judgement, reason === 'http1_head_too_long' ? STATUS.headTooLong : STATUS.badRequest);
+  }
+
+  /** The application cannot be reached, broke off, or answered what cannot be relayed. */
+  #failRequest(message: string): void {
+    if (this.#isOver || this.#isEnding) return;
+    if (this.#underWay === undefined || this.#responses.hasBegun) return this.cut({ message });
+    const { http } = this.#underWay;
+    const judgement = this.#options.refuse({ reason: 'application_unreachable', message, http });
+    this.#dropApplication();
+    this.#answerLast(judgement, STATUS.badGateway);
+  }
+
+  #dropApplication(): void {
+    if (this.#application === undefined) return;
+    this.#application.abort();
+    this.#application = undefined;
+    this.#openStreams -= 1;
+  }
+
+  #answerLast(judgement: Judgement, status: number): void {
+    const isHead = this.#underWay?.head.method === 'HEAD';
+    this.#underWay = undefined;
+    this.#options.client.write(buildDenialResponse(judgement, { status, closes: true, isHead }));
+    this.#endSoon();
+  }
+
+  /** Ends after a refusal: a client that does not end in turn is reset. */
+  #endSoon(): void {
+    this.#end();
+    this.#cancelTimer = this.#options.clock.schedule(LINGER_MS, () =>
+      this.cut({ message: 'It was refused' }),
+    );
+  }
+
+  #end(): void {
+    if (this.#isEnding || this.#isOver) return;
+    this.#isEnding = true;
+    this.#cancelTimer();
+    this.#options.client.resume();
+    this.#options.client.end();
+    this.#application?.end();
+  }
+
+  #onClientEnd(): void {
+    this.#isClientEnded = true;
+    if (!this.#isEnding) this.#endAfterClient();
+  }
+
+  /** A client that ended still gets its answers; an unfinished request gets none. */
+  #endAfterClient(): void {
+    if (this.#isOver || this.#isEnding) return;
+    if (this.#requests.isInside) return this.cut({ message: 'The client ended within a request' });
+    if (this.#underWay === undefined) this.#end();
+  }
+
+  #onApplicationEnd(): void {
+    if (this.#isOver || this.#isEnding) return;
+    if (this.#responses.end(this.#responseSink)) this.#end();
+    else this.#failRequest('The application ended within an answer');
+  }
+
+  #onApplicationClose(failure: StreamFailure | undefined): void {
+    this.#application = failure === undefined ? this.#application : undefined;
+    if (failure !== undefined && !this.#isEnding) {
+      this.#openStreams -= 1;
+      return this.#failRequest(failure.message);
+    }
+    this.#onClose(undefined);
+  }
+
+  #onClose(failure: StreamFailure | undefined): void {
+    if (this.#isOver) return;
+    this.#openStreams -= 1;
+    if (failure !== undefined || this.#openStreams <= 0) this.#finish(failure);
+  }
+
+  #finish(failure: StreamFailure | undefined): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#cancelTimer();
+    if (failure !== undefined) this.#application?.abort(failure);
+    this.#options.onDone(failure);
+  }
+
+  /** A head that has begun must come to its end in time, however its bytes are spread. */
+  #timeHead(): void {
+    if (this.#isOver || this.#isEnding) return;
+    const { isInHead } = this.#requests;
+    if (isInHead === this.#isHeadTimed) return;
+    this.#isHeadTimed = isInHead;
+    this.#cancelTimer();
+    if (isInHead) this.#cancelTimer = this.#options.clock.schedule(HEAD_MS, () => this.#refuseSlow());
+  }
+
+  #refuseSlow(): void {
+    const message = `A request head took longer than ${HEAD_MS} ms`;
+    this.#answerLast(this.#options.refuse({ reason: 'protocol_error', message }), STATUS.timeout);
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

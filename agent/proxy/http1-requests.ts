@@ -1,0 +1,117 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import { BodyFollower } from '../../shared/wire/http1-body.ts';
+import { parseRequestHead, type RequestHead } from '../../shared/wire/http1-head.ts';
+import { scanHead } from './http1-head-scan.ts';
+
+/** A request head with the bytes that it was read from, good only during the call. */
+export interface ReadRequest {
+  readonly head: RequestHead;
+  readonly bytes: Buffer;
+}
+
+/** What the client's bytes turn out to be. */
+export interface RequestSink {
+  /** A head; what becomes of its body is decided before this returns. After `hold` nothing more is read until `release`. */
+  onHead(request: ReadRequest): void;
+  /** Bytes of the body, good only during the call. */
+  onBody(bytes: Uint8Array): void;
+  /** The request is complete. */
+  onComplete(): void;
+}
+
+/** The longest request head: longer ones are refused with 431. */
+export const MAX_REQUEST_HEAD_BYTES = 64 * 1024;
+
+/**
+ * Takes requests apart one after another, each only after the one before was answered: `hold` stops it. Bytes that cannot be read in one way
+ * alone throw `invalid_argument`: `http1_head_refused`, `http1_target_refused`, `http1_body_refused`, `http1_head_too_long`.
+ */
+export class RequestReader {
+  readonly #body = new BodyFollower();
+  #kept: Buffer = Buffer.alloc(0);
+  #scanned = 0;
+  #isHeld = false;
+
+  /** Whether a head has begun and not ended. */
+  get isInHead(): boolean {
+    return !this.#isHeld && !this.#body.isInBody && this.#kept.length > 0;
+  }
+
+  /** Whether a request is in the middle of its head or body. */
+  get isInside(): boolean {
+    return this.#body.isInBody || this.isInHead;
+  }
+
+  /** Whether more than a head's worth waits for `release`: the client should be held back. */
+  get isFull(): boolean {
+    return this.#isHeld && this.#kept.length > MAX_REQUEST_HEAD_BYTES;
+  }
+
+  /** Reads nothing more, not even the rest of the bytes that are being taken, until `release`. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  /** What came while it was held, for whoever reads on in another way. */
+  surrender(): Uint8Array {
+    const kept = this.#kept;
+    this.#kept = Buffer.alloc(0);
+    return kept;
+  }
+
+  /** Takes bytes that came. */
+  take(bytes: Buffer, sink: RequestSink): void {
+    this.#drain(this.#kept.length === 0 ? bytes : Buffer.concat([this.#kept, bytes]), sink);
+  }
+
+  /** Goes on after `hold`, with what came meanwhile. */
+  release(sink: RequestSink): void {
+    this.#isHeld = false;
+    if (this.#kept.length > 0) this.#drain(this.#kept, sink);
+  }
+
+  #drain(bytes: Buffer, sink: RequestSink): void {
+    let rest = bytes;
+    while (rest.length > 0 && !this.#isHeld) {
+      const next = this.#body.isInBody ? this.#takeBody(rest, sink) : this.#takeHead(rest, sink);
+      if (next === undefined) break;
+      rest = next;
+    }
+    this.#keep(rest);
+  }
+
+  #takeBody(bytes: Buffer, sink: RequestSink): Buffer {
+    const end = this.#body.follow(bytes, 0);
+    sink.onBody(bytes.subarray(0, end));
+    if (!this.#body.isInBody) sink.onComplete();
+    return bytes.subarray(end);
+  }
+
+  #takeHead(bytes: Buffer, sink: RequestSink): Buffer | undefined {
+    const scan = scanHead(bytes, 0, this.#scanned);
+    if (scan.kind === 'malformed') throw refused('http1_head_refused', 'a line does not end with CRLF');
+    const length = scan.kind === 'complete' ? scan.end : bytes.length;
+    if (length > MAX_REQUEST_HEAD_BYTES)
+      throw refused('http1_head_too_long', `it is longer than ${MAX_REQUEST_HEAD_BYTES} bytes`);
+    if (scan.kind === 'incomplete') {
+      this.#scanned = bytes.length;
+      return undefined;
+    }
+    this.#scanned = 0;
+    const head = parseRequestHead(bytes, 0, scan.end);
+    if (head.isChunked) this.#body.beginChunked();
+    else this.#body.beginLength(head.bodyBytes);
+    sink.onHead({ head, bytes: bytes.subarray(0, scan.end) });
+    if (!this.#body.isInBody) sink.onComplete();
+    return bytes.subarray(scan.end);
+  }
+
+  /** A copy, because what is given is good only during the call. */
+  #keep(rest: Buffer): void {
+    this.#kept = rest.length === 0 ? Buffer.alloc(0) : Buffer.from(rest);
+  }
+}
+
+function refused(reason: string, why: string): PicketError {
+  return new PicketError('invalid_argument', reason, `Cannot relay the request head: ${why}`);
+}

@@ -1,0 +1,161 @@
+import {
+  DECISION_REASONS,
+  type DecisionCaller,
+  type DecisionHttpRequest,
+  type DecisionReason,
+  type DecisionTarget,
+  type Verdict,
+} from '../../shared/policy/decision.ts';
+import type { AccessRecord } from '../../shared/protocol/audit.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { AccessRecorder } from '../audit/access-recorder.ts';
+import type { Authorizer } from '../policy/authorizer.ts';
+import type { ProxyObserver } from './proxy-observer.ts';
+import type { RecentDenials } from './recent-denials.ts';
+
+/** Who asks whom: the same for every decision of a connection. */
+export interface Encounter {
+  readonly direction: 'inbound' | 'outbound';
+  readonly caller: DecisionCaller;
+  readonly target: DecisionTarget;
+  /** The process of this host that asks, where it is known: it is told of denials by `picket why`. */
+  readonly process: { readonly uid: number | null; readonly pid: number | null } | null;
+}
+
+/** A decision that stands in the record. */
+export interface Judgement {
+  readonly decisionId: string;
+  readonly verdict: Verdict;
+}
+
+/** A denial that no evaluation led to. */
+export interface Refusal {
+  readonly reason: Exclude<DecisionReason, 'policy_allow'>;
+  /** More than the reason's own text says. */
+  readonly message?: string;
+  readonly http?: DecisionHttpRequest | null;
+  /** Of a decision that was made elsewhere; a new one otherwise. */
+  readonly decisionId?: string;
+}
+
+export interface JudgeOptions {
+  readonly authorizer: Authorizer;
+  readonly recorder: AccessRecorder;
+  readonly denials: RecentDenials;
+  readonly observer: ProxyObserver;
+  readonly clock: Clock;
+  /** A new UUID. */
+  readonly newId: () => string;
+}
+
+const FORBIDDEN = 403;
+const UNAVAILABLE = 503;
+const MAX_TEXT = 1024;
+const MAX_PATH = 8192;
+
+/**
+ * Decides and writes down, in this order and before anything is forwarded or refused. What cannot be written down is denied, with reason
+ * `audit_unavailable`.
+ */
+export class Judge {
+  readonly #options: JudgeOptions;
+
+  constructor(options: JudgeOptions) {
+    this.#options = options;
+  }
+
+  /** A new id for a connection or a decision. */
+  newId(): string {
+    return this.#options.newId();
+  }
+
+  /** What the policy says on the called side. Nothing is recorded. */
+  evaluate(encounter: Encounter, decisionId: string, http: DecisionHttpRequest | null): Verdict {
+    const { caller, target } = encounter;
+    return this.#options.authorizer.authorize({ decisionId, caller, target, http });
+  }
+
+  /** What the policy says on the calling side. Nothing is recorded. */
+  evaluateEgress(encounter: Encounter, decisionId: string, destination: 'mesh' | 'outside'): Verdict {
+    const { caller, target } = encounter;
+    return this.#options.authorizer.authorizeEgress({ decisionId, caller, target, http: null }, destination);
+  }
+
+  /** Records a verdict, and answers the one that counts. */
+  record(encounter: Encounter, judgement: Judgement, http: DecisionHttpRequest | null): Judgement {
+    const { decisionId, verdict } = judgement;
+    const record = buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs() });
+    if (this.#options.recorder.record(record)) {
+      this.#note(encounter, record);
+      return judgement;
+    }
+    const denied: Verdict = {
+      ...verdict,
+      isAllowed: false,
+      reason: 'audit_unavailable',
+      message: DECISION_REASONS.audit_unavailable.text,
+      httpStatus: UNAVAILABLE,
+    };
+    this.#note(
+      encounter,
+      buildRecord(encounter, { decisionId, verdict: denied }, { http, nowMs: this.#options.clock.nowMs() }),
+    );
+    return { decisionId, verdict: denied };
+  }
+
+  /** Decides on the called side and records it. */
+  judge(encounter: Encounter, decisionId: string, http: DecisionHttpRequest | null): Judgement {
+    return this.record(encounter, { decisionId, verdict: this.evaluate(encounter, decisionId, http) }, http);
+  }
+
+  /** Records a denial that is not the policy's. */
+  refuse(encounter: Encounter, refusal: Refusal): Judgement {
+    const { reason, message, http = null, decisionId = this.newId() } = refusal;
+    const text = message === undefined ? DECISION_REASONS[reason].text : message.slice(0, MAX_TEXT);
+    const verdict: Verdict = {
+      isAllowed: false,
+      reason,
+      message: text,
+      httpStatus: reason === 'overloaded' || reason === 'audit_unavailable' ? UNAVAILABLE : FORBIDDEN,
+      policyVersion: null,
+      latencyUs: 0,
+    };
+    return this.record(encounter, { decisionId, verdict }, http);
+  }
+
+  #note(encounter: Encounter, record: AccessRecord): void {
+    this.#options.observer.decided(record);
+    if (record.decision === 'allow' || encounter.process === null) return;
+    this.#options.denials.note({ record, ...encounter.process });
+  }
+}
+
+function buildRecord(
+  encounter: Encounter,
+  { decisionId, verdict }: Judgement,
+  circumstances: { readonly http: DecisionHttpRequest | null; readonly nowMs: number },
+): AccessRecord {
+  const { caller, target, direction } = encounter;
+  const { http, nowMs } = circumstances;
+  return {
+    decision_id: decisionId,
+    ts: new Date(nowMs).toISOString(),
+    direction,
+    caller_spiffe_id: caller.spiffeId,
+    target_spiffe_id: target.spiffeId,
+    source: formatAddress(caller),
+    destination: formatAddress(target),
+    protocol: http === null ? 'tcp' : 'http',
+    method: http?.method ?? null,
+    path: http === null ? null : http.path.slice(0, MAX_PATH),
+    decision: verdict.isAllowed ? 'allow' : 'deny',
+    reason: verdict.reason,
+    message: verdict.message.slice(0, MAX_TEXT),
+    policy_version: verdict.policyVersion,
+    latency_us: Math.round(verdict.latencyUs * 10) / 10,
+  };
+}
+
+function formatAddress({ address, port }: { readonly address: string; readonly port: number }): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
