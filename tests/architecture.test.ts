@@ -67,6 +67,7 @@ describe('architecture', () => {
       'agent/node-attestation/join-token.ts',
       'agent/node-attestation/tpm.ts',
       'agent/capture/nft.ts',
+      'agent/workload-attestation/unix.ts',
     ]);
     expect([...adapters].filter((path) => !sources.includes(path))).toEqual([]);
     const isAllowed = (i: Import): boolean =>
@@ -75,7 +76,13 @@ describe('architecture', () => {
   });
 
   test('every port that has adapters has a contract suite', () => {
-    const folders = ['server/datastore', 'server/key-manager', 'agent/key-store', 'agent/capture'];
+    const folders = [
+      'server/datastore',
+      'server/key-manager',
+      'agent/key-store',
+      'agent/capture',
+      'agent/workload-attestation',
+    ];
     expect(folders.filter((folder) => !sources.includes(`${folder}/contract.ts`))).toEqual([]);
   });
 

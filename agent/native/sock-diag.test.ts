@@ -71,14 +71,16 @@ describe('findTcpConnection()', () => {
   test('finds a socket that is bound to an interface', async () => {
     const { port } = await listenOn('127.0.0.1');
     const program = [
-      'import socket,sys',
-      's=socket.socket()',
-      "s.setsockopt(socket.SOL_SOCKET,25,b'lo\\0')",
-      `s.connect(('127.0.0.1',${port}))`,
-      'print(s.getsockname()[1],flush=True)',
-      'sys.stdin.read()',
+      'use IO::Socket::IP; $| = 1; socket my $s, AF_INET, SOCK_STREAM, 0;',
+      // SO_BINDTODEVICE
+      'setsockopt $s, SOL_SOCKET, 25, "lo\\0" or die $!;',
+      `connect $s, pack_sockaddr_in(${port}, inet_aton("127.0.0.1")) or die $!;`,
+      'print +(unpack_sockaddr_in(getsockname $s))[0]; <STDIN>;',
     ];
-    const child = Bun.spawn(['python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+    const child = Bun.spawn(['perl', '-MSocket=:all', '-e', program.join('\n')], {
+      stdin: 'pipe',
+      stdout: 'pipe',
+    });
     open.push({ close: () => child.kill() });
     const { value } = await child.stdout.getReader().read();
     const near = { address: '127.0.0.1', port: Number(Buffer.from(value ?? []).toString()) };

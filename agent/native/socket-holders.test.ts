@@ -14,14 +14,12 @@ afterEach(() => {
 describe('scanSocketHolders()', () => {
   test('finds every process that holds a socket, by a descriptor that is one', async () => {
     const program = [
-      'import os,socket,sys',
-      's=socket.create_server(("127.0.0.1",0))',
-      'pid=os.fork()',
-      'if pid==0: sys.stdin.read(); os._exit(0)',
-      'print(s.getsockname()[1],pid,s.fileno(),flush=True)',
-      'sys.stdin.read(); os.kill(pid,9)',
+      'use IO::Socket::IP; $| = 1;',
+      'my $s = IO::Socket::IP->new(LocalHost => "127.0.0.1", Listen => 5) or die $@;',
+      'my $pid = fork; if (!$pid) { <STDIN>; exit }',
+      'print $s->sockport, " $pid ", fileno $s, "\\n"; <STDIN>;',
     ];
-    const parent = Bun.spawn(['python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+    const parent = Bun.spawn(['perl', '-e', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
     children.push(parent);
     const { value } = await parent.stdout.getReader().read();
     const [port = 0, forked = 0, fd] = Buffer.from(value ?? [])

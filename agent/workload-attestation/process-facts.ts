@@ -1,0 +1,114 @@
+import { readFileSync, readlinkSync } from 'node:fs';
+import type { ProcessReference } from './workload-attestor.ts';
+
+/** What the kernel says of a process at one moment, without asking any file system but /proc. */
+export interface ProcessFacts extends ProcessReference {
+  /** Real, effective, saved and file-system user; what it may do goes by the effective one. */
+  readonly uids: readonly number[];
+  readonly gids: readonly number[];
+  readonly groups: readonly number[];
+  /** What /proc/PID/exe points to; undefined where that may not be read. */
+  readonly executablePath: string | undefined;
+  /** Such as `mnt:[4026531832]`; undefined where that may not be read. */
+  readonly mountNamespace: string | undefined;
+  /**
+   * All of it as one text, with the addresses of program and stack, which each exec(2) draws anew: as long as it is the same, this is the
+   * same process running the same program with the same rights.
+   */
+  readonly fingerprint: string;
+}
+
+/** Index of effective ids among the four. */
+export const EFFECTIVE = 1;
+
+/** Fields of /proc/PID/stat, counted from the one behind the program's name (proc(5), field 3). */
+const STATE = 0;
+const START_TIME = 22 - 3;
+const START_CODE = 26 - 3;
+const AFTER_START_STACK = 29 - 3;
+
+/** The facts of a process; undefined when there is none, or one that has ended and waits for its parent. 60 us. */
+export function readProcessFacts(pid: number): ProcessFacts | undefined {
+  const stat = parseStat(read(`/proc/${pid}/stat`) ?? '');
+  const status = parseStatus(read(`/proc/${pid}/status`) ?? '');
+  if (stat === undefined || status === undefined) return undefined;
+  const executablePath = readLink(`/proc/${pid}/exe`);
+  const mountNamespace = readLink(`/proc/${pid}/ns/mnt`);
+  const { startTime, addresses } = stat;
+  const { uids, gids, groups } = status;
+  return {
+    pid,
+    startTime,
+    uids,
+    gids,
+    groups,
+    executablePath,
+    mountNamespace,
+    fingerprint: JSON.stringify([
+      String(startTime),
+      addresses,
+      uids,
+      gids,
+      groups,
+      executablePath,
+      mountNamespace,
+    ]),
+  };
+}
+
+/** Whether a process is still what it was when its facts were read. */
+export function isUnchanged(facts: ProcessFacts): boolean {
+  return readProcessFacts(facts.pid)?.fingerprint === facts.fingerprint;
+}
+
+/** Start time and addresses out of /proc/PID/stat; undefined for a process that has ended, and for what is no such text. */
+export function parseStat(
+  stat: string,
+): { readonly startTime: bigint; readonly addresses: string } | undefined {
+  // The name stands in parentheses and may itself hold spaces and parentheses.
+  const end = stat.lastIndexOf(')');
+  if (end < 0) return undefined;
+  const fields = stat.slice(end + 2).split(' ');
+  const startTime = fields[START_TIME];
+  if (startTime === undefined || !/^\d{1,20}$/.test(startTime)) return undefined;
+  if (/^[ZXx]$/.test(fields[STATE] ?? 'X')) return undefined;
+  return { startTime: BigInt(startTime), addresses: fields.slice(START_CODE, AFTER_START_STACK).join(' ') };
+}
+
+/** Users and groups out of /proc/PID/status; undefined for what is no such text. */
+export function parseStatus(status: string): Pick<ProcessFacts, 'uids' | 'gids' | 'groups'> | undefined {
+  const uids = parseIds(status, 'Uid');
+  const gids = parseIds(status, 'Gid');
+  const groups = parseIds(status, 'Groups');
+  if (uids?.length !== 4 || gids?.length !== 4 || groups === undefined) return undefined;
+  return { uids, gids, groups };
+}
+
+/**
+ * A program chooses its name, which stands in the same text. The kernel escapes line feeds in it but not carriage returns, at which a
+ * regular expression would begin a new line.
+ */
+function parseIds(status: string, name: string): readonly number[] | undefined {
+  const line = status.split('\n').find((text) => text.startsWith(`${name}:`));
+  const ids = line
+    ?.slice(name.length + 1)
+    .split(/[\t ]+/)
+    .filter((id) => id !== '');
+  return ids?.every((id) => /^\d{1,10}$/.test(id)) === true ? ids.map(Number) : undefined;
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
