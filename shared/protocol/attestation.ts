@@ -7,6 +7,7 @@ import { base64, counter, ipAddress, sha256Hex, spiffeId } from './wire-values.t
  *
  *   POST /v1/attest              attestRequest  -> attestAnswer (result, or a challenge)
  *   POST /v1/attest/{session}    challengeResponse -> attestAnswer
+ *   GET  /v1/bundle              -> wireBundle of the server's own trust domain, for anybody: a host that was given a pin keeps of it only what the pin names
  *
  * A session lives on one server for a minute and is answered once.
  */

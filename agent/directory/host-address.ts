@@ -1,0 +1,47 @@
+import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import { decodeIpAddress, encodeIpAddress } from '../native/ip-address.ts';
+
+const LOOPBACK = buildList([
+  ['127.0.0.0', 8, 'ipv4'],
+  ['0.0.0.0', 32, 'ipv4'],
+  ['::1', 128, 'ipv6'],
+  ['::', 128, 'ipv6'],
+]);
+
+/** Addresses that many hosts have at once or that nobody answers at (RFC 6890). `::/96` holds loopback and the IPv4-compatible ones, which nobody uses. */
+const NEVER_OF_ONE_HOST = buildList([
+  ['0.0.0.0', 8, 'ipv4'],
+  ['127.0.0.0', 8, 'ipv4'],
+  ['169.254.0.0', 16, 'ipv4'],
+  ['224.0.0.0', 4, 'ipv4'],
+  ['255.255.255.255', 32, 'ipv4'],
+  ['::', 96, 'ipv6'],
+  ['fe80::', 10, 'ipv6'],
+  ['ff00::', 8, 'ipv6'],
+]);
+
+/** The one spelling of an address: dotted for IPv4 and IPv4-mapped IPv6, RFC 5952 for other IPv6. Undefined for what is none, or has a zone. */
+export function canonicalAddress(text: string): string | undefined {
+  if (!isIPv4(text) && (!isIPv6(text) || text.includes('%'))) return undefined;
+  return decodeIpAddress(encodeIpAddress(text));
+}
+
+/** Whether a canonical address is the host itself wherever it is used. Linux takes the unspecified address as a destination for loopback. */
+export function isLoopback(address: string): boolean {
+  return LOOPBACK.check(address, familyOf(address));
+}
+
+/** Whether a canonical address can be one host's alone, so that a directory may name who answers there. */
+export function isHostAddress(address: string): boolean {
+  return !NEVER_OF_ONE_HOST.check(address, familyOf(address));
+}
+
+function familyOf(address: string): 'ipv4' | 'ipv6' {
+  return isIPv4(address) ? 'ipv4' : 'ipv6';
+}
+
+function buildList(subnets: readonly (readonly [string, number, 'ipv4' | 'ipv6'])[]): BlockList {
+  const list = new BlockList();
+  for (const [address, prefix, family] of subnets) list.addSubnet(address, prefix, family);
+  return list;
+}

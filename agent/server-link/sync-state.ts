@@ -1,0 +1,225 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { SignedPolicy } from '../../shared/protocol/policy-statement.ts';
+import type { Entry } from '../../shared/protocol/registration.ts';
+import type { DirectoryRecord, SyncChange, SyncItem, SyncMessage } from '../../shared/protocol/sync.ts';
+import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
+import { trustDomainOf, type SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { TrustBundle, TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
+import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { fromWireBundle, toWireBundle } from '../../shared/spiffe/wire-bundle.ts';
+import { canonicalAddress, isHostAddress } from '../directory/host-address.ts';
+
+/** Where in the server's change log an agent stands. */
+export interface SyncPosition {
+  readonly epoch: string;
+  readonly cursor: number;
+}
+
+/** Everything that the server told this agent. Each part keeps its reference as long as nothing in it changes. */
+export interface SyncState {
+  /** Undefined before the first snapshot. */
+  readonly position: SyncPosition | undefined;
+  /** By entry id. */
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly bundles: TrustBundles;
+  /** By key. */
+  readonly directory: ReadonlyMap<string, DirectoryRecord>;
+  /** The mesh's policy, not verified. */
+  readonly policy: SignedPolicy | undefined;
+}
+
+/** A message that says something. */
+export type SyncUpdate = Exclude<SyncMessage, { kind: 'ping' }>;
+export type SyncSnapshot = Extract<SyncMessage, { kind: 'snapshot' }>;
+
+const MESH_POLICY_KEY = 'mesh';
+
+/** What an agent knows before anybody told it anything. */
+export const EMPTY_SYNC_STATE: SyncState = {
+  position: undefined,
+  entries: new Map(),
+  bundles: new Map(),
+  directory: new Map(),
+  policy: undefined,
+};
+
+/**
+ * The state after a message. Throws `unavailable`, reason `sync_refused`, for a message that contradicts itself or what came before, or that says
+ * what no server may say; the state then stays as it is and the agent asks for a snapshot.
+ */
+export function applySyncUpdate(state: SyncState, update: SyncUpdate, trustDomain: TrustDomain): SyncState {
+  const draft =
+    update.kind === 'snapshot' ? emptyDraft(trustDomain) : continueDraft(state, update, trustDomain);
+  if (update.kind === 'snapshot') for (const item of update.items) putNew(draft, item);
+  else for (const change of update.changes) applyChange(draft, change);
+  requireBundle(draft.bundles, trustDomain);
+  return settle(state, draft, { epoch: update.epoch, cursor: update.cursor });
+}
+
+/** The state with a bundle that attestation or renewal brought, unless a newer one is known. */
+export function withBundle(state: SyncState, bundle: TrustBundle): SyncState {
+  const held = state.bundles.get(bundle.trustDomain);
+  if (held !== undefined && (held.sequence > bundle.sequence || isSameBundle(held, bundle))) return state;
+  return { ...state, bundles: new Map(state.bundles).set(bundle.trustDomain, bundle) };
+}
+
+/** The state as one snapshot: what is kept for a restart. */
+export function toSnapshot(state: SyncState): SyncSnapshot {
+  const items: SyncItem[] = [];
+  for (const [key, value] of state.entries) items.push({ kind: 'entry', key, value });
+  for (const [key, value] of state.bundles) items.push({ kind: 'bundle', key, value: toWireBundle(value) });
+  for (const [key, value] of state.directory) items.push({ kind: 'directory', key, value });
+  if (state.policy !== undefined) items.push({ kind: 'policy', key: MESH_POLICY_KEY, value: state.policy });
+  return { kind: 'snapshot', ...(state.position ?? { epoch: '', cursor: 0 }), items };
+}
+
+interface Draft {
+  readonly trustDomain: TrustDomain;
+  readonly entries: Map<string, Entry>;
+  readonly bundles: Map<TrustDomain, TrustBundle>;
+  readonly directory: Map<string, DirectoryRecord>;
+  policy: SignedPolicy | undefined;
+}
+
+function emptyDraft(trustDomain: TrustDomain): Draft {
+  return { trustDomain, entries: new Map(), bundles: new Map(), directory: new Map(), policy: undefined };
+}
+
+function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustDomain): Draft {
+  const { position } = state;
+  if (position === undefined) throw refuse('it begins with changes, and there is nothing to change');
+  if (position.epoch !== update.epoch)
+    throw refuse(`its changes are of epoch ${update.epoch}, not of ${position.epoch}`);
+  if (update.cursor < position.cursor)
+    throw refuse(`its changes go back from ${position.cursor} to ${update.cursor}`);
+  return {
+    trustDomain,
+    entries: new Map(state.entries),
+    bundles: new Map(state.bundles),
+    directory: new Map(state.directory),
+    policy: state.policy,
+  };
+}
+
+function applyChange(draft: Draft, change: SyncChange): void {
+  if (change.op === 'put') return put(draft, change.item);
+  switch (change.kind) {
+    case 'entry':
+      draft.entries.delete(change.key);
+      return;
+    case 'bundle':
+      draft.bundles.delete(change.key as TrustDomain);
+      return;
+    case 'directory':
+      draft.directory.delete(change.key);
+      return;
+    case 'policy':
+      draft.policy = undefined;
+  }
+}
+
+function putNew(draft: Draft, item: SyncItem): void {
+  const isKnown = {
+    entry: () => draft.entries.has(item.key),
+    bundle: () => draft.bundles.has(item.key as TrustDomain),
+    directory: () => draft.directory.has(item.key),
+    policy: () => draft.policy !== undefined,
+  }[item.kind]();
+  if (isKnown) throw refuse(`its snapshot has two of ${item.kind} ${item.key}`);
+  put(draft, item);
+}
+
+function put(draft: Draft, item: SyncItem): void {
+  switch (item.kind) {
+    case 'entry':
+      requireKey(item, item.value.entryId);
+      requireWorkload(item.value.spiffeId);
+      requireOwnDomain(draft, item.value.spiffeId);
+      draft.entries.set(item.key, item.value);
+      return;
+    case 'bundle':
+      putBundle(draft, item);
+      return;
+    case 'directory':
+      draft.directory.set(item.key, readRecord(item));
+      return;
+    case 'policy':
+      requireKey(item, MESH_POLICY_KEY);
+      draft.policy = item.value;
+  }
+}
+
+function putBundle(draft: Draft, item: Extract<SyncItem, { kind: 'bundle' }>): void {
+  const bundle = fromWireBundle(item.value);
+  requireKey(item, bundle.trustDomain);
+  const held = draft.bundles.get(bundle.trustDomain);
+  // Renewal may have brought a newer one already: an older one never replaces it.
+  if (held === undefined || held.sequence <= bundle.sequence) draft.bundles.set(bundle.trustDomain, bundle);
+}
+
+/** Names of one host only: with a loopback address in the directory, any host could stand in for the one that is meant. */
+function readRecord(item: Extract<SyncItem, { kind: 'directory' }>): DirectoryRecord {
+  const { network, address, port, spiffeId } = item.value;
+  requireKey(item, [network, address, port, spiffeId].join('|'));
+  requireWorkload(spiffeId);
+  const canonical = canonicalAddress(address);
+  if (canonical === undefined || !isHostAddress(canonical))
+    throw refuse(`its directory names ${address}, which is not one host's`);
+  return { ...item.value, address: canonical };
+}
+
+function requireKey(item: SyncItem, key: string): void {
+  if (item.key !== key) throw refuse(`${item.kind} ${key} stands under the key ${item.key}`);
+}
+
+function requireWorkload(id: SpiffeId): void {
+  if (identityKindOf(id) !== 'workload') throw refuse(`${id} is not the identity of a workload`);
+}
+
+/** A workload of another domain has its identity from that domain, never from our server. */
+function requireOwnDomain({ trustDomain }: Draft, id: SpiffeId): void {
+  if (trustDomainOf(id) !== trustDomain) throw refuse(`the entry of ${id} is not of ${trustDomain}`);
+}
+
+/** An agent without an authority of its own domain could never again be told anything. */
+function requireBundle(bundles: TrustBundles, trustDomain: TrustDomain): void {
+  const own = bundles.get(trustDomain);
+  if (own === undefined || own.x509Authorities.length === 0)
+    throw refuse(`it leaves no authority of ${trustDomain}`);
+}
+
+function settle(previous: SyncState, draft: Draft, position: SyncPosition): SyncState {
+  return {
+    position,
+    entries: keepIfSame(previous.entries, draft.entries, isSameJson),
+    bundles: keepIfSame(previous.bundles, draft.bundles, isSameBundle),
+    directory: keepIfSame(previous.directory, draft.directory, isSameJson),
+    policy: isSameJson(previous.policy, draft.policy) ? previous.policy : draft.policy,
+  };
+}
+
+/** A snapshot after a reconnection mostly says what is known: nobody has to act on that. */
+function keepIfSame<K, V>(
+  previous: ReadonlyMap<K, V>,
+  next: ReadonlyMap<K, V>,
+  isSame: (a: V, b: V) => boolean,
+): ReadonlyMap<K, V> {
+  if (previous.size !== next.size) return next;
+  for (const [key, value] of next) {
+    const old = previous.get(key);
+    if (old === undefined || (old !== value && !isSame(old, value))) return next;
+  }
+  return previous;
+}
+
+function isSameJson(a: unknown, b: unknown): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
+
+function isSameBundle(a: TrustBundle, b: TrustBundle): boolean {
+  return isSameJson(toWireBundle(a), toWireBundle(b));
+}
+
+function refuse(why: string): PicketError {
+  return new PicketError('unavailable', 'sync_refused', `Cannot take what the server sent: ${why}`);
+}
