@@ -10,7 +10,7 @@ const { values: options } = parseArgs({
 });
 
 /** Threads that the executable starts; each is an entry point of its own and found by this path. */
-const WORKERS = ['server/policy-admin/sandbox/main.ts'];
+const WORKERS = ['server/policy-admin/sandbox/main.ts', 'agent/workload-attestation/holder-scan/main.ts'];
 
 await main();
 
