@@ -1,0 +1,150 @@
+import { toPicketError } from '../../shared/errors/errors.ts';
+import type { Entry } from '../../shared/protocol/registration.ts';
+import { MAX_SIGNING_BATCH, type SignAnswer, type SignRequest } from '../../shared/protocol/signing.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import { WatchedValue } from '../../shared/runtime/watched-value.ts';
+import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
+import { holdSvid } from './held-svid.ts';
+import type { HeldSvid, WorkloadIdentity } from './identity.ts';
+import type { StoredWorkloadSvid } from './identity-store.ts';
+import { buildCsr, generateP256Key, type KeyPair } from './key-pair.ts';
+import { renewAtMs, SvidLife } from './svid-life.ts';
+
+export interface WorkloadSvidsOptions {
+  readonly requestSvids: (request: SignRequest) => Promise<SignAnswer['results']>;
+  readonly bundle: () => TrustBundle;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+interface Held {
+  readonly svid: HeldSvid;
+  readonly life: SvidLife;
+  /** Revision of the entry that it was issued for. */
+  readonly revision: number;
+  readonly renewAtMs: number;
+}
+
+/** A server that refuses one entry is asked again for it after this long. */
+const REFUSED_AGAIN_MS = 30_000;
+
+/** The SVIDs of this host's workloads: one for each entry, with a key of its own, renewed in time. */
+export class WorkloadSvids {
+  readonly identities = new WatchedValue<ReadonlyMap<string, WorkloadIdentity>>(new Map());
+  readonly #options: WorkloadSvidsOptions;
+  readonly #held = new Map<string, Held>();
+  readonly #refusedUntilMs = new Map<string, number>();
+  #entries: ReadonlyMap<string, Entry> = new Map();
+
+  constructor(options: WorkloadSvidsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes what an earlier run left, as far as it is still good. */
+  restore(stored: ReadonlyMap<string, StoredWorkloadSvid>): void {
+    for (const [id, { svid, revision }] of stored) this.#hold(id, svid, revision);
+  }
+
+  /** What a later run needs. */
+  stored(): ReadonlyMap<string, StoredWorkloadSvid> {
+    return new Map(Array.from(this.#held, ([id, { svid, revision }]) => [id, { svid, revision }]));
+  }
+
+  /** Follows registration: what was withdrawn is gone at once. */
+  follow(entries: ReadonlyMap<string, Entry>): void {
+    this.#entries = entries;
+    for (const id of this.#held.keys()) if (!entries.has(id)) this.#held.delete(id);
+    for (const id of this.#refusedUntilMs.keys()) if (!entries.has(id)) this.#refusedUntilMs.delete(id);
+    this.publish();
+  }
+
+  /** Shows what is held and has not ended. */
+  publish(): void {
+    const next = new Map<string, WorkloadIdentity>();
+    for (const [id, entry] of this.#entries) {
+      const held = this.#held.get(id);
+      // A certificate of an older revision goes on until there is a new one, unless it is for another identity.
+      if (held === undefined || held.life.isEnded || held.svid.spiffeId !== entry.spiffeId) continue;
+      next.set(id, { entry, svid: held.svid });
+    }
+    if (!isSame(this.identities.current, next)) this.identities.set(next);
+  }
+
+  /** When something is to be done next, in milliseconds from now; 0: at once. */
+  untilNextMs(): number {
+    const nowMs = this.#options.clock.nowMs();
+    let nextMs = Infinity;
+    for (const [id, entry] of this.#entries) nextMs = Math.min(nextMs, this.#dueAtMs(id, entry) - nowMs);
+    for (const { life } of this.#held.values())
+      if (!life.isEnded) nextMs = Math.min(nextMs, life.remainingMs);
+    return Math.max(0, nextMs);
+  }
+
+  /** Gets what is due, a batch at a time. True if anything changed. Throws what the server's refusal of a whole batch is. */
+  async renewDue(): Promise<boolean> {
+    const nowMs = this.#options.clock.nowMs();
+    const due = [...this.#entries.values()].filter((entry) => this.#dueAtMs(entry.entryId, entry) <= nowMs);
+    for (let at = 0; at < due.length; at += MAX_SIGNING_BATCH) {
+      await this.#renew(due.slice(at, at + MAX_SIGNING_BATCH));
+      this.publish();
+    }
+    this.publish();
+    return due.length > 0;
+  }
+
+  #dueAtMs(id: string, entry: Entry): number {
+    const refusedUntilMs = this.#refusedUntilMs.get(id) ?? 0;
+    const held = this.#held.get(id);
+    const isGood = held !== undefined && held.revision === entry.revision && !held.life.isEnded;
+    return Math.max(refusedUntilMs, isGood ? held.renewAtMs : 0);
+  }
+
+  async #renew(entries: readonly Entry[]): Promise<void> {
+    const keys = await Promise.all(entries.map(async () => await generateP256Key()));
+    const requests = entries.map(({ entryId }, i) => ({ entryId, csr: toCsr(keys[i]) }));
+    const results = await this.#options.requestSvids({ requests });
+    for (const [i, entry] of entries.entries()) this.#take(entry, keys[i], results[i]);
+  }
+
+  #take(entry: Entry, key: KeyPair | undefined, result: SignAnswer['results'][number] | undefined): void {
+    const { bundle, clock, log } = this.#options;
+    const { entryId, spiffeId, revision } = entry;
+    try {
+      if (key === undefined || result === undefined) throw new RangeError('There is no answer');
+      if (result.kind === 'refused') return this.#refused(entry, result.problem.detail);
+      const expected = { spiffeId, bundle: bundle(), nowMs: clock.nowMs() };
+      this.#hold(entryId, holdSvid(result.svid, key.privateKeyPkcs8, expected), revision);
+      this.#refusedUntilMs.delete(entryId);
+      log.info('svid_issued', { spiffeId, entryId });
+    } catch (error) {
+      this.#refused(entry, toPicketError(error).message);
+    }
+  }
+
+  #refused({ entryId, spiffeId }: Entry, why: string): void {
+    this.#refusedUntilMs.set(entryId, this.#options.clock.nowMs() + REFUSED_AGAIN_MS);
+    this.#options.log.error('svid_refused', { spiffeId, entryId, why });
+  }
+
+  #hold(entryId: string, svid: HeldSvid, revision: number): void {
+    const { clock, random } = this.#options;
+    const life = new SvidLife(svid, clock);
+    this.#held.set(entryId, { svid, life, revision, renewAtMs: renewAtMs(svid, random()) });
+  }
+}
+
+function toCsr(key: KeyPair | undefined): string {
+  if (key === undefined) throw new RangeError('There is no key');
+  return Buffer.from(buildCsr(key)).toString('base64');
+}
+
+function isSame(a: ReadonlyMap<string, WorkloadIdentity>, b: ReadonlyMap<string, WorkloadIdentity>): boolean {
+  if (a.size !== b.size) return false;
+  for (const [id, { entry, svid }] of b) {
+    const known = a.get(id);
+    if (known?.svid !== svid || known.entry !== entry) return false;
+  }
+  return true;
+}
