@@ -1,11 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import type { Lives, OnlineMaterial, RootAuthority } from '../../server/ca/ceremony.ts';
-import { PicketError } from '../../shared/errors/errors.ts';
+import type { Lives } from '../../server/ca/ceremony.ts';
 import { parseTrustDomain, type TrustDomain } from '../../shared/spiffe/trust-domain.ts';
-import { decodePemBlocks, encodePem } from '../../shared/wire/pem.ts';
-import { describeCertificate, trustDomainOfRoot, type CertificateSummary } from '../certificate-summary.ts';
+import { summarizeCertificates, trustDomainOfRoot, type CertificateSummary } from '../certificate-summary.ts';
+import { CEREMONY, makeFolder, readText, requireAbsent, writeOnline, writeRoot } from '../ceremony-folder.ts';
 import { durationSeconds } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
 import { table } from '../output.ts';
@@ -13,9 +11,6 @@ import { readPassphrase } from '../passphrase.ts';
 import { outputOf } from '../session.ts';
 
 const DAY_SECONDS = 86_400;
-
-/** Files of the folder: the root's, and those of the folder `online` (server/ca/open-authority.ts). */
-const ROOT = { certificate: 'root.pem', key: 'root.key' } as const;
 
 interface KeyOptions {
   readonly passphraseFile?: string;
@@ -57,10 +52,11 @@ export function registerCa(program: Command): void {
   );
   withExamples(
     ca
-      .command('show <folder>')
-      .description('certificates, their ends, and the hash by which hosts pin the root')
+      .command('show <path>')
+      .description('certificates of a folder or a file, their ends, and the hash by which hosts pin the root')
       .action(show),
     'picket ca show /root/ca',
+    'picket ca show /root/ca/online/bundle.pem',
   );
 }
 
@@ -94,9 +90,11 @@ async function init(
 ): Promise<void> {
   const { createOnlineMaterial, createRoot } = await import('../../server/ca/ceremony.ts');
   const trustDomain = parseTrustDomain(options.trustDomain);
-  requireAbsent(join(options.out, ROOT.certificate));
-  const keyFile = options.rootKey ?? join(options.out, ROOT.key);
+  requireAbsent(join(options.out, CEREMONY.root));
+  const keyFile = options.rootKey ?? join(options.out, CEREMONY.rootKey);
   requireAbsent(keyFile);
+  // A root that was put away must not lose what it signed.
+  requireAbsent(join(options.out, CEREMONY.intermediate));
   const passphrase =
     options.rootKey === undefined ? await readPassphrase(options.passphraseFile, 'new') : undefined;
   const nowMs = Date.now();
@@ -106,9 +104,8 @@ async function init(
     nowMs,
     lives: livesOf(options, options.rootLife),
   });
-  mkdirSync(options.out, { recursive: true, mode: 0o700 });
-  await writeRootKey(keyFile, root, passphrase);
-  writeNew(join(options.out, ROOT.certificate), root.certificatePem, 0o644);
+  makeFolder(options.out);
+  await writeRoot({ folder: options.out, keyFile, root, passphrase });
   await writeOnline(options.out, root, online);
   report(command, { folder: options.out, keyFile });
 }
@@ -116,8 +113,8 @@ async function init(
 async function renew(folder: string, options: KeyOptions & LifeOptions, command: Command): Promise<void> {
   const { createOnlineMaterial } = await import('../../server/ca/ceremony.ts');
   const { readPkcs8Pem } = await import('../../server/key-manager/encrypted-pkcs8.ts');
-  const certificatePem = readText(join(folder, ROOT.certificate));
-  const keyFile = options.rootKey ?? join(folder, ROOT.key);
+  const certificatePem = readText(join(folder, CEREMONY.root));
+  const keyFile = options.rootKey ?? join(folder, CEREMONY.rootKey);
   const keyPem = readText(keyFile);
   const isEncrypted = keyPem.includes('ENCRYPTED PRIVATE KEY');
   const passphrase = isEncrypted ? await readPassphrase(options.passphraseFile, 'existing') : undefined;
@@ -132,8 +129,8 @@ async function renew(folder: string, options: KeyOptions & LifeOptions, command:
   report(command, { folder, keyFile });
 }
 
-function show(folder: string, _options: unknown, command: Command): void {
-  report(command, { folder, keyFile: undefined });
+function show(path: string, _options: unknown, command: Command): void {
+  report(command, { folder: path, keyFile: undefined });
 }
 
 function livesOf(options: LifeOptions, rootSeconds: number): Lives {
@@ -144,53 +141,19 @@ function livesOf(options: LifeOptions, rootSeconds: number): Lives {
   };
 }
 
-async function writeRootKey(
-  path: string,
-  root: RootAuthority,
-  passphrase: string | undefined,
-): Promise<void> {
-  const { encryptPkcs8 } = await import('../../server/key-manager/encrypted-pkcs8.ts');
-  const pem =
-    passphrase === undefined
-      ? encodePem('PRIVATE KEY', root.privateKeyPkcs8)
-      : await encryptPkcs8(root.privateKeyPkcs8, passphrase);
-  writeNew(path, pem, 0o600);
-}
-
-async function writeOnline(folder: string, root: RootAuthority, online: OnlineMaterial): Promise<void> {
-  const { ONLINE_FILES } = await import('../../server/ca/open-authority.ts');
-  const out = join(folder, 'online');
-  mkdirSync(out, { recursive: true, mode: 0o700 });
-  const write = (name: string, text: string, mode: number): void =>
-    writeFileSync(join(out, name), text, { mode });
-  write(ONLINE_FILES.bundle, root.certificatePem, 0o644);
-  write(ONLINE_FILES.intermediate.key, encodePem('PRIVATE KEY', online.intermediateKeyPkcs8), 0o600);
-  write(ONLINE_FILES.intermediate.certificate, online.intermediatePem, 0o644);
-  write(ONLINE_FILES.policy.key, encodePem('PRIVATE KEY', online.policyKeyPkcs8), 0o600);
-  write(ONLINE_FILES.policy.certificate, online.policyPem, 0o644);
-}
-
 function report(
   command: Command,
   where: { readonly folder: string; readonly keyFile: string | undefined },
 ): void {
   const output = outputOf(command);
   const { folder, keyFile } = where;
-  const certificates = [
-    join(folder, ROOT.certificate),
-    join(folder, 'online/intermediate.pem'),
-    join(folder, 'online/policy.pem'),
-  ].flatMap((path) =>
-    decodePemBlocks('CERTIFICATE', readText(path)).map((der) => describeCertificate(path, der)),
-  );
-  const [root] = certificates;
-  output.result({ folder, rootKeySha256: root?.keySha256, certificates }, (result) =>
-    renderSummary(result.certificates),
-  );
+  const certificates = summarizeCertificates(folder);
+  const rootKeySha256 = certificates.find(({ isRoot }) => isRoot)?.keySha256;
+  output.result({ folder, rootKeySha256, certificates }, (result) => renderSummary(result.certificates));
   if (keyFile === undefined) return;
   output.note(`\nThe root’s private key is ${keyFile}. Take it off this machine, and keep two copies.`);
   output.note(
-    `Give the folder ${join(folder, 'online')} to the server (ca.directory), and ${ROOT.certificate} to hosts with a TPM.`,
+    `Give the folder ${join(folder, CEREMONY.online)} to the server (ca.directory), and ${CEREMONY.root} to hosts with a TPM.`,
   );
 }
 
@@ -200,31 +163,10 @@ function renderSummary(certificates: readonly CertificateSummary[]): string {
     [
       { title: 'file', of: (c) => c.file },
       { title: 'name', of: (c) => c.uri },
+      { title: 'subject', of: (c) => c.subject },
       { title: 'ends', of: (c) => c.notAfter },
       { title: 'sha256 of the key', of: (c) => c.keySha256 },
     ],
     'There is no certificate.',
   );
-}
-
-function writeNew(path: string, text: string, mode: number): void {
-  requireAbsent(path);
-  writeFileSync(path, text, { mode, flag: 'wx' });
-}
-
-function requireAbsent(path: string): void {
-  if (!existsSync(path)) return;
-  throw new PicketError(
-    'already_exists',
-    'file_exists',
-    `${path} is already there: nothing was changed. To replace what the root signed, use picket ca renew; for a new root, name another folder`,
-  );
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new PicketError('invalid_argument', 'file_unreadable', `Cannot read ${path}`, { cause });
-  }
 }

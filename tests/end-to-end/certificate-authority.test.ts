@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -76,6 +76,46 @@ describe('picket ca', () => {
       'spiffe://example.org',
       'spiffe://example.org/picket/policy-signer',
     ]);
+  });
+
+  test('show reads a single file, and the folder of a server that never had the root’s key', async () => {
+    await init(...passphrase());
+    const all = report.parse(JSON.parse((await picket('show', file('ca'), '--json')).stdout));
+    const read = async (path: string) =>
+      report.parse(JSON.parse((await picket('show', path, '--json')).stdout));
+    const online = await read(file('ca/online'));
+    expect(online.rootKeySha256).toBe(all.rootKeySha256);
+    expect(online.certificates).toHaveLength(3);
+    expect((await read(file('ca/online/bundle.pem'))).rootKeySha256).toBe(all.rootKeySha256);
+    const intermediate = await picket('show', file('ca/online/intermediate.pem'));
+    expect(intermediate.stdout).toContain('CN=Picket intermediate');
+    mkdirSync(file('empty'));
+    expect((await picket('show', file('empty'))).exitCode).toBe(4);
+    expect((await picket('show', file('absent'))).exitCode).toBe(2);
+    expect((await picket('show', file('passphrase'))).exitCode).toBe(2);
+  });
+
+  test('init changes nothing where a root that was put away has signed', async () => {
+    await init(...passphrase());
+    const before = readFileSync(file('ca/online/intermediate.pem'), 'utf8');
+    for (const name of ['root.pem', 'root.key']) rmSync(file(`ca/${name}`));
+    expect((await init(...passphrase())).exitCode).toBe(5);
+    expect(readFileSync(file('ca/online/intermediate.pem'), 'utf8')).toBe(before);
+  });
+
+  test('renew keeps a bundle that holds another root beside its own', async () => {
+    await init(...passphrase());
+    await picket('init', '--trust-domain', 'example.org', '--out', file('new'), ...passphrase());
+    const both = readFileSync(file('ca/root.pem'), 'utf8') + readFileSync(file('new/root.pem'), 'utf8');
+    writeFileSync(file('ca/online/bundle.pem'), both);
+    expect((await picket('renew', file('ca'), ...passphrase())).exitCode).toBe(0);
+    expect(readFileSync(file('ca/online/bundle.pem'), 'utf8')).toBe(both);
+  });
+
+  test('init says where it cannot write', async () => {
+    const { exitCode, stderr } = await init('--root-key', file('not-mounted/root.key'));
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('not-mounted/root.key');
   });
 
   test('init changes nothing where a root stands already', async () => {
