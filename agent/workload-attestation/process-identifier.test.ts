@@ -12,6 +12,7 @@ import { asUser } from '../../tests/kit/programs.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { WorkloadIdentity } from '../identity/identity.ts';
 import { isDigestWanted } from './earned-entries.ts';
+import { isAsleepIn } from './fixtures/asleep-in.ts';
 import { HoldingProgram, type HeldSocket } from './fixtures/holding-program.ts';
 import { createHolderFinder, type HolderFinder } from './holder-finder.ts';
 import { readProcessFacts } from './process-facts.ts';
@@ -133,7 +134,7 @@ describe('identifyCaller()', () => {
     const { program, socket } = await connected();
     expect(await callerAt(socket)).toMatchObject({ why: 'no_entry' });
     await program.tell('exec', '/usr/bin/cat');
-    await waitUntil('it is cat', () => readProcessFacts(program.pid)?.executablePath === '/usr/bin/cat');
+    await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
     const identity = await callerAt(socket);
     expect(identity).toMatchObject({ kind: 'identified', spiffeId: idOf('/cat') });
   });
@@ -273,7 +274,8 @@ describe('identitiesOf()', () => {
     expect(entryIds).toEqual(['/alice', '/group'].map((path) => made.get(path)?.entryId ?? ''));
     expect(isSame()).toBe(true);
     await program.tell('exec', '/usr/bin/cat');
-    await waitUntil('the process has changed', () => !isSame());
+    await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
+    expect(isSame()).toBe(false);
     register({});
     expect((await processes.identitiesOf(program.pid)).entryIds).toEqual([]);
   });

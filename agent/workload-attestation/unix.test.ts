@@ -17,6 +17,7 @@ import { createLog } from '../../shared/runtime/log.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { describeWorkloadAttestor } from './contract.ts';
+import { isAsleepIn } from './fixtures/asleep-in.ts';
 import { readProcessFacts } from './process-facts.ts';
 import { UnixAttestor, type UnixAttestorOptions } from './unix.ts';
 
@@ -178,12 +179,6 @@ async function start(command: readonly string[], program: string): Promise<numbe
   children.push(child);
   await waitUntil(`${program} runs`, () => isAsleepIn(child.pid, program));
   return child.pid;
-}
-
-/** A program shows before its exec(2) is complete; once it sleeps of its own will it is. */
-function isAsleepIn(pid: number, program: string): boolean {
-  const isIn = readProcessFacts(pid)?.executablePath?.endsWith(program) === true;
-  return isIn && readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') S ');
 }
 
 async function selectorsOf(pid: number, attestor: UnixAttestor): Promise<readonly string[]> {
