@@ -3,10 +3,11 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import { renewAtMs, SvidLife } from './svid-life.ts';
 
 const HOUR_MS = 3_600_000;
+const DATED_BACK_MS = 300_000;
 
 describe('renewAtMs()', () => {
   test('is the middle of the life, give or take a tenth of it', () => {
-    const day = { notBeforeMs: 0, notAfterMs: 24 * HOUR_MS };
+    const day = { notBeforeMs: -DATED_BACK_MS, notAfterMs: 24 * HOUR_MS };
     expect(renewAtMs(day, 0.5)).toBe(12 * HOUR_MS);
     expect(renewAtMs(day, 0)).toBeCloseTo(9.6 * HOUR_MS);
     expect(renewAtMs(day, 1)).toBeCloseTo(14.4 * HOUR_MS);
@@ -14,9 +15,19 @@ describe('renewAtMs()', () => {
 
   test('is never later than an hour before the end of a 24 h life', () => {
     for (let random = 0; random <= 1; random += 0.01)
-      expect(renewAtMs({ notBeforeMs: 0, notAfterMs: 24 * HOUR_MS }, random)).toBeLessThanOrEqual(
-        23 * HOUR_MS,
-      );
+      expect(
+        renewAtMs({ notBeforeMs: -DATED_BACK_MS, notAfterMs: 24 * HOUR_MS }, random),
+      ).toBeLessThanOrEqual(23 * HOUR_MS);
+  });
+});
+
+describe('renewAtMs() for short lives', () => {
+  test('counts from the issue, not from the date before it', () => {
+    expect(renewAtMs({ notBeforeMs: -DATED_BACK_MS, notAfterMs: 20_000 }, 0.5)).toBe(10_000);
+  });
+
+  test('counts from the beginning where nothing was dated back', () => {
+    expect(renewAtMs({ notBeforeMs: 0, notAfterMs: 20_000 }, 0.5)).toBe(10_000);
   });
 });
 

@@ -8,13 +8,19 @@ export interface Validity {
 
 /** Renewal is spread over this part of the life around its middle, so that hosts that started together do not renew together. */
 const JITTER = 0.1;
+/** Servers date a certificate back by this (design: decision 28): that part of its life is over before it begins. */
+const DATED_BACK_MS = 5 * 60_000;
 /** A 24 h life is renewed at the latest an hour before its end (design: decision 28). */
 const LATEST_BEFORE_END = 1 / 24;
 
-/** When to renew: half of the life give or take a tenth, at the latest a twenty-fourth of it before the end. `random` is from 0 to 1. */
+/**
+ * When to renew: half of the life that it had when it was issued, give or take a tenth, at the latest a twenty-fourth of it before the end. `random` is
+ * from 0 to 1. A life of seconds is not renewed before its half either, although it is dated back by minutes.
+ */
 export function renewAtMs({ notBeforeMs, notAfterMs }: Validity, random: number): number {
-  const lifeMs = notAfterMs - notBeforeMs;
-  const wishedMs = notBeforeMs + lifeMs * (0.5 + (random * 2 - 1) * JITTER);
+  const issuedMs = notBeforeMs + DATED_BACK_MS < notAfterMs ? notBeforeMs + DATED_BACK_MS : notBeforeMs;
+  const lifeMs = notAfterMs - issuedMs;
+  const wishedMs = issuedMs + lifeMs * (0.5 + (random * 2 - 1) * JITTER);
   return Math.min(wishedMs, notAfterMs - lifeMs * LATEST_BEFORE_END);
 }
 

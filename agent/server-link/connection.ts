@@ -50,6 +50,7 @@ const PING_EVERY_MS = 15_000;
 const PING_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 5000;
 const MAX_CHAIN = 4;
+const NO_CONTENT = 204;
 
 /** Name in the ClientHello: the server has one certificate, and is recognised by its SPIFFE ID, never by a name. */
 const SERVER_NAME = 'server.picket';
@@ -108,7 +109,9 @@ export class ServerConnection {
     const { head, cancel } = await awaitHead(stream, this.#clock);
     const date = typeof head.date === 'string' ? Date.parse(head.date) : Number.NaN;
     if (!Number.isNaN(date)) this.#onServerTime(date);
-    return { status: Number(head[':status']), body: readBody(stream), cancel };
+    const status = Number(head[':status']);
+    // A stream that ends with its head never ends once more.
+    return { status, body: status === NO_CONTENT ? emptyBody() : readBody(stream), cancel };
   }
 
   /** Calls `listener` once when the connection has ended. */
@@ -223,21 +226,19 @@ async function awaitHead(stream: ClientHttp2Stream, clock: Clock): Promise<Answe
   return await promise.finally(cancelTimer);
 }
 
+async function* emptyBody(): AsyncIterable<Uint8Array> {}
+
 async function* readBody(stream: ClientHttp2Stream): AsyncIterable<Uint8Array> {
-  let isWhole = false;
-  stream.once('end', () => {
-    isWhole = true;
-  });
   try {
     for await (const chunk of stream) yield chunk as Buffer;
+    // Where the connection goes, reading may end as if the answer were complete.
+    if (!stream.readableEnded || stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR)
+      throw new Error('The answer was cut off');
   } catch (cause) {
     throw unreachable('the connection broke', cause);
   } finally {
     stream.close(http2.constants.NGHTTP2_CANCEL);
   }
-  // A stream that was reset may end like one that is complete.
-  if (!isWhole || stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR)
-    throw unreachable('the answer was cut off');
 }
 
 function unreachable(why: string, cause?: unknown): PicketError {

@@ -1,0 +1,275 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { createHash } from 'node:crypto';
+import { createServer, type AddressInfo } from 'node:net';
+import { MemoryStore } from '../../agent/key-store/memory.ts';
+import { JoinTokenProver } from '../../agent/node-attestation/join-token.ts';
+import { fetchPinnedBundle } from '../../agent/server-link/first-trust.ts';
+import type { Entry } from '../../shared/protocol/registration.ts';
+import { agentId } from '../../shared/spiffe/reserved-path.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
+import { AgentIdentityRig, connectUntrusting, type AgentIdentityOptions } from '../kit/agent-identity.ts';
+import { AgentServer } from '../kit/agent-server.ts';
+import { proverOf } from '../kit/tpm-rig.ts';
+import { startSwtpm, type Swtpm } from '../kit/swtpm.ts';
+import { TEST_TRUST_DOMAIN } from '../kit/datastore.ts';
+import { FakeClock } from '../kit/fake-clock.ts';
+import { testEntry } from '../kit/mesh-data.ts';
+import { refusalOf } from '../kit/refusal-of.ts';
+import { waitUntil } from '../kit/wait.ts';
+
+setDefaultTimeout(60_000);
+
+let server: AgentServer;
+let tpm: Swtpm;
+const rigs: AgentIdentityRig[] = [];
+
+beforeAll(async () => {
+  server = await AgentServer.open();
+  await server.start();
+  tpm = await startSwtpm();
+});
+
+afterAll(async () => {
+  for (const rig of rigs) await rig.stop();
+  await server.close();
+  await tpm.stop();
+});
+
+/** A host that was given a join token. */
+async function newHost(name: string, change: Partial<AgentIdentityOptions> = {}): Promise<AgentIdentityRig> {
+  const wish = { name, addresses: [], ttlSeconds: 600, createdBy: 'test' };
+  const { token } = await server.tokens.create(wish);
+  return await openHost({ server, prover: new JoinTokenProver(token), ...change });
+}
+
+async function openHost(options: AgentIdentityOptions): Promise<AgentIdentityRig> {
+  const rig = await AgentIdentityRig.open(options);
+  rigs.push(rig);
+  return rig;
+}
+
+function idOf(name: string, attestationType = 'join_token'): SpiffeId {
+  return agentId(TEST_TRUST_DOMAIN, { attestationType, name });
+}
+
+async function register(parentId: SpiffeId, path: string, change: Partial<Entry> = {}): Promise<Entry> {
+  return await server.registration.create({ ...testEntry('any', path, change), parentId });
+}
+
+describe('first trust', () => {
+  test('fetchPinnedBundle() keeps nothing that the pin does not name', async () => {
+    const connection = await connectUntrusting(server);
+    const trust = { sha256: 'ab'.repeat(32), trustDomain: TEST_TRUST_DOMAIN };
+    expect(await refusalOf(fetchPinnedBundle(connection, trust))).toMatchObject({
+      code: 'unauthenticated',
+      reason: 'root_pin_mismatch',
+    });
+    connection.close();
+  });
+});
+
+describe('IdentityManager against the real server', () => {
+  test('attests by join token, gets an SVID for each entry and loses it with the entry', async () => {
+    const rig = await newHost('one');
+    await rig.manager.start();
+    expect(rig.manager.agentSvid.current.spiffeId).toBe(idOf('one'));
+    await waitUntil('the stream is live', () => rig.manager.isConnected);
+    const entry = await register(idOf('one'), '/one/web');
+    await register(idOf('two'), '/two/web');
+    const held = await waitUntil('there is an SVID', () => rig.manager.identities.current.get(entry.entryId));
+    expect(held.svid.spiffeId).toBe(entry.spiffeId);
+    expect(verifyX509Svid(held.svid.chain, rig.manager.bundles.current, Date.now()).spiffeId).toBe(
+      entry.spiffeId,
+    );
+    expect(rig.manager.identities.current.size).toBe(1);
+    await server.registration.delete(entry.entryId);
+    await waitUntil('it is withdrawn', () => rig.manager.identities.current.size === 0);
+  });
+
+  test('attests by TPM, its quote bound to the certificate of the very connection', async () => {
+    const prover = proverOf(tpm);
+    const { ekHash } = await prover.identity();
+    await prover.close();
+    await server.tpmHosts.approve({ ekHash, decidedBy: 'test', name: 'by-tpm' });
+    const rig = await openHost({ server, prover });
+    await rig.manager.start();
+    expect(rig.manager.agentSvid.current.spiffeId).toBe(idOf('by-tpm', 'tpm'));
+  });
+
+  test('a TPM host that was evicted proves itself anew', async () => {
+    const prover = proverOf(tpm);
+    const { ekHash } = await prover.identity();
+    await prover.close();
+    await server.tpmHosts.approve({ ekHash, decidedBy: 'test', name: 'evicted' });
+    const rig = await openHost({ server, prover });
+    await rig.manager.start();
+    await waitUntil('the stream is live', () => rig.manager.isConnected);
+    const before = rig.manager.agentSvid.current;
+    await server.nodes.evict(before.spiffeId);
+    await waitUntil('it has another SVID', () => rig.manager.agentSvid.current !== before, 45_000);
+    await waitUntil('the stream is live again', () => rig.manager.isConnected);
+  });
+
+  test('start() refuses a join token that was used', async () => {
+    const wish = { name: 'used', addresses: [], ttlSeconds: 600, createdBy: 'test' };
+    const { token } = await server.tokens.create(wish);
+    const first = await openHost({ server, prover: new JoinTokenProver(token) });
+    await first.manager.start();
+    const second = await openHost({ server, prover: new JoinTokenProver(token) });
+    expect(await refusalOf(second.manager.start())).toMatchObject({ reason: 'join_token_invalid' });
+  });
+
+  test('after a restart without the server it serves at once what is still valid', async () => {
+    const store = new MemoryStore();
+    const first = await newHost('restart', { store });
+    await first.manager.start();
+    const entry = await register(idOf('restart'), '/restart/web');
+    await waitUntil('there is an SVID', () => first.manager.identities.current.get(entry.entryId));
+    await first.stop();
+    await server.stop();
+    try {
+      const second = await openHost({ server, prover: new JoinTokenProver('spent'), store });
+      await second.manager.start();
+      const held = second.manager.identities.current.get(entry.entryId);
+      expect(held?.svid.chain).toEqual(first.manager.identities.current.get(entry.entryId)?.svid.chain);
+      expect(second.manager.bundles.current.get(TEST_TRUST_DOMAIN)?.x509Authorities.length).toBe(1);
+      expect(second.manager.sync.current.entries.get(entry.entryId)?.spiffeId).toBe(entry.spiffeId);
+      expect(second.manager.isConnected).toBe(false);
+      await server.start();
+      await waitUntil('the stream is live', () => second.manager.isConnected, 40_000);
+    } finally {
+      await server.stop();
+      await server.start();
+    }
+  });
+
+  test('goes on where it stood when the server comes back, without telling anybody what is known', async () => {
+    const rig = await newHost('outage');
+    await rig.manager.start();
+    const kept = await register(idOf('outage'), '/outage/kept');
+    await waitUntil('there is an SVID', () => rig.manager.identities.current.get(kept.entryId));
+    const { entries } = rig.manager.sync.current;
+    await server.stop();
+    await waitUntil('the outage is noticed', () => !rig.manager.isConnected);
+    expect(rig.manager.identities.current.has(kept.entryId)).toBe(true);
+    await server.start();
+    await waitUntil('the stream is live', () => rig.manager.isConnected, 40_000);
+    expect(rig.manager.sync.current.entries).toBe(entries);
+    const added = await register(idOf('outage'), '/outage/added');
+    await waitUntil('the new entry has an SVID', () => rig.manager.identities.current.has(added.entryId));
+  });
+
+  test('tries the next server where one does not speak TLS', async () => {
+    const deaf = createServer((socket) => socket.end('no'));
+    await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
+    const { port } = deaf.address() as AddressInfo;
+    const rig = await newHost('second', { otherServers: [{ host: '127.0.0.1', port }] });
+    await rig.manager.start();
+    expect(rig.events).toContain('server_not_connected');
+    await waitUntil('the stream is live', () => rig.manager.isConnected);
+    deaf.close();
+  });
+
+  test('renews its own SVID and those of its workloads at half of their life, and says that clocks differ', async () => {
+    const clock = new FakeClock(Date.now());
+    const rig = await newHost('renews', { clock });
+    await rig.manager.start();
+    const entry = await register(idOf('renews'), '/renews/web');
+    const first = await waitUntil('there is an SVID', () =>
+      rig.manager.identities.current.get(entry.entryId),
+    );
+    const own = rig.manager.agentSvid.current;
+    expect(rig.time.isSkewed).toBe(false);
+    clock.advance(11.9 * 3_600_000);
+    await waitUntil('the stream is live', () => {
+      clock.advance(1000);
+      return rig.manager.isConnected;
+    });
+    expect(rig.manager.agentSvid.current).toBe(own);
+    clock.advance(0.2 * 3_600_000);
+    await waitUntil('both are renewed', () => {
+      clock.advance(1000);
+      const now = rig.manager.identities.current.get(entry.entryId);
+      return rig.manager.agentSvid.current !== own && now !== undefined && now.svid !== first.svid;
+    });
+    expect(rig.time.isSkewed).toBe(true);
+    expect(rig.events).toContain('clock_skewed');
+  });
+
+  test('an SVID that lives less than what it is dated back is not renewed at once', async () => {
+    const clock = new FakeClock(Date.now());
+    const rig = await newHost('short', { clock });
+    await rig.manager.start();
+    const entry = await register(idOf('short'), '/short/web', { ttlSeconds: 60 });
+    const first = await waitUntil('there is an SVID', () =>
+      rig.manager.identities.current.get(entry.entryId),
+    );
+    const issued = (): number => rig.events.filter((event) => event === 'svid_issued').length;
+    clock.advance(20_000);
+    const later = await register(idOf('short'), '/short/later');
+    await waitUntil('another has one too', () => rig.manager.identities.current.has(later.entryId));
+    expect(rig.manager.identities.current.get(entry.entryId)?.svid).toBe(first.svid);
+    expect(issued()).toBe(2);
+    await waitUntil('it is renewed', () => {
+      clock.advance(1000);
+      return rig.manager.identities.current.get(entry.entryId)?.svid !== first.svid;
+    });
+    expect(issued()).toBe(3);
+  });
+
+  test('withdraws SVIDs that ended while no server answered', async () => {
+    const clock = new FakeClock(Date.now());
+    const rig = await newHost('ended', { clock });
+    await rig.manager.start();
+    const entry = await register(idOf('ended'), '/ended/web', { ttlSeconds: 600 });
+    await waitUntil('there is an SVID', () => rig.manager.identities.current.has(entry.entryId));
+    await server.stop();
+    try {
+      await waitUntil('it is withdrawn', () => {
+        clock.advance(10_000);
+        return !rig.manager.identities.current.has(entry.entryId);
+      });
+    } finally {
+      await server.start();
+    }
+  });
+
+  test('a banned agent keeps what is valid and says that it was refused', async () => {
+    const rig = await newHost('banned');
+    await rig.manager.start();
+    const entry = await register(idOf('banned'), '/banned/web');
+    await waitUntil('there is an SVID', () => rig.manager.identities.current.has(entry.entryId));
+    await server.nodes.setBanned(idOf('banned'), true);
+    const refusal = await waitUntil('the refusal is known', () => rig.api.refusal.current);
+    expect(refusal.reason).toBe('node_banned');
+    expect(rig.manager.isConnected).toBe(false);
+    expect(rig.manager.identities.current.has(entry.entryId)).toBe(true);
+    await server.nodes.setBanned(idOf('banned'), false);
+    await waitUntil('it is let in again', () => rig.manager.isConnected, 40_000);
+    expect(rig.api.refusal.current).toBeUndefined();
+  });
+});
+
+describe('ServerApi', () => {
+  test('fetches an artefact, ships records and reports what the agent says of itself', async () => {
+    const rig = await newHost('api');
+    await rig.manager.start();
+    const artifact = Buffer.from('an artefact');
+    const digest = createHash('sha256').update(artifact).digest('hex');
+    server.artifacts.set(digest, artifact);
+    expect(Buffer.from(await rig.api.fetchArtifact(digest))).toEqual(artifact);
+    expect(await refusalOf(rig.api.fetchArtifact('00'.repeat(32)))).toMatchObject({
+      reason: 'policy_artifact_unknown',
+    });
+    const status = {
+      agentVersion: '1',
+      cursor: 3,
+      policySequence: 7,
+      addresses: ['192.0.2.9'],
+      listening: [],
+    };
+    await rig.api.sendStatus(status);
+    expect((await server.nodes.find(idOf('api')))?.status).toEqual(status);
+  });
+});
