@@ -74,6 +74,7 @@ function buildProgram(): Command {
 /** A role is loaded when it is asked for. */
 function registerAgentHere(program: Command): void {
   registerAgent(program, {
+    startAgent: async (runtime) => await (await import('../agent/main.ts')).startAgent(runtime),
     openCapture: async (options) => new (await import('../agent/capture/nft.ts')).NftCapture(options),
   });
 }

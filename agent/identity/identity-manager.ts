@@ -50,6 +50,8 @@ export class IdentityManager implements IdentitySource, Running {
   readonly #workloads: WorkloadSvids;
   readonly #sync: WatchedValue<SyncState>;
   readonly #bundles: WatchedValue<TrustBundles>;
+  readonly #entries: WatchedValue<SyncState['entries']>;
+  readonly #directory: WatchedValue<SyncState['directory']>;
   readonly #stream: SyncStream;
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
@@ -65,6 +67,8 @@ export class IdentityManager implements IdentitySource, Running {
     this.#options = options;
     this.#sync = new WatchedValue(withBundle(initial, options.firstBundle));
     this.#bundles = new WatchedValue(this.#sync.current.bundles);
+    this.#entries = new WatchedValue(this.#sync.current.entries);
+    this.#directory = new WatchedValue(this.#sync.current.directory);
     this.#wakeUp = new WakeUp(options.clock);
     this.#backoff = new Backoff({ ...RETRY, random: options.random });
     this.#workloads = new WorkloadSvids({
@@ -92,6 +96,15 @@ export class IdentityManager implements IdentitySource, Running {
   get agentSvid(): Watched<HeldSvid> {
     if (this.#agentSvid !== undefined) return this.#agentSvid;
     throw new PicketError('failed_precondition', 'not_attested', 'This host has not attested yet');
+  }
+
+  /** Entries of this host, by id, and the directory, by key: told of only when they change. */
+  get entries(): Watched<SyncState['entries']> {
+    return this.#entries;
+  }
+
+  get directory(): Watched<SyncState['directory']> {
+    return this.#directory;
   }
 
   /** What the server said last. */
@@ -180,7 +193,9 @@ export class IdentityManager implements IdentitySource, Running {
     if (next === previous) return;
     this.#sync.set(next);
     if (next.bundles !== previous.bundles) this.#bundles.set(next.bundles);
+    if (next.directory !== previous.directory) this.#directory.set(next.directory);
     if (next.entries !== previous.entries) {
+      this.#entries.set(next.entries);
       this.#workloads.follow(next.entries);
       this.#wakeUp.wake();
     }

@@ -73,3 +73,14 @@ export interface MeshOpening {
   /** Calls `listener` once when the caller gave up before it was answered. */
   onAbandoned(listener: () => void): void;
 }
+
+/** A TLS handshake between agents: which side we were, and what came of it. */
+export interface MeshHandshake {
+  readonly side: 'caller' | 'called';
+  readonly outcome: 'full' | 'resumed' | 'failed';
+}
+
+/** What metrics want to know of the mesh. */
+export interface MeshObserver {
+  handshaken(handshake: MeshHandshake): void;
+}

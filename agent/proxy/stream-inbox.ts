@@ -2,7 +2,8 @@ import type { ByteStreamReader, StreamFailure } from './byte-stream.ts';
 
 /**
  * The reading side that every `ByteStream` shares: hands events to the reader, holds them while there is none or it is paused, and repeats
- * to a new reader what ended before. Readers are called by `data`, `end`, `close` and `drained`, or later on their own; never by `attach` and `resume`.
+ * to a new reader what ended before. Only `data` and `drained` call the reader at once; everything else reaches it in a microtask, so that none of
+ * its own calls to the stream calls it back.
  */
 export class StreamInbox {
   readonly #held: Uint8Array[] = [];
@@ -43,13 +44,13 @@ export class StreamInbox {
 
   end(): void {
     this.#isEnded = true;
-    this.#deliver();
+    this.#scheduleDelivery();
   }
 
   /** The last event of the stream. */
   close(failure: StreamFailure | undefined): void {
     this.#closure ??= { failure };
-    this.#deliver();
+    this.#scheduleDelivery();
   }
 
   drained(): void {

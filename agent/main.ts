@@ -1,0 +1,324 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
+import { systemClock } from '../shared/runtime/clock.ts';
+import { createLog, type Log } from '../shared/runtime/log.ts';
+import { createMetrics } from '../shared/runtime/metrics.ts';
+import { startMetricsListener, startReadinessListener } from '../shared/runtime/metrics-listener.ts';
+import { notifyReady } from '../shared/runtime/service-manager.ts';
+import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
+import { verifyPolicySignature } from '../shared/spiffe/policy-signer.ts';
+import { startAdmin } from './admin/admin.ts';
+import { AgentMetrics } from './admin/agent-metrics.ts';
+import { startShipper } from './audit/shipper.ts';
+import { Spool } from './audit/spool.ts';
+import type { Capture } from './capture/capture.ts';
+import { startCaptureKeeper } from './capture/capture-keeper.ts';
+import { NftCapture } from './capture/nft.ts';
+import { findSshPorts } from './capture/ssh-ports.ts';
+import { captureSettingsOf, readAgentConfig, type AgentConfig } from './config.ts';
+import { OwnAddresses } from './directory/own-addresses.ts';
+import { RegisteredDirectory } from './directory/registered-directory.ts';
+import type { IdentityManager } from './identity/identity-manager.ts';
+import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
+import { openSealedDisk } from './key-store/sealed-disk.ts';
+import type { SealedStore } from './key-store/sealed-store.ts';
+import { JoinTokenProver } from './node-attestation/join-token.ts';
+import { TpmProver } from './node-attestation/tpm.ts';
+import { openProver } from './open-prover.ts';
+import { createAuthorizer } from './policy/authorize.ts';
+import { PolicyHolder } from './policy/policy-holder.ts';
+import { startProxy } from './proxy/proxy.ts';
+import { RecentDenials } from './proxy/recent-denials.ts';
+import { RunningParts } from './running-parts.ts';
+import { createMarkedDial } from './server-link/marked-dial.ts';
+import { startStatusReports } from './server-link/status-reports.ts';
+import { isDigestWanted } from './workload-attestation/earned-entries.ts';
+import { createHolderFinder } from './workload-attestation/holder-finder.ts';
+import { createProcessIdentifier } from './workload-attestation/process-identifier.ts';
+import type { ProcessIdentifier } from './workload-attestation/process-identity.ts';
+import { UnixAttestor } from './workload-attestation/unix.ts';
+import { DEFAULT_WORKLOAD_API_LIMITS, startWorkloadApi } from './workload-api/workload-api.ts';
+
+/** What the process gives to the role. */
+export interface AgentRuntime {
+  readonly configPath: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  readonly writeLog: (line: string) => void;
+}
+
+/**
+ * Starts the agent; what it returns stops it in reverse. Traffic is captured before the host has attested, and refused until then. Rejects when any part cannot
+ * start, or when the host is refused for good.
+ */
+export async function startAgent(runtime: AgentRuntime): Promise<Running> {
+  const config = await readAgentConfig(runtime.configPath, runtime.environment);
+  const log = createLog({ level: config.logLevel, nowMs: () => Date.now(), write: runtime.writeLog });
+  const agent = new AgentStart(config, runtime, log);
+  try {
+    await agent.run();
+  } catch (error) {
+    await agent.shutdown.stop();
+    throw error;
+  }
+  await notifyReady(runtime.environment['NOTIFY_SOCKET']);
+  return agent.shutdown;
+}
+
+const clock = systemClock;
+const random = (): number => Math.random();
+const secureRandom = (length: number): Buffer => randomBytes(length);
+
+/** The parts in the order in which they depend on each other. */
+class AgentStart {
+  readonly shutdown: Shutdown;
+  readonly #config: AgentConfig;
+  readonly #runtime: AgentRuntime;
+  readonly #log: Log;
+  readonly #parts: RunningParts;
+  readonly #metrics: AgentMetrics;
+  readonly #denials = new RecentDenials();
+  readonly #addresses = new OwnAddresses(clock);
+
+  constructor(config: AgentConfig, runtime: AgentRuntime, log: Log) {
+    const { version } = runtime;
+    const startedAtMs = clock.nowMs();
+    this.shutdown = new Shutdown(log);
+    this.#config = config;
+    this.#runtime = runtime;
+    this.#log = log;
+    this.#parts = new RunningParts({ version, startedAtMs, trustDomain: config.trustDomain });
+    const registry = createMetrics({ version, role: 'agent', startedAtMs });
+    this.#metrics = new AgentMetrics(registry, { state: this.#parts, clock });
+    if (config.metrics !== undefined) this.#add('metrics', startMetricsListener(config.metrics, registry));
+    if (config.readiness !== undefined)
+      this.#add('readiness', startReadinessListener(config.readiness, this.#parts));
+  }
+
+  async run(): Promise<void> {
+    const { dataDirectory, sealKeyFile, capture: captureConfig } = this.#config;
+    const capture = new NftCapture({ rulesFile: captureConfig.rulesFile });
+    await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
+    await this.#startAdmin(capture);
+    const store = await openSealedDisk({
+      directory: dataDirectory,
+      keyFile: sealKeyFile,
+      credentialsDirectory: this.#runtime.environment['CREDENTIALS_DIRECTORY'],
+    });
+    const spool = await this.#openSpool();
+    const identity = await this.#openIdentity(store);
+    const { manager, api } = identity;
+    const holder = await this.#holdPolicy(identity, store);
+    const processes = this.#identifyProcesses(manager);
+    const directory = this.#openDirectory(manager);
+    this.#startProxy({ manager, holder, processes, spool, directory });
+    await this.#keepCapture(capture, directory);
+    await this.#serveWorkloads(manager, processes);
+    await manager.start();
+    this.#add('identity', manager);
+    const send = api.sendAudit.bind(api);
+    this.#add('shipper', startShipper({ spool, send, clock, random, log: this.#log }));
+    this.#reportStatus(identity, holder);
+    this.#log.info('agent_ready', {
+      agentId: manager.agentSvid.current.spiffeId,
+      version: this.#runtime.version,
+    });
+  }
+
+  async #startAdmin(capture: Capture): Promise<void> {
+    const options = {
+      path: this.#config.sockets.admin,
+      state: this.#parts,
+      denials: this.#denials,
+      capture,
+      agentUid: ownUid(),
+      log: this.#log,
+    };
+    this.#add('admin', await startAdmin(options));
+  }
+
+  async #openSpool(): Promise<Spool> {
+    const { directory, maxBytes, durability } = this.#config.audit;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const spool = new Spool({ directory, maxBytes, durability, clock, log: this.#log });
+    this.shutdown.add('spool', async () => await spool.close());
+    this.#parts.queue = spool;
+    return spool;
+  }
+
+  async #openIdentity(store: SealedStore): Promise<OpenedIdentity> {
+    const { trustDomain, servers, trust, capture, attestation } = this.#config;
+    const adapters = {
+      joinToken: (token: string) => new JoinTokenProver(token),
+      tpm: (options: Omit<ConstructorParameters<typeof TpmProver>[0], 'random'>) =>
+        new TpmProver({ ...options, random: secureRandom }),
+    };
+    const identity = await openIdentityManager({
+      trustDomain,
+      servers,
+      trust,
+      dial: createMarkedDial(capture.mark),
+      store,
+      prover: await openProver(attestation, { adapters, clock }),
+      agentVersion: this.#runtime.version,
+      addresses: () => this.#claims(),
+      clock,
+      random,
+      log: this.#log,
+    });
+    this.shutdown.add('server link', () => identity.close());
+    this.#parts.manager = identity.manager;
+    return identity;
+  }
+
+  /** The last good policy is in force before anything is decided; a new one is taken as soon as the server tells of it. */
+  async #holdPolicy({ manager, api }: OpenedIdentity, store: SealedStore): Promise<PolicyHolder> {
+    const holder = new PolicyHolder({
+      trustDomain: this.#config.trustDomain,
+      bundle: () => manager.ownBundle,
+      verifySignature: verifyPolicySignature,
+      loader: createOpaWasmLoader(),
+      fetchArtifact: async (digest) => await api.fetchArtifact(digest),
+      store,
+      clock,
+      random,
+      log: this.#log,
+      observer: this.#metrics,
+    });
+    await holder.restore();
+    const unwatch = manager.sync.watch((state, previous) => {
+      if (state.policy !== undefined && state.policy !== previous.policy) void holder.offer(state.policy);
+    });
+    this.shutdown.add('policy', () => {
+      unwatch();
+      holder.stop();
+    });
+    this.#parts.holder = holder;
+    return holder;
+  }
+
+  #identifyProcesses(manager: IdentityManager): ProcessIdentifier {
+    const finder = createHolderFinder(clock);
+    this.shutdown.add('process finder', () => finder.close());
+    const unix = new UnixAttestor({
+      isDigestWanted: (known) => isDigestWanted(manager.sync.current.entries.values(), known),
+      clock,
+      log: this.#log,
+    });
+    return createProcessIdentifier({
+      identities: manager.identities,
+      attestors: [unix],
+      finder,
+      log: this.#log,
+    });
+  }
+
+  #openDirectory(manager: IdentityManager): RegisteredDirectory {
+    const directory = new RegisteredDirectory({
+      records: manager.directory,
+      entries: manager.entries,
+      isOwnAddress: (address) => this.#addresses.has(address),
+      log: this.#log,
+    });
+    this.shutdown.add('directory', () => directory.stop());
+    this.#parts.directory = directory;
+    return directory;
+  }
+
+  #startProxy(parts: {
+    readonly manager: IdentityManager;
+    readonly holder: PolicyHolder;
+    readonly processes: ProcessIdentifier;
+    readonly spool: Spool;
+    readonly directory: RegisteredDirectory;
+  }): void {
+    const { manager, holder, processes, spool, directory } = parts;
+    const { ports, capture, limits } = this.#config;
+    const proxy = startProxy({
+      ports,
+      mark: capture.mark,
+      maxConnections: limits.connections,
+      identities: manager,
+      directory,
+      processes,
+      authorizer: createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
+      recorder: spool,
+      denials: this.#denials,
+      observer: this.#metrics,
+      clock,
+      random,
+      newId: () => randomUUID(),
+      log: this.#log,
+    });
+    this.#add('proxy', proxy);
+    this.#parts.proxy = proxy;
+  }
+
+  async #keepCapture(capture: Capture, directory: RegisteredDirectory): Promise<void> {
+    if (!this.#config.capture.isEnabled) return this.#log.warn('capture_disabled');
+    const sshPorts = await findSshPorts(this.#runtime.environment['SSH_CONNECTION']);
+    const settings = captureSettingsOf(this.#config, { sshPorts, localPorts: [], agentUid: ownUid() });
+    const keeper = await startCaptureKeeper({
+      capture,
+      settings,
+      localPorts: () => directory.localPorts(),
+      watchLocalPorts: (listener) => directory.watch(listener),
+      clock,
+      log: this.#log,
+    });
+    this.#add('capture', keeper);
+    this.#parts.keeper = keeper;
+  }
+
+  async #serveWorkloads(manager: IdentityManager, processes: ProcessIdentifier): Promise<void> {
+    const { limits, sockets } = this.#config;
+    const api = await startWorkloadApi({
+      path: sockets.workloadApi,
+      identities: manager,
+      processes,
+      clock,
+      log: this.#log,
+      limits: {
+        ...DEFAULT_WORKLOAD_API_LIMITS,
+        maxConnections: limits.workloadApiConnections,
+        maxConnectionsPerUid: limits.workloadApiConnectionsPerUser,
+        maxStreamsPerUid: limits.workloadApiStreamsPerUser,
+      },
+    });
+    this.#add('workload api', api);
+    this.#parts.api = api;
+  }
+
+  #reportStatus({ manager, api }: OpenedIdentity, holder: PolicyHolder): void {
+    const reports = startStatusReports({
+      collect: () => ({
+        agentVersion: this.#runtime.version,
+        cursor: manager.sync.current.position?.cursor ?? 0,
+        policySequence: holder.policy.current?.statement.sequence ?? 0,
+        addresses: [...this.#claims()],
+        listening: [],
+      }),
+      send: async (status) => await api.sendStatus(status),
+      clock,
+      log: this.#log,
+    });
+    const unwatch = holder.policy.watch(() => reports.changed());
+    this.shutdown.add('status reports', async () => {
+      unwatch();
+      await reports.stop();
+    });
+  }
+
+  #claims(): readonly string[] {
+    return this.#config.addresses ?? this.#addresses.claimable();
+  }
+
+  #add(name: string, part: Running): void {
+    this.shutdown.add(name, async () => await part.stop());
+  }
+}
+
+function ownUid(): number {
+  return process.getuid?.() ?? 0;
+}

@@ -1,0 +1,38 @@
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+import type { ByteStream } from './byte-stream.ts';
+import type { Encounter } from './judge.ts';
+import type { MeshCaller, MeshOpening } from './mesh.ts';
+
+/** Somebody asks for a workload of this host: through the mesh, in plaintext from outside of it, or from this host itself. */
+export interface Arrival {
+  readonly connectionId: string;
+  /** Null for a caller that proved nothing. */
+  readonly caller: MeshCaller | null;
+  /** The caller's own address. */
+  readonly source: SocketAddress;
+  /** Whom it asked for; null: whoever is registered at the port. */
+  readonly target: SpiffeId | null;
+  readonly destination: SocketAddress;
+  /** Whether it comes from a process of this host, to which loopback addresses are open. */
+  readonly isLocal: boolean;
+  /** The calling process, on this host alone. */
+  readonly process: Encounter['process'];
+  readonly accept: () => ByteStream;
+  readonly deny: MeshOpening['deny'];
+}
+
+/** An opening of the mesh as an arrival. The address that counts is the TCP peer's, not what the other side says of its application. */
+export function arrivalOfOpening(opening: MeshOpening): Arrival {
+  return {
+    connectionId: opening.connectionId,
+    caller: opening.caller,
+    source: { address: opening.peer.address, port: opening.claimedSource.port },
+    target: opening.target,
+    destination: opening.destination,
+    isLocal: false,
+    process: null,
+    accept: () => opening.accept(),
+    deny: (denial) => opening.deny(denial),
+  };
+}

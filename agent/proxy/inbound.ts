@@ -1,0 +1,253 @@
+import { toPicketError } from '../../shared/errors/errors.ts';
+import type { DecisionHttpRequest, DecisionReason } from '../../shared/policy/decision.ts';
+import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { Directory } from '../directory/directory.ts';
+import { isLoopback } from '../directory/host-address.ts';
+import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
+import type { Arrival } from './arrival.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
+import type { OpenConnections } from './connections.ts';
+import { awaitFirstMove } from './first-move.ts';
+import { buildClientCertLine } from './forwarded-client-cert.ts';
+import { Http1Relay } from './http1-relay.ts';
+import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
+import { splice } from './splice.ts';
+import { dialTcp } from './tcp-stream.ts';
+
+export interface InboundOptions {
+  readonly judge: Judge;
+  readonly directory: Directory;
+  readonly processes: ProcessIdentifier;
+  readonly connections: OpenConnections;
+  /** Of the connections to applications. */
+  readonly mark: number;
+  readonly clock: Clock;
+}
+
+const DIAL_MS = 10_000;
+/** How long a client may keep silent on a connection that is not allowed as such, before it counts as no HTTP. */
+const SILENCE_MS = 10_000;
+
+/** An arrival that found its listener. */
+interface Visit {
+  readonly arrival: Arrival;
+  readonly target: SpiffeId;
+  readonly encounter: Encounter;
+}
+
+/**
+ * The called side: who asks for a workload of this host is let through to it, or not. The listener must be registered, and the process that really
+ * listens must earn the identity that was asked for. What is decided is recorded before the application is touched.
+ */
+export class Inbound {
+  readonly #options: InboundOptions;
+
+  constructor(options: InboundOptions) {
+    this.#options = options;
+  }
+
+  /** Sees an arrival through. Never rejects. */
+  async handle(arrival: Arrival): Promise<void> {
+    const leave = this.#options.connections.tryEnter();
+    if (leave === undefined) return this.#turnAway(arrival, { reason: 'overloaded' });
+    let accepted: ByteStream | undefined;
+    const accept = (): ByteStream => (accepted = arrival.accept());
+    try {
+      await this.#receive({ ...arrival, accept });
+    } catch (error) {
+      const { message } = toPicketError(error);
+      if (accepted === undefined) this.#turnAway(arrival, { reason: 'application_unreachable', message });
+      else accepted.abort({ message });
+    } finally {
+      leave();
+    }
+  }
+
+  async #receive(arrival: Arrival): Promise<void> {
+    const { directory, processes } = this.#options;
+    const { destination } = arrival;
+    const found = directory.find(destination);
+    const isReachable = arrival.isLocal || !isLoopback(destination.address);
+    if (
+      found.kind !== 'local' ||
+      !isReachable ||
+      (arrival.target !== null && arrival.target !== found.spiffeId)
+    )
+      return this.#turnAway(arrival, { reason: 'listener_not_registered' });
+    const listener = await processes.identifyListener(destination, found.spiffeId);
+    if (listener.kind !== 'identified' || listener.spiffeId !== found.spiffeId)
+      return this.#turnAway(arrival, { reason: 'listener_unidentified', ...explain(listener) });
+    const encounter = encounterOf(arrival, found.spiffeId);
+    await this.#admit({ arrival, target: found.spiffeId, encounter }, found.protocol);
+  }
+
+  async #admit(visit: Visit, protocol: ListenerProtocol): Promise<void> {
+    if (protocol === 'tcp') return await this.#admitBytes(visit);
+    if (protocol === 'http') return this.#relayHttp(visit, visit.arrival.accept(), { first: NOTHING });
+    const { judge } = this.#options;
+    const { arrival, encounter } = visit;
+    const verdict = judge.evaluate(encounter, arrival.connectionId, null);
+    const judgement = { decisionId: arrival.connectionId, verdict };
+    if (verdict.isAllowed) await this.#admitAny(visit, judgement);
+    else await this.#admitRequests(visit, judgement);
+  }
+
+  /** Never parsed: one decision for the connection. */
+  async #admitBytes(visit: Visit): Promise<void> {
+    const { arrival, encounter } = visit;
+    const judgement = this.#options.judge.judge(encounter, arrival.connectionId, null);
+    if (!judgement.verdict.isAllowed) return arrival.deny(denialOf(judgement));
+    const application = await this.#dial(visit);
+    if (application !== undefined) this.#spliceAllowed(visit, arrival.accept(), application);
+  }
+
+  /** The connection is allowed: the application is connected at once, because it may speak first. HTTP is decided by request all the same. */
+  async #admitAny(visit: Visit, judgement: Judgement): Promise<void> {
+    const application = await this.#dial(visit);
+    if (application === undefined) return;
+    const client = visit.arrival.accept();
+    const { clock, judge } = this.#options;
+    const move = await awaitFirstMove({ client, application, clock, silenceMs: SILENCE_MS });
+    if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes, application });
+    if (move.kind === 'broken') {
+      client.abort(move.failure);
+      return application.abort();
+    }
+    if (move.kind === 'silence') {
+      application.abort();
+      return abortWith(
+        client,
+        judge.refuse(visit.encounter, {
+          reason: 'protocol_error',
+          message: 'The client stopped within a request line',
+        }),
+      );
+    }
+    const recorded = judge.record(visit.encounter, judgement, null);
+    if (!recorded.verdict.isAllowed) {
+      application.abort();
+      return abortWith(client, recorded);
+    }
+    if (move.kind === 'application') client.write(move.spoken);
+    application.write(move.bytes);
+    this.#spliceAllowed(visit, client, application);
+  }
+
+  /** The connection is not allowed, but requests may be: the application is not touched before one is. */
+  async #admitRequests(visit: Visit, judgement: Judgement): Promise<void> {
+    const client = visit.arrival.accept();
+    const { clock, judge } = this.#options;
+    const move = await awaitFirstMove({ client, clock, silenceMs: SILENCE_MS });
+    if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes });
+    abortWith(client, judge.record(visit.encounter, judgement, null));
+  }
+
+  #relayHttp(
+    visit: Visit,
+    client: ByteStream,
+    begin: { readonly first: Uint8Array; readonly application?: ByteStream },
+  ): void {
+    const { judge, connections, clock } = this.#options;
+    const { encounter, target, arrival } = visit;
+    const relay = new Http1Relay({
+      client,
+      openApplication: async () => await this.#connect(arrival),
+      judge: (http) => judge.judge(encounter, judge.newId(), http),
+      refuse: (refusal) => judge.refuse(encounter, refusal),
+      clientCertLine: buildClientCertLine(target, arrival.caller),
+      clock,
+      onDone: () => forget(),
+    });
+    const forget = connections.add({
+      reconsider: () => this.#reconsider(visit, relay.current),
+      cut: (failure) => relay.cut(failure),
+    });
+    relay.start(begin.first, begin.application);
+    client.resume();
+    begin.application?.resume();
+  }
+
+  #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
+    const forget = this.#options.connections.add({
+      reconsider: () => this.#reconsider(visit, null),
+      cut: (failure) => {
+        client.abort(failure);
+        application.abort(failure);
+      },
+    });
+    splice(client, application, () => forget());
+    client.resume();
+    application.resume();
+  }
+
+  /** `http` is null for a connection, and undefined where no request is under way. */
+  #reconsider(visit: Visit, http: DecisionHttpRequest | null | undefined): StreamFailure | undefined {
+    const { directory, judge } = this.#options;
+    const { encounter, target, arrival } = visit;
+    const found = directory.find(arrival.destination);
+    if (found.kind !== 'local' || found.spiffeId !== target)
+      return failureOf(judge.refuse(encounter, { reason: 'listener_not_registered' }));
+    if (http === undefined) return undefined;
+    const decisionId = judge.newId();
+    const verdict = judge.evaluate(encounter, decisionId, http);
+    return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, http));
+  }
+
+  async #dial(visit: Visit): Promise<ByteStream | undefined> {
+    try {
+      return await this.#connect(visit.arrival);
+    } catch (error) {
+      const refusal = { reason: 'application_unreachable', message: toPicketError(error).message } as const;
+      visit.arrival.deny(denialOf(this.#options.judge.refuse(visit.encounter, refusal)));
+      return undefined;
+    }
+  }
+
+  async #connect({ destination }: Arrival): Promise<ByteStream> {
+    const { mark, clock } = this.#options;
+    return await dialTcp({ ...destination, mark, timeoutMs: DIAL_MS, clock });
+  }
+
+  #turnAway(arrival: Arrival, refusal: Refusal): void {
+    const encounter = encounterOf(arrival, arrival.target);
+    arrival.deny(
+      denialOf(this.#options.judge.refuse(encounter, { decisionId: arrival.connectionId, ...refusal })),
+    );
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
+  const { caller, source, destination, process } = arrival;
+  return {
+    direction: 'inbound',
+    caller: { spiffeId: caller?.spiffeId ?? null, ...source, certificateNotAfterMs: caller?.notAfterMs ?? 0 },
+    target: { spiffeId: target, ...destination },
+    process,
+  };
+}
+
+function explain(listener: { readonly kind: string; readonly why?: string }): { readonly message?: string } {
+  return listener.why === undefined
+    ? {}
+    : { message: `The listening process has no such identity: ${listener.why}` };
+}
+
+function denialOf({ decisionId, verdict }: Judgement): {
+  readonly reason: DecisionReason;
+  readonly decisionId: string;
+  readonly message: string;
+} {
+  return { reason: verdict.reason, decisionId, message: verdict.message };
+}
+
+function failureOf({ decisionId, verdict }: Judgement): StreamFailure {
+  return { reason: verdict.reason, decisionId, message: verdict.message };
+}
+
+function abortWith(stream: ByteStream, judgement: Judgement): void {
+  stream.abort(failureOf(judgement));
+}

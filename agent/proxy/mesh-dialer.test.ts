@@ -1,0 +1,363 @@
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { waitUntil } from '../../tests/kit/wait.ts';
+import type { HeldSvid } from '../identity/identity.ts';
+import type { ByteStream } from './byte-stream.ts';
+import { byteStreamContract, CollectingReader, type StreamPair } from './byte-stream-contract.ts';
+import {
+  CALLER,
+  makeAuthority,
+  makeIntermediate,
+  makeSvid,
+  MeshRig,
+  OTHER,
+  streamOf,
+  TARGET,
+} from './fixtures/mesh-rig.ts';
+import type { RunningMeshDialer } from './mesh-dialer.ts';
+
+setDefaultTimeout(20_000);
+
+let rig: MeshRig;
+beforeEach(async () => {
+  rig = await MeshRig.create();
+});
+afterEach(async () => await rig.stop());
+
+/** Opens a connection that the called side accepts; both ends. */
+async function openPair(dialer: RunningMeshDialer): Promise<StreamPair> {
+  const { promise, resolve } = Promise.withResolvers<ByteStream>();
+  rig.onOpening = (opening) => resolve(opening.accept());
+  const near = streamOf(await dialer.open(rig.request()));
+  return { near, far: await promise };
+}
+
+/** One short exchange that ends cleanly on both sides. */
+async function exchange(dialer: RunningMeshDialer): Promise<string> {
+  rig.onOpening = (opening) => {
+    const stream = opening.accept();
+    stream.attach({
+      onData: (bytes) => void stream.write(bytes),
+      onEnd: () => stream.end(),
+      onDrain: () => undefined,
+      onClose: () => undefined,
+    });
+  };
+  const stream = streamOf(await dialer.open(rig.request()));
+  const reader = new CollectingReader();
+  stream.attach(reader);
+  stream.write(Buffer.from('ping'));
+  stream.end();
+  await waitUntil('the exchange is over', () => reader.closure);
+  expect(reader.closure).toEqual({ failure: undefined });
+  return reader.text;
+}
+
+byteStreamContract('a stream through the mesh', async () => {
+  return await openPair(rig.dialer(rig.listen().port));
+});
+
+describe('a mesh dialer', () => {
+  test('opens a connection that the called side sees with the verified caller', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    rig.onOpening = (opening) => {
+      rig.openings.push(opening);
+      opening.accept();
+    };
+    const request = rig.request();
+    const outcome = await dialer.open(request);
+    expect(outcome).toMatchObject({ kind: 'accepted', peerNotAfterMs: rig.targetSvid.notAfterMs });
+    const opening = rig.openings[0]!;
+    expect(opening.connectionId).toBe(request.connectionId);
+    expect(opening.caller).toMatchObject({ spiffeId: CALLER, notAfterMs: rig.callerSvid.notAfterMs });
+    expect(Buffer.from(opening.caller.leaf).equals(rig.callerSvid.chain[0]!)).toBe(true);
+    expect(opening.target).toBe(TARGET);
+    expect(opening.destination).toEqual(request.destination);
+    expect(opening.claimedSource).toEqual(request.source);
+    expect(opening.peer.address).toBe('127.0.0.1');
+  });
+
+  test('carries IPv6 addresses in an opening', async () => {
+    const dialer = rig.dialer(rig.listen({ addresses: ['::1'] }).port);
+    rig.onOpening = (opening) => {
+      rig.openings.push(opening);
+      opening.accept();
+    };
+    const destination = { address: '::1', port: 443 };
+    const source = { address: '2001:db8::5', port: 1 };
+    expect((await dialer.open(rig.request({ destination, source }))).kind).toBe('accepted');
+    expect(rig.openings[0]).toMatchObject({ destination, claimedSource: source });
+  });
+
+  test('tells a denial with its reason and decision', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    const denial = {
+      reason: 'policy_deny',
+      decisionId: 'f81d4fae-7dec-11d0-a765-00a0c91e6bf6',
+      message: 'No rule allows it: ä',
+    } as const;
+    rig.onOpening = (opening) => opening.deny(denial);
+    expect(await dialer.open(rig.request())).toEqual({ kind: 'denied', ...denial });
+    expect(await dialer.open(rig.request())).toEqual({ kind: 'denied', ...denial });
+    expect(rig.count('caller', 'full')).toBe(1);
+  });
+
+  test('reuses one TLS connection for one application connection after another', async () => {
+    const listener = rig.listen();
+    const dialer = rig.dialer(listener.port);
+    for (let i = 0; i < 20; i++) expect(await exchange(dialer)).toBe('ping');
+    expect(rig.count('caller', 'full')).toBe(1);
+    expect(rig.count('called', 'full')).toBe(1);
+    expect(listener.connections).toBe(1);
+  });
+
+  test('never carries two at once on one TLS connection', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    await openPair(dialer);
+    await openPair(dialer);
+    expect(dialer.connections).toBe(2);
+    expect(rig.count('caller', 'full') + rig.count('caller', 'resumed')).toBe(2);
+  });
+
+  test('an aborted stream tells reason and decision to the other side, and its TLS connection is gone', async () => {
+    const listener = rig.listen();
+    const dialer = rig.dialer(listener.port);
+    const { near, far } = await openPair(dialer);
+    const reader = new CollectingReader();
+    near.attach(reader);
+    const failure = {
+      reason: 'policy_deny',
+      decisionId: 'f81d4fae-7dec-11d0-a765-00a0c91e6bf6',
+      message: 'The policy has changed',
+    } as const;
+    far.abort(failure);
+    await waitUntil('the near side is told', () => reader.closure);
+    expect(reader.closure!.failure).toEqual(failure);
+    await waitUntil('nothing is left', () => dialer.connections === 0 && listener.connections === 0);
+  });
+
+  test('resumes a session where the pool is empty, and verifies the peer on it too', async () => {
+    const listener = rig.listen();
+    const dialer = rig.dialer(listener.port, { limits: { maxIdlePerKey: 0 } });
+    await exchange(dialer);
+    await waitUntil('the connection is closed', () => dialer.connections === 0);
+    await exchange(dialer);
+    expect([rig.count('caller', 'full'), rig.count('caller', 'resumed')]).toEqual([1, 1]);
+    expect([rig.count('called', 'full'), rig.count('called', 'resumed')]).toEqual([1, 1]);
+  });
+
+  test('a chain with an intermediate is verified, fresh and resumed', async () => {
+    const intermediate = await makeIntermediate(rig.authority);
+    rig.called.serve(await makeSvid(TARGET, rig.authority, { intermediate }));
+    const caller = await makeSvid(CALLER, rig.authority, { intermediate });
+    const dialer = rig.dialer(rig.listen().port, { limits: { maxIdlePerKey: 0 } });
+    for (const expected of [0, 1]) {
+      rig.onOpening = (opening) => opening.accept().end();
+      const stream = streamOf(await dialer.open(rig.request({ caller })));
+      const reader = new CollectingReader();
+      stream.attach(reader);
+      stream.end();
+      await waitUntil('it is over', () => reader.closure && dialer.connections === 0);
+      expect(rig.count('called', 'resumed')).toBe(expected);
+    }
+  });
+
+  test('a pooled connection that died is replaced by a fresh one, unseen', async () => {
+    const first = rig.listen();
+    const dialer = rig.dialer(first.port);
+    await exchange(dialer);
+    expect(dialer.idleConnections).toBe(1);
+    // The called side closes at the very moment at which we open.
+    rig.onOpening = () => undefined;
+    rig.called.trust(rig.authority);
+    expect(await exchange(dialer)).toBe('ping');
+    expect(rig.count('caller', 'full') + rig.count('caller', 'resumed')).toBe(2);
+  });
+
+  test('names the errno when nobody listens', async () => {
+    const listener = rig.listen();
+    const dialer = rig.dialer(listener.port);
+    await listener.stop();
+    const outcome = await dialer.open(rig.request());
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'target_unreachable' });
+    expect(outcome.kind === 'failed' && outcome.message).toEndWith('ECONNREFUSED');
+    expect(rig.count('caller', 'failed')).toBe(1);
+  });
+
+  test('gives up a host that accepts and says nothing', async () => {
+    const silent = Bun.listen({ hostname: '127.0.0.1', port: 0, socket: { data: () => undefined } });
+    const dialer = rig.dialer(silent.port, { limits: { connectMs: 150 } });
+    const outcome = await dialer.open(rig.request());
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'target_unreachable' });
+    expect(outcome.kind === 'failed' && outcome.message).toEndWith('ETIMEDOUT');
+    expect(dialer.connections).toBe(0);
+    silent.stop(true);
+  });
+
+  test('gives up an opening that is not answered, and tells the other side', async () => {
+    const dialer = rig.dialer(rig.listen().port, { limits: { answerMs: 150 } });
+    let isAbandoned = false;
+    rig.onOpening = (opening) => {
+      rig.openings.push(opening);
+      opening.onAbandoned(() => {
+        isAbandoned = true;
+      });
+    };
+    expect(await dialer.open(rig.request())).toMatchObject({ kind: 'failed', reason: 'target_unreachable' });
+    await waitUntil('the called side is told', () => isAbandoned);
+    const reader = new CollectingReader();
+    rig.openings[0]!.accept().attach(reader);
+    await waitUntil('accepting is in vain', () => reader.closure?.failure);
+  });
+
+  test('bounds how many openings wait', async () => {
+    const dialer = rig.dialer(rig.listen().port, { limits: { maxOpenings: 2 } });
+    const waiting = [dialer.open(rig.request()), dialer.open(rig.request())];
+    expect(await dialer.open(rig.request())).toMatchObject({ kind: 'failed', reason: 'overloaded' });
+    await waitUntil('both are seen', () => rig.openings.length === 2);
+    for (const opening of rig.openings) opening.accept();
+    expect((await Promise.all(waiting)).map(({ kind }) => kind)).toEqual(['accepted', 'accepted']);
+  });
+
+  test('bounds how many connections to a host are set up at once; the others wait', async () => {
+    const dialer = rig.dialer(rig.listen().port, { limits: { maxHandshakesPerPeer: 2 } });
+    rig.onOpening = (opening) => opening.accept();
+    const outcomes = await Promise.all(
+      Array.from({ length: 10 }, async () => await dialer.open(rig.request())),
+    );
+    expect(outcomes.every(({ kind }) => kind === 'accepted')).toBe(true);
+  });
+
+  test('idle connections end after their time', async () => {
+    const listener = rig.listen();
+    const dialer = rig.dialer(listener.port, { limits: { idleMs: 50 } });
+    await exchange(dialer);
+    await waitUntil('it is closed on both sides', () => dialer.connections + listener.connections === 0);
+    expect(dialer.idleConnections).toBe(0);
+  });
+
+  test('refuses a host that answers with another identity, before our certificate was shown', async () => {
+    const impostor = await makeSvid(OTHER, rig.authority);
+    const evil = listenAs(impostor);
+    const dialer = rig.dialer(evil.port);
+    const outcome = await dialer.open(rig.request());
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'target_untrusted' });
+    expect(outcome.kind === 'failed' && outcome.message).toContain(OTHER);
+    await waitUntil('it is refused', () => evil.closed > 0);
+    expect(evil.certificates).toBe(0);
+    evil.stop();
+  });
+
+  const untrusted: readonly (readonly [string, () => Promise<HeldSvid>])[] = [
+    ['of an untrusted root', async () => await makeSvid(TARGET, await makeAuthority())],
+    ['that has ended', async () => await makeSvid(TARGET, rig.authority, { lifeMs: -1000 })],
+  ];
+  for (const [name, make] of untrusted)
+    test(`refuses a host whose certificate is one ${name}`, async () => {
+      const evil = listenAs(await make());
+      const outcome = await rig.dialer(evil.port).open(rig.request());
+      expect(outcome).toMatchObject({ kind: 'failed', reason: 'target_untrusted' });
+      evil.stop();
+    });
+
+  test('our own certificate that has ended opens nothing', async () => {
+    const caller = await makeSvid(CALLER, rig.authority, { lifeMs: -1000 });
+    const dialer = rig.dialer(rig.listen().port);
+    expect((await dialer.open(rig.request({ caller }))).kind).toBe('failed');
+    expect(rig.handshakes).toEqual([]);
+  });
+
+  test('a change of the bundles drops tickets, retires what still verifies and cuts what does not', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    const { near } = await openPair(dialer);
+    await exchange(dialer);
+    const reader = new CollectingReader();
+    near.attach(reader);
+    expect(dialer.idleConnections).toBe(1);
+    const otherAuthority = await makeAuthority();
+    rig.calling.trust(rig.authority, otherAuthority);
+    expect(dialer.idleConnections).toBe(0);
+    await waitUntil('the idle one is closed', () => dialer.connections === 1);
+    expect(reader.closure).toBeUndefined();
+    const full = rig.count('caller', 'full');
+    await exchange(dialer);
+    expect(rig.count('caller', 'full')).toBe(full + 1);
+    rig.calling.trust(otherAuthority);
+    await waitUntil('the open one is cut', () => reader.closure);
+    expect(reader.closure!.failure!.reason).toBe('target_untrusted');
+    await waitUntil('nothing is left', () => dialer.connections === 0);
+    expect(await dialer.open(rig.request())).toMatchObject({ kind: 'failed', reason: 'target_untrusted' });
+  });
+
+  test('a new certificate of the caller is used at once: the pool and tickets of the old one are not', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    await exchange(dialer);
+    const renewed = await makeSvid(CALLER, rig.authority);
+    rig.calling.serve(renewed);
+    await waitUntil('the old connection is closed', () => dialer.connections === 0);
+    rig.onOpening = (opening) => {
+      rig.openings.push(opening);
+      opening.accept();
+    };
+    await dialer.open(rig.request({ caller: renewed }));
+    expect(Buffer.from(rig.openings[0]!.caller.leaf).equals(renewed.chain[0]!)).toBe(true);
+    expect([rig.count('caller', 'full'), rig.count('caller', 'resumed')]).toEqual([2, 0]);
+  });
+
+  test('a stream is cut when the certificate of the called side ends', async () => {
+    rig.called.serve(await makeSvid(TARGET, rig.authority, { lifeMs: 2000 }));
+    const dialer = rig.dialer(rig.listen().port);
+    const { near } = await openPair(dialer);
+    const reader = new CollectingReader();
+    near.attach(reader);
+    await waitUntil('it is cut', () => reader.closure);
+    expect(reader.closure!.failure!.message).toContain('certificate');
+  });
+
+  test('stop() ends what is open and opens nothing more', async () => {
+    const dialer = rig.dialer(rig.listen().port);
+    const { near } = await openPair(dialer);
+    const reader = new CollectingReader();
+    near.attach(reader);
+    await dialer.stop();
+    await waitUntil('it is told', () => reader.closure?.failure);
+    expect((await dialer.open(rig.request())).kind).toBe('failed');
+  });
+});
+
+/** A TLS server that is not ours, with the certificate that the test wants. */
+function listenAs(svid: HeldSvid): {
+  readonly port: number;
+  /** How many clients have shown a certificate, and how many connections have ended. */
+  readonly certificates: number;
+  readonly closed: number;
+  stop(): void;
+} {
+  const counts = { certificates: 0, closed: 0 };
+  const socket: Bun.SocketHandler = {
+    data: () => undefined,
+    handshake: (peer) => {
+      if ((peer.getPeerX509Certificate() as unknown) !== undefined) counts.certificates += 1;
+    },
+    close: () => {
+      counts.closed += 1;
+    },
+  };
+  const tls = {
+    cert: svid.chainPem,
+    key: svid.privateKeyPem,
+    requestCert: true,
+    rejectUnauthorized: false,
+    ALPNProtocols: Buffer.from('\x08picket/1', 'latin1'),
+  };
+  const listener = Bun.listen({ hostname: '127.0.0.1', port: 0, tls, socket });
+  return {
+    port: listener.port,
+    get certificates() {
+      return counts.certificates;
+    },
+    get closed() {
+      return counts.closed;
+    },
+    stop: () => listener.stop(true),
+  };
+}

@@ -1,0 +1,270 @@
+import { toPicketError } from '../../shared/errors/errors.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Watched } from '../../shared/runtime/watched-value.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { Directory } from '../directory/directory.ts';
+import type { HeldSvid, WorkloadIdentity } from '../identity/identity.ts';
+import { findUidOfProcess } from '../native/process-uid.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
+import type { Arrival } from './arrival.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
+import type { OpenConnections } from './connections.ts';
+import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
+import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
+import { splice } from './splice.ts';
+import { dialTcp, type AcceptedSocket } from './tcp-stream.ts';
+
+export interface OutboundOptions {
+  readonly judge: Judge;
+  readonly directory: Directory;
+  readonly processes: ProcessIdentifier;
+  readonly identities: Watched<ReadonlyMap<string, WorkloadIdentity>>;
+  readonly dialer: MeshDialer;
+  readonly connections: OpenConnections;
+  /** Takes what goes to a listener of this same host. */
+  readonly receiveLocal: (arrival: Arrival) => Promise<void>;
+  /** Of the connections that leave the mesh. */
+  readonly mark: number;
+  readonly clock: Clock;
+}
+
+/** A captured connection of a process of this host. */
+interface Departure {
+  readonly stream: ByteStream;
+  readonly source: SocketAddress;
+  readonly destination: SocketAddress;
+  readonly connectionId: string;
+  /** Null for a process without identity, or whose certificate is not there. */
+  readonly svid: HeldSvid | null;
+  readonly identity: ProcessIdentity;
+  readonly process: Encounter['process'];
+}
+
+const DIAL_MS = 10_000;
+
+/**
+ * The calling side: finds out whose connection it is and who must answer, and takes it there: through the mesh, to a listener of this host, or out
+ * of the mesh where the policy has it so. To a meshed host nothing ever goes in plaintext.
+ */
+export class Outbound {
+  readonly #options: OutboundOptions;
+
+  constructor(options: OutboundOptions) {
+    this.#options = options;
+  }
+
+  /** Sees a captured connection through. Never rejects. */
+  async handle(stream: ByteStream, socket: AcceptedSocket, destination: SocketAddress): Promise<void> {
+    const { connections, judge } = this.#options;
+    const connectionId = judge.newId();
+    const unknown = { svid: null, identity: NOBODY, process: null };
+    const arrived = { stream, source: socket.remote, destination, connectionId, ...unknown };
+    const leave = connections.tryEnter();
+    if (leave === undefined) return this.#refuse(arrived, null, { reason: 'overloaded' });
+    try {
+      await this.#depart({ ...arrived, ...(await this.#identify(socket.remote, destination)) });
+    } catch (error) {
+      this.#refuse(arrived, null, { reason: 'target_unreachable', message: toPicketError(error).message });
+    } finally {
+      leave();
+    }
+  }
+
+  async #identify(
+    client: SocketAddress,
+    destination: SocketAddress,
+  ): Promise<Pick<Departure, 'svid' | 'identity' | 'process'>> {
+    const identity = await this.#options.processes.identifyCaller(client, destination);
+    const svid = identity.kind === 'identified' ? this.#findSvid(identity.spiffeId) : null;
+    const { pid } = identity;
+    return { identity, svid, process: { pid, uid: pid === null ? null : (findUidOfProcess(pid) ?? null) } };
+  }
+
+  async #depart(departure: Departure): Promise<void> {
+    const found = this.#options.directory.find(departure.destination);
+    switch (found.kind) {
+      case 'remote':
+        return await this.#callMesh(departure, found.spiffeId);
+      case 'local':
+        return await this.#options.receiveLocal(localArrival(departure, found.spiffeId));
+      case 'unregistered':
+        return this.#refuse(departure, null, { reason: 'target_unknown' });
+      case 'outside':
+        return await this.#leaveMesh(departure);
+    }
+  }
+
+  async #callMesh(departure: Departure, target: SpiffeId): Promise<void> {
+    const { judge, dialer } = this.#options;
+    const { svid, connectionId, source, destination, stream } = departure;
+    if (svid === null)
+      return this.#refuse(departure, target, {
+        reason: 'caller_unidentified',
+        message: whyUnidentified(departure.identity),
+      });
+    const encounter = encounterOf(departure, target);
+    const verdict = judge.evaluateEgress(encounter, connectionId, 'mesh');
+    if (!verdict.isAllowed)
+      return this.#end(stream, judge.record(encounter, { decisionId: connectionId, verdict }, null));
+    const outcome = await dialer.open({ caller: svid, target, destination, source, connectionId });
+    if (outcome.kind === 'accepted')
+      this.#carry(departure, { target, far: outcome.stream, destination: 'mesh' });
+    else this.#refuse(departure, target, refusalOf(outcome));
+  }
+
+  async #leaveMesh(departure: Departure): Promise<void> {
+    const { judge, mark, clock } = this.#options;
+    const encounter = encounterOf(departure, null);
+    const decisionId = departure.connectionId;
+    const verdict = judge.evaluateEgress(encounter, decisionId, 'outside');
+    const judgement = judge.record(encounter, { decisionId, verdict }, null);
+    if (!judgement.verdict.isAllowed) return this.#end(departure.stream, judgement);
+    let far: ByteStream;
+    try {
+      far = await dialTcp({ ...departure.destination, mark, timeoutMs: DIAL_MS, clock });
+    } catch (error) {
+      const { message } = toPicketError(error);
+      return this.#refuse(departure, null, {
+        reason: 'target_unreachable',
+        message,
+        decisionId: judge.newId(),
+      });
+    }
+    this.#carry(departure, { target: null, far, destination: 'outside' });
+  }
+
+  #carry(
+    departure: Departure,
+    way: {
+      readonly target: SpiffeId | null;
+      readonly far: ByteStream;
+      readonly destination: 'mesh' | 'outside';
+    },
+  ): void {
+    const { stream } = departure;
+    const { far, target } = way;
+    const forget = this.#options.connections.add({
+      reconsider: () => this.#reconsider(departure, way),
+      cut: (failure) => {
+        stream.abort();
+        far.abort(failure);
+      },
+    });
+    splice(stream, far, (failure) => {
+      forget();
+      // The other host took its permit back: the process that asked is to be told.
+      if (failure?.reason !== undefined) this.#noteDenial(departure, target, failure);
+    });
+    stream.resume();
+    far.resume();
+  }
+
+  #reconsider(
+    departure: Departure,
+    way: { readonly target: SpiffeId | null; readonly destination: 'mesh' | 'outside' },
+  ): StreamFailure | undefined {
+    const { directory, judge } = this.#options;
+    const { target, destination } = way;
+    const encounter = encounterOf(departure, target);
+    const { svid } = departure;
+    if (svid !== null && this.#findSvid(svid.spiffeId) === null)
+      return failureOf(
+        judge.refuse(encounter, { reason: 'caller_unidentified', message: 'The identity was withdrawn' }),
+      );
+    const found = directory.find(departure.destination);
+    const isSame =
+      destination === 'mesh'
+        ? found.kind === 'remote' && found.spiffeId === target
+        : found.kind === 'outside';
+    if (!isSame) return failureOf(judge.refuse(encounter, { reason: 'target_unknown' }));
+    const decisionId = judge.newId();
+    const verdict = judge.evaluateEgress(encounter, decisionId, destination);
+    return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, null));
+  }
+
+  #noteDenial(departure: Departure, target: SpiffeId | null, failure: StreamFailure): void {
+    const { reason, decisionId, message } = failure;
+    if (reason === undefined || reason === 'policy_allow') return;
+    const known = decisionId === undefined ? {} : { decisionId };
+    this.#options.judge.refuse(encounterOf(departure, target), { reason, message, ...known });
+  }
+
+  #refuse(departure: Departure, target: SpiffeId | null, refusal: Refusal): void {
+    const known = { decisionId: departure.connectionId, ...refusal };
+    this.#end(departure.stream, this.#options.judge.refuse(encounterOf(departure, target), known));
+  }
+
+  #end(stream: ByteStream, judgement: Judgement): void {
+    stream.abort(failureOf(judgement));
+  }
+
+  #findSvid(spiffeId: SpiffeId): HeldSvid | null {
+    for (const { entry, svid } of this.#options.identities.current.values())
+      if (entry.spiffeId === spiffeId && svid.notAfterMs > this.#options.clock.nowMs()) return svid;
+    return null;
+  }
+}
+
+const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: null };
+
+/** Words for people of why a process has no identity. */
+const WHY: Readonly<Record<Extract<ProcessIdentity, { kind: 'unidentified' }>['why'], string>> = {
+  no_holder: 'no process holds the connection any more',
+  holders_differ: 'several processes hold the connection, and they differ',
+  no_entry: 'no registration entry matches the process',
+  ambiguous_entry: 'several registration entries match the process, and none is the most specific',
+  changed: 'the process changed while it was looked at',
+  limit: 'too much is being looked at',
+};
+
+function whyUnidentified(identity: ProcessIdentity): string {
+  if (identity.kind === 'identified')
+    return `The certificate of ${identity.spiffeId} is not there yet, or has ended`;
+  return `The calling process has no identity: ${WHY[identity.why]}`;
+}
+
+function encounterOf(departure: Departure, target: SpiffeId | null): Encounter {
+  const { svid, identity, source, destination, process } = departure;
+  const spiffeId = svid?.spiffeId ?? (identity.kind === 'identified' ? identity.spiffeId : null);
+  return {
+    direction: 'outbound',
+    caller: { spiffeId, ...source, certificateNotAfterMs: svid?.notAfterMs ?? 0 },
+    target: { spiffeId: target, ...destination },
+    process,
+  };
+}
+
+/** Decided with both identities, without TLS (design: decision 26). */
+function localArrival(departure: Departure, target: SpiffeId): Arrival {
+  const { stream, source, destination, connectionId, svid, process } = departure;
+  return {
+    connectionId,
+    caller: svid === null ? null : callerOf(svid),
+    source,
+    target,
+    destination,
+    isLocal: true,
+    process,
+    accept: () => stream,
+    deny: (denial) => stream.abort(denial),
+  };
+}
+
+function callerOf(svid: HeldSvid): MeshCaller | null {
+  const [leaf] = svid.chain;
+  return leaf === undefined ? null : { spiffeId: svid.spiffeId, notAfterMs: svid.notAfterMs, leaf };
+}
+
+function refusalOf(outcome: Exclude<MeshOutcome, { kind: 'accepted' }>): Refusal {
+  const { reason, message } = outcome;
+  if (outcome.kind === 'failed') return { reason: outcome.reason, message };
+  // A host that denies for the reason of an allow makes no sense, and is not believed.
+  return reason === 'policy_allow'
+    ? { reason: 'protocol_error', message }
+    : { reason, message, decisionId: outcome.decisionId };
+}
+
+function failureOf({ decisionId, verdict }: Judgement): StreamFailure {
+  return { reason: verdict.reason, decisionId, message: verdict.message };
+}

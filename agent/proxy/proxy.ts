@@ -1,0 +1,138 @@
+import { toPicketError } from '../../shared/errors/errors.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { Running } from '../../shared/runtime/shutdown.ts';
+import type { AccessRecorder } from '../audit/access-recorder.ts';
+import type { CapturePorts } from '../capture/capture.ts';
+import type { Directory } from '../directory/directory.ts';
+import type { IdentitySource } from '../identity/identity.ts';
+import { findOriginalDestination } from '../native/original-destination.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+import type { Authorizer } from '../policy/authorizer.ts';
+import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
+import { arrivalOfOpening } from './arrival.ts';
+import { OpenConnections } from './connections.ts';
+import { Inbound } from './inbound.ts';
+import { Judge } from './judge.ts';
+import { createMeshDialer } from './mesh-dialer.ts';
+import { startMeshListener } from './mesh-listener.ts';
+import type { MeshObserver } from './mesh.ts';
+import { Outbound } from './outbound.ts';
+import { arrivalOfPlaintext } from './plaintext-inbound.ts';
+import type { ProxyObserver } from './proxy-observer.ts';
+import type { RecentDenials } from './recent-denials.ts';
+import { listenTcp, type AcceptedSocket, type TcpListener, type TcpStream } from './tcp-stream.ts';
+
+export interface ProxyOptions {
+  readonly ports: CapturePorts;
+  /** Of every connection that the proxy makes. */
+  readonly mark: number;
+  /** Connections that are carried at once. */
+  readonly maxConnections: number;
+  readonly identities: IdentitySource;
+  readonly directory: Directory;
+  readonly processes: ProcessIdentifier;
+  readonly authorizer: Authorizer;
+  readonly recorder: AccessRecorder;
+  readonly denials: RecentDenials;
+  readonly observer: ProxyObserver & MeshObserver;
+  readonly clock: Clock;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  /** A new UUID. */
+  readonly newId: () => string;
+  readonly log: Log;
+}
+
+export interface Proxy extends Running {
+  /** Connections that are carried now. */
+  readonly connections: number;
+}
+
+/** Both families on one socket. */
+const EVERYWHERE = '::';
+
+/**
+ * The data path of a host: captured connections of its programs, other agents, and captured plaintext from outside of the mesh. What changes (policy,
+ * registration, identities) makes every open connection be judged again. Throws `unavailable`, reason `listen_failed`.
+ */
+export function startProxy(options: ProxyOptions): Proxy {
+  const { ports, mark, clock, log, identities, directory, processes, authorizer } = options;
+  const judge = new Judge(options);
+  const connections = new OpenConnections(options.maxConnections);
+  const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
+  const dialer = createMeshDialer({ ...options, meshPort: ports.mesh });
+  const outbound = new Outbound({
+    judge,
+    directory,
+    processes,
+    identities: identities.identities,
+    dialer,
+    connections,
+    receiveLocal: async (arrival) => await inbound.handle(arrival),
+    mark,
+    clock,
+  });
+  const listeners: TcpListener[] = [];
+  const capture = (port: number, handle: CaptureHandler): void => {
+    const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
+      steer(stream, socket, { handle, ports, log });
+    listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
+  };
+  capture(
+    ports.outbound,
+    async (stream, socket, destination) => await outbound.handle(stream, socket, destination),
+  );
+  capture(ports.inbound, async (stream, socket, destination) => {
+    await inbound.handle(arrivalOfPlaintext(stream, socket, { destination, connectionId: judge.newId() }));
+  });
+  const mesh = startMeshListener({
+    ...options,
+    port: ports.mesh,
+    onOpening: (opening) => void inbound.handle(arrivalOfOpening(opening)),
+  });
+  const unwatch = [authorizer, directory, identities.identities].map((watched) =>
+    watched.watch(() => connections.reconsiderAll()),
+  );
+  return {
+    get connections() {
+      return connections.size;
+    },
+    stop: async () => {
+      for (const stop of unwatch) stop();
+      for (const listener of listeners) listener.stop();
+      await mesh.stop();
+      connections.cutAll({ message: 'The agent is stopping' });
+      await dialer.stop();
+    },
+  };
+}
+
+type CaptureHandler = (
+  stream: TcpStream,
+  socket: AcceptedSocket,
+  destination: SocketAddress,
+) => Promise<void>;
+
+interface Steering {
+  readonly handle: CaptureHandler;
+  readonly ports: CapturePorts;
+  readonly log: Log;
+}
+
+/** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
+function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, log }: Steering): void {
+  const destination = findOriginalDestination(socket.fd);
+  const own: readonly number[] = [ports.outbound, ports.inbound];
+  if (
+    destination === undefined ||
+    (destination.address === socket.local.address && own.includes(destination.port))
+  ) {
+    log.warn('own_listener_refused', { source: socket.remote.address });
+    return stream.abort();
+  }
+  void handle(stream, socket, destination).catch((error: unknown) => {
+    log.error('connection_failed', { error: toPicketError(error) });
+    stream.abort();
+  });
+}

@@ -1,0 +1,134 @@
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { TunnelFrame } from '../../shared/wire/tunnel-frame.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
+import { failureFrame } from './tunnel-failure.ts';
+import { Tunnel, type TunnelSide, type TunnelSocket } from './tunnel.ts';
+
+/** The frame by which a client asks for a connection. */
+export type OpenFrame = Extract<TunnelFrame, { readonly type: 'open' }>;
+
+/** An opening that waits for its answer: one call of `accept` or `deny`, of which only the first counts. */
+export interface TunnelOpening {
+  readonly frame: OpenFrame;
+  /** After the client gave up, the stream fails at once. */
+  accept(): ByteStream;
+  deny(failure: StreamFailure): void;
+  /** Calls `listener` once if the client goes before it was answered. */
+  onAbandoned(listener: () => void): void;
+}
+
+export interface TunnelServerOptions {
+  readonly socket: TunnelSocket;
+  readonly clock: Clock;
+  /** How long an opening may wait for its answer. */
+  readonly openingMs: number;
+  /** Throws nothing; an opening that should not even be looked at is denied or the tunnel reset. */
+  onOpening(opening: TunnelOpening): void;
+  /** An opening was denied, or its stream ended cleanly. */
+  onIdle(): void;
+  onClosed(failure: StreamFailure): void;
+}
+
+/** The called side of a tunnel. */
+export class TunnelServer implements TunnelSide {
+  readonly tunnel: Tunnel;
+  readonly #options: TunnelServerOptions;
+  #pending: Pending | undefined;
+  #isRetired = false;
+
+  constructor(options: TunnelServerOptions) {
+    this.#options = options;
+    this.tunnel = new Tunnel(options.socket, this, options.clock);
+  }
+
+  get isIdle(): boolean {
+    return this.#pending === undefined && !this.tunnel.hasStream;
+  }
+
+  /** Tells the client to open nothing more; what is open goes on. */
+  retire(): void {
+    if (this.#isRetired || !this.tunnel.isOpen) return;
+    this.#isRetired = true;
+    this.tunnel.send({ type: 'retire' });
+    this.#closeIfDone();
+  }
+
+  onFrame(frame: TunnelFrame): void {
+    if (frame.type !== 'open') this.tunnel.violate(`a client sent a ${frame.type} frame`);
+    else if (!this.isIdle) this.tunnel.violate('a second connection was asked for');
+    // It crossed our retirement: the client takes another connection.
+    else if (this.#isRetired) this.tunnel.close();
+    else this.#open(frame);
+  }
+
+  onIdle(): void {
+    this.#options.onIdle();
+    this.#closeIfDone();
+  }
+
+  onClosed(failure: StreamFailure): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    pending?.abandon();
+    this.#options.onClosed(failure);
+  }
+
+  #open(frame: OpenFrame): void {
+    const cancel = this.#options.clock.schedule(this.#options.openingMs, () =>
+      this.tunnel.reset({ reason: 'overloaded', message: 'The connection was not decided in time' }),
+    );
+    const pending = new Pending(frame, this.tunnel, () => {
+      cancel();
+      if (this.#pending === pending) this.#pending = undefined;
+      if (this.isIdle && this.tunnel.isOpen) this.onIdle();
+    });
+    this.#pending = pending;
+    this.#options.onOpening(pending);
+  }
+
+  #closeIfDone(): void {
+    if (this.#isRetired && this.isIdle) this.tunnel.close();
+  }
+}
+
+class Pending implements TunnelOpening {
+  readonly frame: OpenFrame;
+  readonly #tunnel: Tunnel;
+  readonly #onAnswered: () => void;
+  readonly #listeners: (() => void)[] = [];
+  #state: 'waiting' | 'answered' | 'abandoned' = 'waiting';
+
+  constructor(frame: OpenFrame, tunnel: Tunnel, onAnswered: () => void) {
+    this.frame = frame;
+    this.#tunnel = tunnel;
+    this.#onAnswered = onAnswered;
+  }
+
+  accept(): ByteStream {
+    if (this.#state === 'answered') throw new TypeError('The opening was answered before');
+    if (this.#state === 'waiting') this.#tunnel.send({ type: 'accept' });
+    this.#state = 'answered';
+    const stream = this.#tunnel.openStream();
+    this.#onAnswered();
+    return stream;
+  }
+
+  deny(failure: StreamFailure): void {
+    if (this.#state !== 'waiting') return;
+    this.#state = 'answered';
+    this.#tunnel.send(failureFrame('deny', failure));
+    this.#onAnswered();
+  }
+
+  onAbandoned(listener: () => void): void {
+    if (this.#state === 'abandoned') queueMicrotask(listener);
+    else this.#listeners.push(listener);
+  }
+
+  abandon(): void {
+    if (this.#state !== 'waiting') return;
+    this.#state = 'abandoned';
+    this.#onAnswered();
+    for (const listener of this.#listeners) listener();
+  }
+}

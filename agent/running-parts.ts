@@ -1,0 +1,54 @@
+import type { AgentState } from './admin/status.ts';
+import type { Spool } from './audit/spool.ts';
+import type { CaptureKeeper, CaptureStatus } from './capture/capture-keeper.ts';
+import type { Directory } from './directory/directory.ts';
+import type { IdentitySource } from './identity/identity.ts';
+import type { IdentityManager } from './identity/identity-manager.ts';
+import type { PolicyHolder } from './policy/policy-holder.ts';
+import type { Proxy } from './proxy/proxy.ts';
+import type { WorkloadApi } from './workload-api/workload-api.ts';
+
+/** What runs so far: each part is put here as it starts, for status, metrics and readiness. */
+export class RunningParts implements AgentState {
+  readonly version: AgentState['version'];
+  readonly startedAtMs: number;
+  readonly trustDomain: AgentState['trustDomain'];
+  manager: IdentityManager | undefined;
+  holder: PolicyHolder | undefined;
+  keeper: CaptureKeeper | undefined;
+  directory: Directory | undefined;
+  queue: Spool | undefined;
+  api: WorkloadApi | undefined;
+  proxy: Proxy | undefined;
+
+  constructor(facts: Pick<AgentState, 'version' | 'startedAtMs' | 'trustDomain'>) {
+    this.version = facts.version;
+    this.startedAtMs = facts.startedAtMs;
+    this.trustDomain = facts.trustDomain;
+  }
+
+  readonly findMissing = (): string | undefined => {
+    if (this.manager === undefined || this.proxy === undefined) return 'the agent is starting';
+    if (this.manager.credentials === undefined) return 'the host has not attested';
+    if (this.manager.sync.current.position === undefined) return 'the server has not told anything yet';
+    return undefined;
+  };
+
+  readonly identities = (): IdentitySource | undefined =>
+    this.manager?.credentials === undefined ? undefined : this.manager;
+
+  readonly isServerConnected = (): boolean => this.manager?.isConnected === true;
+
+  readonly policy = (): { readonly version: number; readonly sequence: number } | undefined =>
+    this.holder?.policy.current?.statement;
+
+  readonly capture = (): CaptureStatus | undefined => this.keeper?.status;
+
+  readonly localPorts = (): readonly number[] => this.directory?.localPorts() ?? [];
+
+  readonly spool = () => this.queue?.status;
+
+  readonly workloadApi = () => this.api;
+
+  readonly connections = (): number => this.proxy?.connections ?? 0;
+}

@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { X509Certificate } from 'node:crypto';
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Child, run, runOk, type RunResult } from '../kit/child.ts';
+import { asUser } from '../kit/programs.ts';
+import { Shop, SHOP_USERS } from '../kit/shop.ts';
+import { waitUntil } from '../kit/wait.ts';
+
+/** The SPIFFE Workload API of the compiled agent, asked by grpc-js as other users. */
+
+setDefaultTimeout(60_000);
+
+const { web, nobody } = SHOP_USERS;
+const root = join(import.meta.dirname, '../..');
+const svids = z.object({
+  svids: z.array(
+    z.object({ spiffe_id: z.string(), x509_svid: z.string(), x509_svid_key: z.string(), bundle: z.string() }),
+  ),
+});
+let shop: Shop;
+let client: string;
+let proto: string;
+
+beforeAll(async () => {
+  shop = await Shop.open();
+  // Other users can read neither the checkout nor Bun: they get one executable and the proto file.
+  client = join(shop.folder, 'client');
+  proto = join(shop.folder, 'workload.proto');
+  copyFileSync(join(root, 'agent/workload-api/proto/workloadapi.proto'), proto);
+  await runOk([
+    process.execPath,
+    'build',
+    '--compile',
+    join(root, 'tests/kit/workload-client/main.ts'),
+    '--outfile',
+    client,
+  ]);
+  chmodSync(shop.folder, 0o755);
+}, 120_000);
+afterAll(async () => await shop.close());
+
+const command = (uid: number, method: string, count: number, ...flags: string[]): string[] =>
+  shop.desk.host.in(...asUser(uid, client, shop.desk.workloadApi, proto, method, String(count), ...flags));
+const ask = async (uid: number, method = 'FetchX509SVID', ...flags: string[]): Promise<RunResult> =>
+  await run(command(uid, method, 1, ...flags), { cwd: '/' });
+
+describe('the Workload API', () => {
+  test('gives a process its X509-SVID with its key and the trust bundle', async () => {
+    const { stdout } = await ask(web);
+    const [svid] = svids.parse(JSON.parse(stdout)).svids;
+    expect(svid?.spiffe_id).toBe('spiffe://example.org/web');
+    const leaf = new X509Certificate(Buffer.from(svid?.x509_svid ?? '', 'base64'));
+    expect(leaf.subjectAltName).toBe('URI:spiffe://example.org/web');
+    writeFileSync(join(shop.folder, 'key.der'), Buffer.from(svid?.x509_svid_key ?? '', 'base64'));
+    const publicKey = await runOk([
+      'openssl',
+      'pkey',
+      '-inform',
+      'DER',
+      '-in',
+      join(shop.folder, 'key.der'),
+      '-pubout',
+    ]);
+    expect(leaf.publicKey.export({ format: 'pem', type: 'spki' })).toBe(publicKey);
+    const authority = new X509Certificate(Buffer.from(svid?.bundle ?? '', 'base64'));
+    expect(authority.ca).toBe(true);
+  });
+
+  test('gives the bundles of the trust domains', async () => {
+    const { stdout } = await ask(web, 'FetchX509Bundles');
+    const answer = z.object({ bundles: z.record(z.string(), z.string()) }).parse(JSON.parse(stdout));
+    expect(Object.keys(answer.bundles)).toEqual(['spiffe://example.org']);
+  });
+
+  test('gives a process without an identity nothing: PERMISSION_DENIED', async () => {
+    const { stdout, exitCode } = await ask(nobody);
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ error: 7 });
+  });
+
+  test('refuses a call without the security header: INVALID_ARGUMENT', async () => {
+    const { stdout } = await ask(web, 'FetchX509SVID', '--no-header');
+    expect(JSON.parse(stdout)).toMatchObject({ error: 3 });
+  });
+
+  test('says that a JWT-SVID is not to be had: UNIMPLEMENTED', async () => {
+    const { stdout } = await ask(web, 'FetchJWTBundles');
+    expect(JSON.parse(stdout)).toMatchObject({ error: 12 });
+  });
+
+  test('sends a new answer when the registration changes, and ends when it is withdrawn', async () => {
+    const logFile = join(shop.folder, 'stream.log');
+    const stream = new Child({ command: command(7010, 'FetchX509SVID', 2), logFile, cwd: '/' });
+    await waitUntil('it is refused at first', () => !stream.isRunning);
+    const first = await shop.mesh.register({ path: '/batch', on: shop.desk, selectors: ['unix:uid:7010'] });
+    await waitUntil('it is known', async () => (await ask(7010)).exitCode === 0);
+    const watching = new Child({ command: command(7010, 'FetchX509SVID', 3), logFile, cwd: '/' });
+    await waitUntil('the stream gave one', () => watching.log().split('/batch').length > 1);
+    await shop.mesh.register({
+      path: '/batch-two',
+      on: shop.desk,
+      selectors: ['unix:uid:7010', 'unix:gid:7010'],
+    });
+    await waitUntil('the stream gave both', () => watching.log().includes('/batch-two'));
+    await shop.mesh.control.picketOk('entry', 'delete', first);
+    await waitUntil('the stream gave the rest', () => !watching.isRunning);
+    const last = watching.log().trim().split('\n').at(-1) ?? '';
+    expect(svids.parse(JSON.parse(last)).svids.map(({ spiffe_id }) => spiffe_id)).toEqual([
+      'spiffe://example.org/batch-two',
+    ]);
+  });
+});

@@ -1,0 +1,131 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Child, run, runOk, type RunResult } from './child.ts';
+import type { TestHost } from './netns.ts';
+import { picketBinary } from './picket-binary.ts';
+
+/** How a host of a test proves itself. */
+export type HostAttestation =
+  | { readonly type: 'tpm'; readonly address: string }
+  | { readonly type: 'join_token'; readonly token: string };
+
+export interface MeshHostOptions {
+  readonly host: TestHost;
+  readonly name: string;
+  /** For the agent's state, sockets and log. */
+  readonly folder: string;
+  readonly trustDomain: string;
+  /** HOST:PORT of the server. */
+  readonly server: string;
+  readonly trust: { readonly bundleFile: string } | { readonly rootKeySha256: string };
+  readonly attestation: HostAttestation;
+  /** Settings beside these, by their names in agent.yaml. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+/** `picket agent` on a host of a test. */
+export class MeshHost {
+  readonly host: TestHost;
+  readonly name: string;
+  readonly folder: string;
+  readonly workloadApi: string;
+  readonly configFile: string;
+  readonly attestation: HostAttestation;
+  readonly #adminSocket: string;
+  #agent: Child | undefined;
+
+  constructor(options: MeshHostOptions) {
+    this.host = options.host;
+    this.name = options.name;
+    this.folder = options.folder;
+    this.attestation = options.attestation;
+    this.workloadApi = join(options.folder, 'agent.sock');
+    this.#adminSocket = join(options.folder, 'admin.sock');
+    this.configFile = join(options.folder, 'agent.yaml');
+    mkdirSync(options.folder, { recursive: true });
+    const config = configOf(options, { workloadApi: this.workloadApi, admin: this.#adminSocket });
+    writeFileSync(this.configFile, JSON.stringify(config, null, 2));
+  }
+
+  get logFile(): string {
+    return join(this.folder, 'agent.log');
+  }
+
+  /** What the agent has printed so far. */
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  get pid(): number {
+    if (this.#agent === undefined) throw new Error(`The agent of ${this.name} does not run`);
+    return this.#agent.pid;
+  }
+
+  /** Starts the agent; what it is then ready for, the caller waits for. */
+  launch(): Child {
+    this.#agent = new Child({
+      command: this.host.in(picketBinary(), 'agent', 'run', '--config', this.configFile),
+      logFile: this.logFile,
+    });
+    return this.#agent;
+  }
+
+  /** Starts the agent and waits until it serves what it was given. */
+  async start(): Promise<void> {
+    await this.launch().ready(`the agent of ${this.name} is ready`, async () => await this.isReady());
+  }
+
+  async isReady(): Promise<boolean> {
+    const answer = await run(this.host.in('curl', '-sf', '-m', '2', 'http://127.0.0.1:15021/ready'));
+    return answer.exitCode === 0;
+  }
+
+  /** Ends the agent: with SIGTERM it drains, with SIGKILL it dies. Its capture rules stay. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const exitCode = await this.#agent?.stop(signal);
+    this.#agent = undefined;
+    return exitCode ?? null;
+  }
+
+  /** The command line on this host; `uid` is who runs it, root if absent. */
+  async picket(args: readonly string[], options: { readonly uid?: number } = {}): Promise<RunResult> {
+    return await run(this.host.in(...asUid(options.uid), picketBinary(), ...args), {
+      env: { PICKET_AGENT_SOCKET: this.#adminSocket },
+      cwd: '/',
+    });
+  }
+
+  /** As `picket`, for what must succeed; what it printed. */
+  async picketOk(...args: readonly string[]): Promise<string> {
+    return await runOk(this.host.in(picketBinary(), ...args), {
+      env: { PICKET_AGENT_SOCKET: this.#adminSocket },
+    });
+  }
+}
+
+function asUid(uid: number | undefined): readonly string[] {
+  if (uid === undefined) return [];
+  return ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'];
+}
+
+/** JSON is YAML. */
+function configOf(
+  options: MeshHostOptions,
+  sockets: { readonly workloadApi: string; readonly admin: string },
+): unknown {
+  const { trust, attestation } = options;
+  return {
+    trust_domain: options.trustDomain,
+    servers: [options.server],
+    trust:
+      'bundleFile' in trust ? { bundle_file: trust.bundleFile } : { root_key_sha256: trust.rootKeySha256 },
+    attestation:
+      attestation.type === 'tpm'
+        ? { tpm: { device: attestation.address } }
+        : { join_token: attestation.token },
+    data_dir: join(options.folder, 'data'),
+    sockets: { workload_api: sockets.workloadApi, admin: sockets.admin },
+    log_level: 'debug',
+    ...options.settings,
+  };
+}
