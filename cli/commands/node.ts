@@ -96,7 +96,7 @@ async function show(nodeId: string, _options: unknown, command: Command): Promis
 async function ban(nodeId: string, _options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
   output.result(
-    await client.post(`/nodes/${encodeURIComponent(nodeId)}/ban`, node, {}),
+    await client.post(`/nodes/${encodeURIComponent(nodeId)}/ban`, node, undefined),
     (n) => `Banned ${n.nodeId}`,
   );
 }
@@ -114,7 +114,7 @@ async function addAddress(
   command: Command,
 ): Promise<void> {
   const { client, output } = openSession(command);
-  output.result(await client.put(addressPath(nodeId, address), node, {}), renderNode);
+  output.result(await client.put(addressPath(nodeId, address), node, undefined), renderNode);
 }
 
 async function removeAddress(
