@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { Entry } from '../../shared/protocol/registration.ts';
@@ -191,10 +192,10 @@ function requireBundle(bundles: TrustBundles, trustDomain: TrustDomain): void {
 function settle(previous: SyncState, draft: Draft, position: SyncPosition): SyncState {
   return {
     position,
-    entries: keepIfSame(previous.entries, draft.entries, isSameJson),
+    entries: keepIfSame(previous.entries, draft.entries, isDeepStrictEqual),
     bundles: keepIfSame(previous.bundles, draft.bundles, isSameBundle),
-    directory: keepIfSame(previous.directory, draft.directory, isSameJson),
-    policy: isSameJson(previous.policy, draft.policy) ? previous.policy : draft.policy,
+    directory: keepIfSame(previous.directory, draft.directory, isDeepStrictEqual),
+    policy: isDeepStrictEqual(previous.policy, draft.policy) ? previous.policy : draft.policy,
   };
 }
 
@@ -212,12 +213,8 @@ function keepIfSame<K, V>(
   return previous;
 }
 
-function isSameJson(a: unknown, b: unknown): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
-}
-
 function isSameBundle(a: TrustBundle, b: TrustBundle): boolean {
-  return isSameJson(toWireBundle(a), toWireBundle(b));
+  return isDeepStrictEqual(toWireBundle(a), toWireBundle(b));
 }
 
 function refuse(why: string): PicketError {
