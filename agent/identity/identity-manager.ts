@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describeError, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { WatchedValue, type Watched } from '../../shared/runtime/watched-value.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundle, TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { ServerApi } from '../server-link/server-api.ts';
@@ -14,7 +16,8 @@ import { WakeUp } from '../server-link/wake-up.ts';
 import type { AgentAttestation, AgentCredentials } from './agent-attestation.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from './identity.ts';
 import type { IdentityStore } from './identity-store.ts';
-import { renewAtMs, SvidLife } from './svid-life.ts';
+import { RenewableSvid } from './renewable-svid.ts';
+import { StateKeeper } from './state-keeper.ts';
 import { WorkloadSvids } from './workload-svids.ts';
 
 export interface IdentityManagerOptions {
@@ -30,16 +33,11 @@ export interface IdentityManagerOptions {
   readonly log: Log;
 }
 
-/** The agent's own SVID while it is held. */
-interface OwnSvid {
-  readonly svid: HeldSvid;
-  readonly life: SvidLife;
-  readonly renewAtMs: number;
-}
-
 const RETRY = { firstMs: 500, maxMs: 15_000 };
-/** What the server said is written down at most this often. */
-const KEEP_AFTER_MS = 1000;
+/** A host that is turned away although it just proved itself does not prove itself over and over. */
+const PROVE_AGAIN_MS = 5000;
+/** Clocks may jump: what is due is looked at this often at least. */
+const MAX_SLEEP_MS = 30_000;
 
 /**
  * Everything that this host knows of identities: its own SVID, those of its workloads, the bundles and what the server says. It attests, renews and
@@ -56,11 +54,14 @@ export class IdentityManager implements IdentitySource, Running {
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
   #agentSvid: WatchedValue<HeldSvid> | undefined;
-  #own: OwnSvid | undefined;
+  #own: RenewableSvid | undefined;
+  readonly #keeper: StateKeeper;
+  /** Of whom the state tells: the identity of an earlier run, also where its SVID has ended. */
+  #knownAs: SpiffeId | undefined;
+  #provenMs = -Infinity;
   #isStopped = false;
+  #unwatch: () => void = () => undefined;
   #run: Promise<void> | undefined;
-  #cancelKeep: (() => void) | undefined;
-  #keeping: Promise<void> = Promise.resolve();
 
   /** `restore` is called before anything else. */
   constructor(options: IdentityManagerOptions, initial: SyncState) {
@@ -76,6 +77,7 @@ export class IdentityManager implements IdentitySource, Running {
       requestSvids: async (request) => await options.api.requestSvids(request),
       bundle: () => this.ownBundle,
     });
+    this.#keeper = new StateKeeper({ ...options, write: async () => await this.#write() });
     this.#stream = new SyncStream({
       ...options,
       open: async (resumeFrom) => await options.api.openSync(resumeFrom),
@@ -120,7 +122,7 @@ export class IdentityManager implements IdentitySource, Running {
 
   /** What the agent shows to a server: nothing before it attested, and nothing that has ended. */
   get credentials(): HeldSvid | undefined {
-    return this.#own?.life.isEnded === false ? this.#own.svid : undefined;
+    return this.#own?.isEnded === false ? this.#own.svid : undefined;
   }
 
   /** Whether the server is heard and what it said so far is applied. */
@@ -132,6 +134,7 @@ export class IdentityManager implements IdentitySource, Running {
   async restore(): Promise<void> {
     const { store, clock } = this.#options;
     const svid = await store.readAgentSvid();
+    this.#knownAs = svid?.spiffeId;
     if (svid !== undefined && svid.notAfterMs > clock.nowMs()) this.#takeOwn(svid);
     this.#workloads.restore(await store.readWorkloadSvids());
     this.#workloads.follow(this.#sync.current.entries);
@@ -155,35 +158,50 @@ export class IdentityManager implements IdentitySource, Running {
     if (this.#isStopped) return;
     this.#backoff.reset();
     this.#stream.start();
+    this.#unwatch = this.#options.api.refusal.watch((refusal, previous) => {
+      if (refusal !== undefined && previous === undefined) this.#wakeUp.wake();
+    });
     this.#run ??= this.#tend();
   }
 
+  /** Ends the connection to the server, which nothing waits for then, and writes down what is known. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    this.#unwatch();
+    this.#options.link.close();
     this.#wakeUp.wake();
     await this.#stream.stop();
     await this.#run;
-    this.#cancelKeep?.();
-    await this.#keeping;
-    await this.#keep();
+    await this.#keeper.close();
   }
 
   async #attest(): Promise<void> {
     await this.#adopt(await this.#options.attestation.attest());
+    this.#provenMs = this.#options.clock.monotonicMs();
   }
 
   /** What the server gave takes the place of what we had, on the next connection too. */
   async #adopt({ svid, bundle }: AgentCredentials): Promise<void> {
     await this.#options.store.writeAgentSvid(svid);
     this.#takeOwn(svid);
-    this.#setState(withBundle(this.#sync.current, bundle));
+    // What was told to somebody else says nothing of us.
+    const { current } = this.#sync;
+    const isOurs = this.#knownAs === svid.spiffeId;
+    this.#knownAs = svid.spiffeId;
+    this.#setState(
+      withBundle(isOurs ? current : { ...current, position: undefined, entries: new Map() }, bundle),
+    );
+    this.#redial();
+  }
+
+  #redial(): void {
     this.#options.link.reconnect();
     this.#stream.redial();
   }
 
   #takeOwn(svid: HeldSvid): void {
     const { clock, random } = this.#options;
-    this.#own = { svid, life: new SvidLife(svid, clock), renewAtMs: renewAtMs(svid, random()) };
+    this.#own = new RenewableSvid(svid, clock, random());
     if (this.#agentSvid === undefined) this.#agentSvid = new WatchedValue(svid);
     else this.#agentSvid.set(svid);
   }
@@ -192,45 +210,68 @@ export class IdentityManager implements IdentitySource, Running {
     const previous = this.#sync.current;
     if (next === previous) return;
     this.#sync.set(next);
-    if (next.bundles !== previous.bundles) this.#bundles.set(next.bundles);
+    if (next.bundles !== previous.bundles) this.#takeBundles(next.bundles, previous.bundles);
     if (next.directory !== previous.directory) this.#directory.set(next.directory);
     if (next.entries !== previous.entries) {
       this.#entries.set(next.entries);
       this.#workloads.follow(next.entries);
       this.#wakeUp.wake();
     }
-    this.#keepSoon();
+    // A cursor that alone moved on is made up for by the server.
+    if (!saysTheSame(next, previous)) this.#keeper.changed();
+  }
+
+  /** Where our own authorities change, what stood on the old ones is judged anew: the connection, and every SVID. */
+  #takeBundles(next: TrustBundles, previous: TrustBundles): void {
+    const { trustDomain } = this.#options;
+    this.#bundles.set(next);
+    const [after, before] = [next, previous].map((each) => each.get(trustDomain)?.x509Authorities);
+    if (isDeepStrictEqual(after, before)) return;
+    this.#workloads.dropUntrusted();
+    this.#redial();
+    this.#wakeUp.wake();
   }
 
   /** Does what is due, sleeps until the next thing is, and backs off while the server does not answer. */
   async #tend(): Promise<void> {
     while (!this.#isStopped) {
-      try {
-        await this.#tendOwn();
-        if (await this.#workloads.renewDue()) this.#keepSoon();
+      const error = (await failureOf(this.#tendOwn())) ?? (await failureOf(this.#tendWorkloads()));
+      this.#workloads.publish();
+      if (error !== undefined) await this.#pause('renewal_failed', error);
+      else {
         this.#backoff.reset();
-      } catch (cause) {
-        this.#workloads.publish();
-        await this.#pause('renewal_failed', toPicketError(cause));
-        continue;
+        await this.#wakeUp.sleep(this.#untilNextMs());
       }
-      await this.#wakeUp.sleep(Math.min(this.#untilOwnMs(), this.#workloads.untilNextMs(), MAX_SLEEP_MS));
     }
   }
 
   async #tendOwn(): Promise<void> {
-    const { attestation, api } = this.#options;
-    const own = this.#own;
-    // The server does not know the certificate any more, or it has ended: only the host's own proof can help.
-    const isLost = own === undefined || own.life.isEnded || api.refusal.current !== undefined;
-    if (isLost && attestation.canReattest) return await this.#attest();
-    if (own !== undefined && this.#untilOwnMs() <= 0)
-      await this.#adopt(await attestation.renew(own.svid.spiffeId));
+    const { attestation } = this.#options;
+    if (this.#untilProofMs() <= 0) return await this.#attest();
+    if (this.#own !== undefined && this.#own.untilRenewalMs <= 0)
+      await this.#adopt(await attestation.renew(this.#own.svid.spiffeId));
   }
 
-  #untilOwnMs(): number {
-    if (this.#own === undefined) return 0;
-    return this.#own.renewAtMs - this.#options.clock.nowMs();
+  async #tendWorkloads(): Promise<void> {
+    if (await this.#workloads.renewDue()) this.#keeper.changed();
+  }
+
+  #untilNextMs(): number {
+    return Math.min(
+      Math.max(0, this.#own?.untilRenewalMs ?? 0),
+      Math.max(0, this.#untilProofMs()),
+      this.#workloads.untilNextMs(),
+      MAX_SLEEP_MS,
+    );
+  }
+
+  /** When only the host's own proof can help: the SVID has ended, or the server does not take it any more. */
+  #untilProofMs(): number {
+    const { attestation, api, clock } = this.#options;
+    if (!attestation.canReattest) return Infinity;
+    if (this.#own === undefined || this.#own.isEnded) return 0;
+    if (api.refusal.current === undefined) return Infinity;
+    return this.#provenMs + PROVE_AGAIN_MS - clock.monotonicMs();
   }
 
   async #pause(event: string, error: PicketError): Promise<void> {
@@ -240,25 +281,22 @@ export class IdentityManager implements IdentitySource, Running {
     await this.#wakeUp.sleep(delayMs);
   }
 
-  #keepSoon(): void {
-    if (this.#isStopped) return;
-    this.#cancelKeep ??= this.#options.clock.schedule(KEEP_AFTER_MS, () => {
-      this.#cancelKeep = undefined;
-      this.#keeping = this.#keep();
-    });
-  }
-
-  /** What cannot be kept is in force all the same: only a restart would miss it. */
-  async #keep(): Promise<void> {
-    const { store, log } = this.#options;
-    try {
-      await store.writeSyncState(this.#sync.current);
-      await store.writeWorkloadSvids(this.#workloads.stored());
-    } catch (error) {
-      log.error('state_not_kept', { error });
-    }
+  async #write(): Promise<void> {
+    const { store } = this.#options;
+    await store.writeSyncState(this.#sync.current);
+    await store.writeWorkloadSvids(this.#workloads.stored());
   }
 }
 
-/** Clocks may jump: what is due is looked at this often at least. */
-const MAX_SLEEP_MS = 30_000;
+function saysTheSame(a: SyncState, b: SyncState): boolean {
+  return (
+    a.entries === b.entries && a.bundles === b.bundles && a.directory === b.directory && a.policy === b.policy
+  );
+}
+
+async function failureOf(work: Promise<void>): Promise<PicketError | undefined> {
+  return await work.then(
+    () => undefined,
+    (cause: unknown) => toPicketError(cause),
+  );
+}

@@ -40,6 +40,8 @@ export interface OpenIdentityOptions {
 export interface OpenedIdentity {
   readonly manager: IdentityManager;
   readonly api: ServerApi;
+  /** How far the host's clock is from the server's. */
+  readonly time: ServerTime;
   /** Ends the connection to the server. */
   close(): void;
 }
@@ -64,7 +66,7 @@ export async function openIdentityManager(options: OpenIdentityOptions): Promise
   const manager = new IdentityManager({ ...options, store, link, api, attestation, firstBundle }, initial);
   held.manager = manager;
   await manager.restore();
-  return { manager, api, close: () => link.close() };
+  return { manager, api, time, close: () => link.close() };
 }
 
 /** What an earlier run knew goes before what the host was set up with: the root may have been replaced since. */

@@ -5,11 +5,12 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
+import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
 import { holdSvid } from './held-svid.ts';
 import type { HeldSvid, WorkloadIdentity } from './identity.ts';
 import type { StoredWorkloadSvid } from './identity-store.ts';
 import { buildCsr, generateP256Key, type KeyPair } from './key-pair.ts';
-import { renewAtMs, SvidLife } from './svid-life.ts';
+import { RenewableSvid } from './renewable-svid.ts';
 
 export interface WorkloadSvidsOptions {
   readonly requestSvids: (request: SignRequest) => Promise<SignAnswer['results']>;
@@ -20,11 +21,9 @@ export interface WorkloadSvidsOptions {
 }
 
 interface Held {
-  readonly svid: HeldSvid;
-  readonly life: SvidLife;
+  readonly renewable: RenewableSvid;
   /** Revision of the entry that it was issued for. */
   readonly revision: number;
-  readonly renewAtMs: number;
 }
 
 /** A server that refuses one entry is asked again for it after this long. */
@@ -49,7 +48,9 @@ export class WorkloadSvids {
 
   /** What a later run needs. */
   stored(): ReadonlyMap<string, StoredWorkloadSvid> {
-    return new Map(Array.from(this.#held, ([id, { svid, revision }]) => [id, { svid, revision }]));
+    return new Map(
+      Array.from(this.#held, ([id, held]) => [id, { svid: held.renewable.svid, revision: held.revision }]),
+    );
   }
 
   /** Follows registration: what was withdrawn is gone at once. */
@@ -60,13 +61,22 @@ export class WorkloadSvids {
     this.publish();
   }
 
+  /** The authorities changed: what does not stand on the new ones is gone, for peers would refuse it, and is asked for anew. */
+  dropUntrusted(): void {
+    const { bundle, clock } = this.#options;
+    const own = bundle();
+    for (const [id, { renewable }] of this.#held)
+      if (!isTrusted(renewable.svid, own, clock.nowMs())) this.#held.delete(id);
+    this.publish();
+  }
+
   /** Shows what is held and has not ended. */
   publish(): void {
     const next = new Map<string, WorkloadIdentity>();
     for (const [id, entry] of this.#entries) {
-      const held = this.#held.get(id);
+      const held = this.#held.get(id)?.renewable;
       // A certificate of an older revision goes on until there is a new one, unless it is for another identity.
-      if (held === undefined || held.life.isEnded || held.svid.spiffeId !== entry.spiffeId) continue;
+      if (held === undefined || held.isEnded || held.svid.spiffeId !== entry.spiffeId) continue;
       next.set(id, { entry, svid: held.svid });
     }
     if (!isSame(this.identities.current, next)) this.identities.set(next);
@@ -74,18 +84,16 @@ export class WorkloadSvids {
 
   /** When something is to be done next, in milliseconds from now; 0: at once. */
   untilNextMs(): number {
-    const nowMs = this.#options.clock.nowMs();
     let nextMs = Infinity;
-    for (const [id, entry] of this.#entries) nextMs = Math.min(nextMs, this.#dueAtMs(id, entry) - nowMs);
-    for (const { life } of this.#held.values())
-      if (!life.isEnded) nextMs = Math.min(nextMs, life.remainingMs);
+    for (const entry of this.#entries.values()) nextMs = Math.min(nextMs, this.#untilDueMs(entry));
+    for (const { renewable } of this.#held.values())
+      if (!renewable.isEnded) nextMs = Math.min(nextMs, renewable.remainingMs);
     return Math.max(0, nextMs);
   }
 
   /** Gets what is due, a batch at a time. True if anything changed. Throws what the server's refusal of a whole batch is. */
   async renewDue(): Promise<boolean> {
-    const nowMs = this.#options.clock.nowMs();
-    const due = [...this.#entries.values()].filter((entry) => this.#dueAtMs(entry.entryId, entry) <= nowMs);
+    const due = [...this.#entries.values()].filter((entry) => this.#untilDueMs(entry) <= 0);
     for (let at = 0; at < due.length; at += MAX_SIGNING_BATCH) {
       await this.#renew(due.slice(at, at + MAX_SIGNING_BATCH));
       this.publish();
@@ -94,11 +102,11 @@ export class WorkloadSvids {
     return due.length > 0;
   }
 
-  #dueAtMs(id: string, entry: Entry): number {
-    const refusedUntilMs = this.#refusedUntilMs.get(id) ?? 0;
-    const held = this.#held.get(id);
-    const isGood = held !== undefined && held.revision === entry.revision && !held.life.isEnded;
-    return Math.max(refusedUntilMs, isGood ? held.renewAtMs : 0);
+  #untilDueMs({ entryId, revision }: Entry): number {
+    const refusedMs = (this.#refusedUntilMs.get(entryId) ?? -Infinity) - this.#options.clock.monotonicMs();
+    const held = this.#held.get(entryId);
+    const isGood = held !== undefined && held.revision === revision && !held.renewable.isEnded;
+    return Math.max(refusedMs, isGood ? held.renewable.untilRenewalMs : 0);
   }
 
   async #renew(entries: readonly Entry[]): Promise<void> {
@@ -111,6 +119,8 @@ export class WorkloadSvids {
   #take(entry: Entry, key: KeyPair | undefined, result: SignAnswer['results'][number] | undefined): void {
     const { bundle, clock, log } = this.#options;
     const { entryId, spiffeId, revision } = entry;
+    // It may have been withdrawn meanwhile.
+    if (!this.#entries.has(entryId)) return;
     try {
       if (key === undefined || result === undefined) throw new RangeError('There is no answer');
       if (result.kind === 'refused') return this.#refused(entry, result.problem.detail);
@@ -124,14 +134,13 @@ export class WorkloadSvids {
   }
 
   #refused({ entryId, spiffeId }: Entry, why: string): void {
-    this.#refusedUntilMs.set(entryId, this.#options.clock.nowMs() + REFUSED_AGAIN_MS);
+    this.#refusedUntilMs.set(entryId, this.#options.clock.monotonicMs() + REFUSED_AGAIN_MS);
     this.#options.log.error('svid_refused', { spiffeId, entryId, why });
   }
 
   #hold(entryId: string, svid: HeldSvid, revision: number): void {
     const { clock, random } = this.#options;
-    const life = new SvidLife(svid, clock);
-    this.#held.set(entryId, { svid, life, revision, renewAtMs: renewAtMs(svid, random()) });
+    this.#held.set(entryId, { renewable: new RenewableSvid(svid, clock, random()), revision });
   }
 }
 
@@ -147,4 +156,13 @@ function isSame(a: ReadonlyMap<string, WorkloadIdentity>, b: ReadonlyMap<string,
     if (known?.svid !== svid || known.entry !== entry) return false;
   }
   return true;
+}
+
+function isTrusted(svid: HeldSvid, bundle: TrustBundle, nowMs: number): boolean {
+  try {
+    verifyX509Svid(svid.chain, new Map([[bundle.trustDomain, bundle]]), nowMs);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -8,7 +8,12 @@ import type { Entry } from '../../shared/protocol/registration.ts';
 import { agentId } from '../../shared/spiffe/reserved-path.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
-import { AgentIdentityRig, connectUntrusting, type AgentIdentityOptions } from '../kit/agent-identity.ts';
+import {
+  connectUntrusting,
+  openAgentIdentity,
+  type AgentIdentityOptions,
+  type AgentIdentityRig,
+} from '../kit/agent-identity.ts';
 import { AgentServer } from '../kit/agent-server.ts';
 import { proverOf } from '../kit/tpm-rig.ts';
 import { startSwtpm, type Swtpm } from '../kit/swtpm.ts';
@@ -31,7 +36,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  for (const rig of rigs) await rig.stop();
+  for (const rig of rigs) await rig.manager.stop();
   await server.close();
   await tpm.stop();
 });
@@ -44,7 +49,7 @@ async function newHost(name: string, change: Partial<AgentIdentityOptions> = {})
 }
 
 async function openHost(options: AgentIdentityOptions): Promise<AgentIdentityRig> {
-  const rig = await AgentIdentityRig.open(options);
+  const rig = await openAgentIdentity(options);
   rigs.push(rig);
   return rig;
 }
@@ -66,6 +71,40 @@ describe('first trust', () => {
       reason: 'root_pin_mismatch',
     });
     connection.close();
+  });
+
+  test('openIdentityManager() refuses a server without the pinned root at once', async () => {
+    const trust = { kind: 'pin' as const, sha256: 'ab'.repeat(32) };
+    const opening = openHost({ server, prover: new JoinTokenProver('any'), trust });
+    expect(await refusalOf(opening)).toMatchObject({ reason: 'root_pin_mismatch' });
+  });
+
+  test('openIdentityManager() refuses a bundle file that is none', async () => {
+    const trust = { kind: 'file' as const, path: '/dev/null' };
+    const opening = openHost({ server, prover: new JoinTokenProver('any'), trust });
+    expect(await refusalOf(opening)).toMatchObject({
+      code: 'failed_precondition',
+      reason: 'trust_bundle_invalid',
+    });
+  });
+
+  test('a host with the bundle in a file attests', async () => {
+    const trust = { kind: 'file' as const, path: server.bundleFile };
+    const rig = await newHost('by-file', { trust });
+    await rig.manager.start();
+    expect(rig.manager.agentSvid.current.spiffeId).toBe(idOf('by-file'));
+  });
+
+  test('a host with the bundle of another authority refuses the server and tells it nothing', async () => {
+    const other = await AgentServer.open();
+    const trust = { kind: 'file' as const, path: other.bundleFile };
+    const rig = await newHost('elsewhere', { trust });
+    const starting = rig.manager.start();
+    await waitUntil('it was refused', () => rig.events.includes('attestation_failed'));
+    expect(await server.nodes.find(idOf('elsewhere'))).toBeUndefined();
+    await rig.manager.stop();
+    await starting;
+    await other.close();
   });
 });
 
@@ -107,8 +146,25 @@ describe('IdentityManager against the real server', () => {
     await waitUntil('the stream is live', () => rig.manager.isConnected);
     const before = rig.manager.agentSvid.current;
     await server.nodes.evict(before.spiffeId);
-    await waitUntil('it has another SVID', () => rig.manager.agentSvid.current !== before, 45_000);
+    await waitUntil('it has another SVID', () => rig.manager.agentSvid.current !== before);
     await waitUntil('the stream is live again', () => rig.manager.isConnected);
+  });
+
+  test('a host that comes back under another name keeps nothing that was told to the old one', async () => {
+    const prover = proverOf(tpm);
+    const { ekHash } = await prover.identity();
+    await prover.close();
+    const store = new MemoryStore();
+    await server.tpmHosts.approve({ ekHash, decidedBy: 'test', name: 'old-name' });
+    const first = await openHost({ server, prover, store });
+    await first.manager.start();
+    const old = await register(idOf('old-name', 'tpm'), '/old/web');
+    await waitUntil('there is an SVID', () => first.manager.identities.current.has(old.entryId));
+    const next = await register(idOf('new-name', 'tpm'), '/new/web');
+    await server.tpmHosts.approve({ ekHash, decidedBy: 'test', name: 'new-name' });
+    await server.nodes.evict(idOf('old-name', 'tpm'));
+    await waitUntil('it has the other SVID', () => first.manager.identities.current.has(next.entryId));
+    expect([...first.manager.identities.current.keys()]).toEqual([next.entryId]);
   });
 
   test('start() refuses a join token that was used', async () => {
@@ -126,7 +182,7 @@ describe('IdentityManager against the real server', () => {
     await first.manager.start();
     const entry = await register(idOf('restart'), '/restart/web');
     await waitUntil('there is an SVID', () => first.manager.identities.current.get(entry.entryId));
-    await first.stop();
+    await first.manager.stop();
     await server.stop();
     try {
       const second = await openHost({ server, prover: new JoinTokenProver('spent'), store });

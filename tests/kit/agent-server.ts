@@ -9,6 +9,7 @@ import { NodeAddresses } from '../../server/agents/node-addresses.ts';
 import { Nodes } from '../../server/agents/nodes.ts';
 import { TpmHosts } from '../../server/agents/tpm-hosts.ts';
 import { AccessLog } from '../../server/audit/access-log.ts';
+import { ONLINE_FILES } from '../../server/ca/open-authority.ts';
 import { startServerCertificate } from '../../server/ca/server-certificate.ts';
 import { buildAgentApp } from '../../server/http/agent-app.ts';
 import { DEFAULT_LIMITS } from '../../server/http/limits.ts';
@@ -64,6 +65,11 @@ export class AgentServer {
     const folder = mkdtempSync(join(tmpdir(), 'picket-agent-server-'));
     const ca = await createTestCa({ folder, clock });
     return new AgentServer(await openTestPglite(), ca, folder);
+  }
+
+  /** PEM of the root. */
+  get bundleFile(): string {
+    return join(this.#folder, ONLINE_FILES.bundle);
   }
 
   /** The port of 127.0.0.1 at which agents find it, the same after a restart. */

@@ -1,0 +1,54 @@
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+
+/** What is worth keeping is written down this long after it changed, so that changes that come together are written once. */
+const KEEP_AFTER_MS = 1000;
+
+/** Writes the state down soon after it changed, one writing after another. */
+export class StateKeeper {
+  readonly #write: () => Promise<void>;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #cancel: (() => void) | undefined;
+  #last: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(options: { readonly write: () => Promise<void>; readonly clock: Clock; readonly log: Log }) {
+    this.#write = options.write;
+    this.#clock = options.clock;
+    this.#log = options.log;
+  }
+
+  /** The state changed. */
+  changed(): void {
+    if (this.#isClosed) return;
+    this.#cancel ??= this.#clock.schedule(KEEP_AFTER_MS, () => {
+      this.#cancel = undefined;
+      this.#enqueue();
+    });
+  }
+
+  /** Writes what changed and was not written yet; nothing is written after that. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#cancel !== undefined) {
+      this.#cancel();
+      this.#cancel = undefined;
+      this.#enqueue();
+    }
+    await this.#last;
+  }
+
+  #enqueue(): void {
+    this.#last = this.#last.then(async () => await this.#keep());
+  }
+
+  /** What cannot be kept is in force all the same: only a restart would miss it. */
+  async #keep(): Promise<void> {
+    try {
+      await this.#write();
+    } catch (error) {
+      this.#log.error('state_not_kept', { error });
+    }
+  }
+}
