@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'bun:test';
+import { silentLog } from '../../tests/kit/datastore.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
+import { StateKeeper } from './state-keeper.ts';
+
+function open() {
+  const clock = new FakeClock();
+  const run = { begun: 0, ended: 0, isFull: false };
+  const gates: (() => void)[] = [];
+  const keeper = new StateKeeper({
+    write: async () => {
+      run.begun += 1;
+      await new Promise<void>((resolve) => gates.push(resolve));
+      run.ended += 1;
+      if (run.isFull) throw new Error('The disk is full');
+    },
+    clock,
+    log: silentLog,
+  });
+  return { clock, run, gates, keeper };
+}
+
+describe('StateKeeper', () => {
+  test('writes changes that come together once, and one writing after another', async () => {
+    const { clock, run, gates, keeper } = open();
+    for (let i = 0; i < 5; i++) keeper.changed();
+    clock.advance(1000);
+    await waitUntil('it writes', () => run.begun === 1);
+    keeper.changed();
+    clock.advance(1000);
+    await Bun.sleep(0);
+    expect(run.begun).toBe(1);
+    gates[0]?.();
+    await waitUntil('it writes again', () => run.begun === 2);
+    expect(run.ended).toBe(1);
+    gates[1]?.();
+    await keeper.close();
+    expect([run.begun, run.ended]).toEqual([2, 2]);
+  });
+
+  test('close() writes what was not written yet, and nothing that is', async () => {
+    const { clock, run, gates, keeper } = open();
+    keeper.changed();
+    const closed = keeper.close();
+    await waitUntil('it writes', () => run.begun === 1);
+    gates[0]?.();
+    await closed;
+    keeper.changed();
+    clock.advance(10_000);
+    await keeper.close();
+    expect(run.begun).toBe(1);
+  });
+
+  test('goes on after a writing that failed', async () => {
+    const { clock, run, gates, keeper } = open();
+    run.isFull = true;
+    keeper.changed();
+    clock.advance(1000);
+    await waitUntil('it writes', () => run.begun === 1);
+    gates[0]?.();
+    await waitUntil('it failed', () => run.ended === 1);
+    keeper.changed();
+    clock.advance(1000);
+    await waitUntil('it writes again', () => run.begun === 2);
+    gates[1]?.();
+    await keeper.close();
+  });
+});
