@@ -190,6 +190,9 @@ class AgentStart {
     const unwatch = manager.sync.watch((state, previous) => {
       if (state.policy !== undefined && state.policy !== previous.policy) void holder.offer(state.policy);
     });
+    // One that was told before a restart may never have been fetched.
+    const { policy } = manager.sync.current;
+    if (policy !== undefined) void holder.offer(policy);
     this.shutdown.add('policy', () => {
       unwatch();
       holder.stop();

@@ -44,7 +44,7 @@ async function create(node: string, options: CreateOptions, command: Command): P
     ]),
   );
   output.note(
-    '\nGive the token and the root key hash to that host’s agent.yaml, attestation.join_token and server.root_key_sha256.',
+    '\nGive the token and the root key hash to that host’s agent.yaml, attestation.join_token and trust.root_key_sha256.',
   );
 }
 
