@@ -40,6 +40,17 @@ const RECORD: AccessRecord = {
   latency_us: 12,
 };
 
+/** As the Workload API has them: on the class, where JSON does not look. */
+class LiveCounts {
+  get connections(): number {
+    return 1;
+  }
+
+  get streams(): number {
+    return 2;
+  }
+}
+
 let folder: string;
 let path: string;
 let denials: RecentDenials;
@@ -130,7 +141,7 @@ describe('GET /status', () => {
       capture: () => ({ isIntact: true, repairs: 2 }),
       localPorts: () => [80],
       spool: () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 }),
-      workloadApi: () => ({ connections: 1, streams: 2 }),
+      workloadApi: () => new LiveCounts(),
       connections: () => 7,
     };
     await start();

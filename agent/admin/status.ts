@@ -30,6 +30,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
   const capture = state.capture();
   const spool = state.spool();
   const missing = state.findMissing();
+  const api = state.workloadApi();
   return {
     version: state.version,
     startedAt: new Date(state.startedAtMs).toISOString(),
@@ -53,7 +54,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
       localPorts: [...state.localPorts()],
     },
     audit: { depth: spool?.depth ?? 0, bytes: spool?.bytes ?? 0, refused: spool?.refused ?? 0 },
-    workloadApi: state.workloadApi() ?? { connections: 0, streams: 0 },
+    workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     connections: state.connections(),
   };
 }
