@@ -49,13 +49,20 @@ async function readListeners(): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>();
   for (const path of ['/proc/net/tcp', '/proc/net/tcp6']) {
     const text = await readFile(path, 'utf8').catch(() => '');
-    for (const line of text.split('\n').slice(1)) {
-      const columns = line.trim().split(/\s+/);
-      const port = columns[LOCAL_ADDRESS_COLUMN]?.split(':')[1];
-      const inode = columns[INODE_COLUMN];
-      if (columns[STATE_COLUMN] === LISTENS && port !== undefined && inode !== undefined)
-        found.set(inode, Number.parseInt(port, 16));
-    }
+    for (const [inode, port] of parseListeners(text)) found.set(inode, port);
+  }
+  return found;
+}
+
+/** Port by inode of every listening socket in the text of /proc/net/tcp or tcp6. Lines that are none are passed over. */
+export function parseListeners(text: string): ReadonlyMap<string, number> {
+  const found = new Map<string, number>();
+  for (const line of text.split('\n').slice(1)) {
+    const columns = line.trim().split(/\s+/);
+    const port = /^[0-9A-F]+:([0-9A-F]{4})$/.exec(columns[LOCAL_ADDRESS_COLUMN] ?? '')?.[1];
+    const inode = columns[INODE_COLUMN];
+    if (columns[STATE_COLUMN] === LISTENS && port !== undefined && inode !== undefined)
+      found.set(inode, Number.parseInt(port, 16));
   }
   return found;
 }

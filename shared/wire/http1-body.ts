@@ -155,7 +155,8 @@ export class BodyFollower {
 function requireTrailer(line: string): void {
   const [, name, value = ''] = TRAILER_LINE.exec(line.toLowerCase()) ?? [];
   if (name === undefined || !isFieldText(value)) throw refused('a trailer is not valid');
-  if (FORBIDDEN_TRAILERS.has(name) || isOwnedHeader(name)) throw refused(`${name} stands in the trailers`);
+  if (FORBIDDEN_TRAILERS.has(name.replaceAll('_', '-')) || isOwnedHeader(name))
+    throw refused(`${name} stands in the trailers`);
 }
 
 function hexDigit(byte: number): number {

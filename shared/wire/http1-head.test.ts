@@ -61,6 +61,17 @@ describe('parseRequestHead()', () => {
     expect(parse('GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n')).toMatchObject({ closes: false });
   });
 
+  test('refuses fields of the framing with underscores, which some applications read as dashes', () => {
+    for (const line of [
+      'Transfer_Encoding: chunked',
+      'Content_Length: 5',
+      'content_length: 5',
+      'Transfer_encoding: x',
+    ])
+      expect(reasonOf(() => parse(get(line)))).toBe('http1_head_refused');
+    expect(parse(get('X_Length: 5')).headers).toMatchObject({ x_length: '5' });
+  });
+
   test('cuts every spelling of the identity header', () => {
     const line = (name: string): string => `${name}: URI=evil`;
     const names = [

@@ -2,6 +2,7 @@ import { PicketError } from '../errors/errors.ts';
 import {
   COLON,
   CR,
+  isMisspelledFraming,
   isOwnedHeader,
   LF,
   SPACE,
@@ -167,6 +168,8 @@ class HeadParser {
 
   #take(name: string, value: string, lineStart: number): void {
     if (isOwnedHeader(name) || name === 'http2-settings') return this.#cut(lineStart);
+    if (isMisspelledFraming(name))
+      throw refused('a field that frames the request is spelled with an underscore');
     if (name === 'host') this.#takeHost(value);
     else if (name === 'content-length') this.#takeContentLength(value);
     else if (name === 'transfer-encoding') this.#takeTransferEncoding(value);

@@ -36,6 +36,16 @@ export function isOwnedHeader(name: string): boolean {
   return name.length === CLIENT_CERT_HEADER.length && name.replaceAll('_', '-') === CLIENT_CERT_HEADER;
 }
 
+const FRAMING_FIELDS = new Set(['content-length', 'transfer-encoding']);
+
+/**
+ * Whether an application that reads an underscore like a dash may take a field of this lower-case name for one that says where a message
+ * ends, which we do not.
+ */
+export function isMisspelledFraming(name: string): boolean {
+  return name.includes('_') && FRAMING_FIELDS.has(name.replaceAll('_', '-'));
+}
+
 /** Whether latin-1 `text` may stand in a field value or a reason phrase. */
 export function isFieldText(text: string): boolean {
   for (let i = 0; i < text.length; i++) if (VALUE_BYTES[text.charCodeAt(i)] !== 1) return false;

@@ -1,0 +1,30 @@
+import { words } from './target.ts';
+
+/** What JSON readers stumble over. */
+export const JSON_WORDS: readonly Uint8Array[] = words(
+  '{"__proto__":{}}',
+  '"__proto__":1,',
+  '"constructor":{"prototype":1},',
+  '[',
+  '{',
+  ']',
+  '}',
+  ',',
+  ':',
+  '"',
+  '\\u0000',
+  '\\ud800',
+  '\\',
+  'null',
+  'true',
+  '[]',
+  '{}',
+  '""',
+  '1e309',
+  '-0',
+  '1.5',
+  '9007199254740993',
+  '\u{feff}',
+  '\n',
+  '\u2028',
+);

@@ -1,0 +1,65 @@
+import {
+  chainHash,
+  decodeFrame,
+  decodeSegmentHead,
+  encodeFrame,
+  encodeSegmentHead,
+  FRAME_HEAD_BYTES,
+  scanSegment,
+  SEGMENT_HEAD_BYTES,
+} from '../../../agent/audit/spool-frame.ts';
+import { hexWords, requireSame, requireThat, type FuzzTarget } from '../target.ts';
+
+function segment(texts: readonly string[]): Buffer {
+  let previousHash: Uint8Array = new Uint8Array(32);
+  const parts = [
+    encodeSegmentHead({ epoch: '0123456789abcdef0123456789abcdef', firstSequence: 5, previousHash }),
+  ];
+  for (const [index, text] of texts.entries()) {
+    const { bytes, hash } = encodeFrame(5 + index, previousHash, Buffer.from(text));
+    parts.push(bytes);
+    previousHash = hash;
+  }
+  return Buffer.concat(parts);
+}
+
+/** Segments of the spool after a crash: what counts as good is a chain without a gap, written by nobody else. */
+export const target: FuzzTarget = {
+  seeds: [segment(['{"a":1}', '{"b":2}', '{}']), segment([])],
+  dictionary: hexWords(
+    '504b53504f4f4c31',
+    '00000007',
+    '0000000000000005',
+    '00004000',
+    '00004001',
+    'ffffffff',
+    '0000000000000000',
+  ),
+  maxBytes: 4096,
+  check(input) {
+    const head = decodeSegmentHead(input);
+    if (head === undefined) return 'no head';
+    requireSame(
+      encodeSegmentHead(head),
+      Buffer.from(input.subarray(0, SEGMENT_HEAD_BYTES)),
+      'a head written again',
+    );
+    const scan = scanSegment(input, head);
+    requireThat(
+      scan.goodBytes >= SEGMENT_HEAD_BYTES && scan.goodBytes <= input.length,
+      'more good bytes than bytes',
+    );
+    let previousHash = head.previousHash;
+    let at = SEGMENT_HEAD_BYTES;
+    for (let sequence = head.firstSequence; sequence <= scan.lastSequence; sequence++) {
+      const frame = decodeFrame(input, at, sequence);
+      requireThat(frame !== undefined, `record ${sequence} is missing`);
+      const text = input.subarray(at + FRAME_HEAD_BYTES, frame.end);
+      requireSame(chainHash(previousHash, text), Buffer.from(frame.hash), 'the chain');
+      previousHash = frame.hash;
+      at = frame.end;
+    }
+    requireSame(at, scan.goodBytes, 'the end of what is good');
+    return `${scan.lastSequence - head.firstSequence + 1} good, rest ${scan.goodBytes < input.length}`;
+  },
+};
