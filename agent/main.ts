@@ -25,8 +25,9 @@ import { openSealedDisk } from './key-store/sealed-disk.ts';
 import type { SealedStore } from './key-store/sealed-store.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
-import { openProver } from './open-prover.ts';
+import { openProver, type ProverAdapters } from './open-prover.ts';
 import { createAuthorizer } from './policy/authorize.ts';
+import { followPolicy } from './policy/follow-policy.ts';
 import { PolicyHolder } from './policy/policy-holder.ts';
 import { startProxy } from './proxy/proxy.ts';
 import { RecentDenials } from './proxy/recent-denials.ts';
@@ -68,7 +69,11 @@ export async function startAgent(runtime: AgentRuntime): Promise<Running> {
 
 const clock = systemClock;
 const random = (): number => Math.random();
-const secureRandom = (length: number): Buffer => randomBytes(length);
+
+const PROVERS: ProverAdapters = {
+  joinToken: (token) => new JoinTokenProver(token),
+  tpm: (options) => new TpmProver({ ...options, random: (length) => randomBytes(length) }),
+};
 
 /** The parts in the order in which they depend on each other. */
 class AgentStart {
@@ -149,18 +154,13 @@ class AgentStart {
 
   async #openIdentity(store: SealedStore): Promise<OpenedIdentity> {
     const { trustDomain, servers, trust, capture, attestation } = this.#config;
-    const adapters = {
-      joinToken: (token: string) => new JoinTokenProver(token),
-      tpm: (options: Omit<ConstructorParameters<typeof TpmProver>[0], 'random'>) =>
-        new TpmProver({ ...options, random: secureRandom }),
-    };
     const identity = await openIdentityManager({
       trustDomain,
       servers,
       trust,
       dial: createMarkedDial(capture.mark),
       store,
-      prover: await openProver(attestation, { adapters, clock }),
+      prover: await openProver(attestation, { adapters: PROVERS, clock }),
       agentVersion: this.#runtime.version,
       addresses: () => this.#claims(),
       clock,
@@ -169,6 +169,7 @@ class AgentStart {
     });
     this.shutdown.add('server link', () => identity.close());
     this.#parts.manager = identity.manager;
+    this.#parts.link = identity;
     return identity;
   }
 
@@ -187,14 +188,9 @@ class AgentStart {
       observer: this.#metrics,
     });
     await holder.restore();
-    const unwatch = manager.sync.watch((state, previous) => {
-      if (state.policy !== undefined && state.policy !== previous.policy) void holder.offer(state.policy);
-    });
-    // One that was told before a restart may never have been fetched.
-    const { policy } = manager.sync.current;
-    if (policy !== undefined) void holder.offer(policy);
+    const unfollow = followPolicy(manager.sync, holder);
     this.shutdown.add('policy', () => {
-      unwatch();
+      unfollow();
       holder.stop();
     });
     this.#parts.holder = holder;

@@ -1,9 +1,11 @@
+import type { StatusAnswer } from './admin/admin-answers.ts';
 import type { AgentState } from './admin/status.ts';
 import type { Spool } from './audit/spool.ts';
 import type { CaptureKeeper, CaptureStatus } from './capture/capture-keeper.ts';
 import type { Directory } from './directory/directory.ts';
 import type { IdentitySource } from './identity/identity.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
+import type { OpenedIdentity } from './identity/open-identity-manager.ts';
 import type { PolicyHolder } from './policy/policy-holder.ts';
 import type { Proxy } from './proxy/proxy.ts';
 import type { WorkloadApi } from './workload-api/workload-api.ts';
@@ -14,6 +16,7 @@ export class RunningParts implements AgentState {
   readonly startedAtMs: number;
   readonly trustDomain: AgentState['trustDomain'];
   manager: IdentityManager | undefined;
+  link: Pick<OpenedIdentity, 'api' | 'time'> | undefined;
   holder: PolicyHolder | undefined;
   keeper: CaptureKeeper | undefined;
   directory: Directory | undefined;
@@ -37,7 +40,15 @@ export class RunningParts implements AgentState {
   readonly identities = (): IdentitySource | undefined =>
     this.manager?.credentials === undefined ? undefined : this.manager;
 
-  readonly isServerConnected = (): boolean => this.manager?.isConnected === true;
+  readonly server = (): StatusAnswer['server'] => {
+    const refusal = this.link?.api.refusal.current?.message;
+    const skewMs = this.link?.time.isSkewed === true ? this.link.time.skewMs : undefined;
+    return {
+      isConnected: this.manager?.isConnected === true,
+      ...(refusal === undefined ? {} : { refusal }),
+      ...(skewMs === undefined ? {} : { clockSkewMs: skewMs }),
+    };
+  };
 
   readonly policy = (): { readonly version: number; readonly sequence: number } | undefined =>
     this.holder?.policy.current?.statement;

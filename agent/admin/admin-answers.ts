@@ -17,7 +17,13 @@ export const statusAnswer = z.object({
   agent: life.extend({ spiffeId }).nullable(),
   /** What it may serve to workloads. */
   identities: z.array(life.extend({ spiffeId, entryId: z.string() })),
-  server: z.object({ isConnected: z.boolean() }),
+  server: z.object({
+    isConnected: z.boolean(),
+    /** Why the server turns this host away, until it takes it again. */
+    refusal: z.string().optional(),
+    /** How far the host's clock is ahead of the server's, in milliseconds; only where that is too far for certificates to be taken. */
+    clockSkewMs: z.number().optional(),
+  }),
   policy: z.object({ version: counter, sequence: counter }).nullable(),
   capture: z.object({
     mode: z.enum(['nftables', 'off']),

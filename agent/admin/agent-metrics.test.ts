@@ -31,7 +31,7 @@ beforeEach(() => {
     trustDomain: parseTrustDomain('example.org'),
     findMissing: () => 'no identity yet',
     identities: () => undefined,
-    isServerConnected: () => false,
+    server: () => ({ isConnected: false }),
     policy: () => undefined,
     capture: () => undefined,
     localPorts: () => [],
@@ -119,7 +119,7 @@ describe('AgentMetrics', () => {
 
   test('AgentMetrics tells policy, capture, spool and the Workload API as they stand', async () => {
     state.findMissing = () => undefined;
-    state.isServerConnected = () => true;
+    state.server = () => ({ isConnected: true });
     state.policy = () => ({ version: 3, sequence: 5 });
     state.capture = () => ({ isIntact: false, repairs: 2 });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });

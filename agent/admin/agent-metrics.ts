@@ -143,7 +143,9 @@ function addStateFigures(registry: Registry, state: AgentState): void {
     'Identities that the agent may serve.',
     () => state.identities()?.identities.current.size,
   );
-  gauge('picket_server_connected', '1 with a connection to a server.', () => flag(state.isServerConnected()));
+  gauge('picket_server_connected', '1 with a connection to a server.', () =>
+    flag(state.server().isConnected),
+  );
   gauge('picket_policy_version', 'Version of the policy in force.', () => state.policy()?.version);
   gauge('picket_policy_sequence', 'Sequence of the policy in force.', () => state.policy()?.sequence);
   gauge('picket_connections', 'Connections that pass through the agent.', () => state.connections());

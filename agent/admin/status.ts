@@ -13,7 +13,7 @@ export interface AgentState {
   readonly findMissing: () => string | undefined;
   /** Undefined before the host has attested. */
   readonly identities: () => IdentitySource | undefined;
-  readonly isServerConnected: () => boolean;
+  readonly server: () => StatusAnswer['server'];
   readonly policy: () => { readonly version: number; readonly sequence: number } | undefined;
   /** Undefined when the agent does not keep the rules. */
   readonly capture: () => CaptureStatus | undefined;
@@ -45,7 +45,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
       entryId: entry.entryId,
       ...lifeOf(svid),
     })),
-    server: { isConnected: state.isServerConnected() },
+    server: state.server(),
     policy: state.policy() ?? null,
     capture: {
       mode: capture === undefined ? 'off' : 'nftables',

@@ -84,7 +84,7 @@ async function startAgent(change: Partial<AgentState> = {}): Promise<RecentDenia
     trustDomain: parseTrustDomain('example.org'),
     findMissing: () => 'the host has not attested yet',
     identities: () => undefined,
-    isServerConnected: () => false,
+    server: () => ({ isConnected: false }),
     policy: () => undefined,
     capture: () => undefined,
     localPorts: () => [],

@@ -98,6 +98,19 @@ async function showStatus(
   outputOf(command).result(status, renderStatus);
 }
 
+function renderServer({ isConnected, refusal, clockSkewMs }: StatusAnswer['server']): string {
+  const facts = [
+    isConnected ? 'connected' : 'not connected',
+    ...(refusal === undefined ? [] : [`turned away: ${refusal}`]),
+    ...(clockSkewMs === undefined
+      ? []
+      : [
+          `this host’s clock is ${Math.abs(Math.round(clockSkewMs / 1000))} s ${clockSkewMs > 0 ? 'ahead' : 'behind'}`,
+        ]),
+  ];
+  return facts.join('; ');
+}
+
 function renderStatus(status: StatusAnswer): string {
   const { agent, policy, capture, audit, workloadApi } = status;
   const facts = fields([
@@ -105,7 +118,7 @@ function renderStatus(status: StatusAnswer): string {
     ['until', agent?.notAfter ?? '-'],
     ['ready', status.missing === undefined ? 'yes' : `no: ${status.missing}`],
     ['version', `${status.version}, since ${status.startedAt}`],
-    ['server', status.server.isConnected ? 'connected' : 'not connected'],
+    ['server', renderServer(status.server)],
     [
       'policy',
       policy === null
