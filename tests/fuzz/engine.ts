@@ -113,13 +113,17 @@ async function settle(target: FuzzTarget, input: Buffer): Promise<string | Fault
 }
 
 function grow(target: FuzzTarget, random: SeededRandom, corpus: readonly Uint8Array[]): Uint8Array {
-  // The newest third more often: what went a new way is the door to the next.
-  const from = random.below(2) === 0 ? 0 : Math.floor((corpus.length * 2) / 3);
-  const parent = random.pick(corpus.slice(from));
+  const parent = corpus[pickParent(random, corpus.length)] ?? new Uint8Array();
   return mutate(parent, {
     random,
     corpus,
     dictionary: target.dictionary,
     maxBytes: target.maxBytes,
   });
+}
+
+/** Half of all from everything, the others from the newest: what went a new way is the door to the next. */
+function pickParent(random: SeededRandom, count: number): number {
+  const newest = random.pick([count, count, Math.ceil(count / 3), Math.min(count, 3)]);
+  return count - 1 - random.below(newest);
 }

@@ -46,14 +46,14 @@ const MUTATIONS: readonly Mutation[] = [
 ];
 
 function flipBit(input: Uint8Array, { random }: MutationSource): Uint8Array {
-  const copy = input.slice();
+  const copy = Uint8Array.from(input);
   const at = random.below(copy.length);
   copy[at] = (copy[at] ?? 0) ^ (1 << random.below(8));
   return copy;
 }
 
 function setByte(input: Uint8Array, { random }: MutationSource): Uint8Array {
-  const copy = input.slice();
+  const copy = Uint8Array.from(input);
   copy[random.below(copy.length)] = random.below(256);
   return copy;
 }
