@@ -3,7 +3,7 @@ import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Child, runOk } from '../../tests/kit/child.ts';
-import { findSshPorts } from './ssh-ports.ts';
+import { findSshPorts, parseListeners } from './ssh-ports.ts';
 
 describe('findSshPorts()', () => {
   let folder: string;
@@ -43,5 +43,22 @@ describe('findSshPorts()', () => {
   test('ignores a session that says nothing sensible', async () => {
     expect(await findSshPorts('nonsense')).toEqual(await findSshPorts(undefined));
     expect(await findSshPorts('a b c 99999999')).toEqual(await findSshPorts(undefined));
+  });
+});
+
+describe('parseListeners()', () => {
+  test('passes over lines that are none', () => {
+    const line = (local: string, state: string): string =>
+      `   0: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0        0 77 1`;
+    const text = (...lines: readonly string[]): string => ['  sl  local_address', ...lines, ''].join('\n');
+    expect([...parseListeners(text(line('0100007F:0016', '0A')))]).toEqual([['77', 22]]);
+    for (const bad of [
+      line('0100007F:0016', '01'),
+      line('0100007F:zz', '0A'),
+      line('0100007F', '0A'),
+      '0A',
+      '',
+    ])
+      expect(parseListeners(text(bad)).size).toBe(0);
   });
 });

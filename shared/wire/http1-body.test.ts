@@ -71,6 +71,7 @@ describe('BodyFollower', () => {
     ['the identity header as a trailer', '0\r\nX-Forwarded-Client-Cert: a\r\n\r\n'],
     ['its underscored spelling', '0\r\nx_forwarded_client_cert: a\r\n\r\n'],
     ['a length as a trailer', '0\r\nContent-Length: 5\r\n\r\n'],
+    ['the underscored spelling of a length', '0\r\nContent_Length: 5\r\n\r\n'],
     ['a host as a trailer', '0\r\nhost: a\r\n\r\n'],
     ['a folded trailer', '0\r\nx: 1\r\n 2\r\n\r\n'],
     ['a trailer with a bare LF', '0\r\nx: 1\n\r\n'],
