@@ -56,9 +56,11 @@ export interface AgentConfig {
   readonly readiness: HostAndPort | undefined;
   readonly limits: {
     readonly connections: number;
-    readonly workloadApiConnections: number;
-    readonly workloadApiConnectionsPerUser: number;
-    readonly workloadApiStreamsPerUser: number;
+    readonly workloadApi: {
+      readonly maxConnections: number;
+      readonly maxConnectionsPerUid: number;
+      readonly maxStreamsPerUid: number;
+    };
   };
 }
 
@@ -142,9 +144,11 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
     readiness: file.readiness_address ?? undefined,
     limits: {
       connections: limits.connections,
-      workloadApiConnections: limits.workload_api_connections,
-      workloadApiConnectionsPerUser: limits.workload_api_connections_per_user,
-      workloadApiStreamsPerUser: limits.workload_api_streams_per_user,
+      workloadApi: {
+        maxConnections: limits.workload_api_connections,
+        maxConnectionsPerUid: limits.workload_api_connections_per_user,
+        maxStreamsPerUid: limits.workload_api_streams_per_user,
+      },
     },
   };
 }

@@ -13,10 +13,8 @@ import { AgentMetrics } from './admin/agent-metrics.ts';
 import { startShipper } from './audit/shipper.ts';
 import { Spool } from './audit/spool.ts';
 import type { Capture } from './capture/capture.ts';
-import { startCaptureKeeper } from './capture/capture-keeper.ts';
 import { NftCapture } from './capture/nft.ts';
-import { findSshPorts } from './capture/ssh-ports.ts';
-import { captureSettingsOf, readAgentConfig, type AgentConfig } from './config.ts';
+import { readAgentConfig, type AgentConfig } from './config.ts';
 import { OwnAddresses } from './directory/own-addresses.ts';
 import { RegisteredDirectory } from './directory/registered-directory.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
@@ -31,9 +29,10 @@ import { followPolicy } from './policy/follow-policy.ts';
 import { PolicyHolder } from './policy/policy-holder.ts';
 import { startProxy } from './proxy/proxy.ts';
 import { RecentDenials } from './proxy/recent-denials.ts';
+import { reportStatus } from './report-status.ts';
 import { RunningParts } from './running-parts.ts';
 import { createMarkedDial } from './server-link/marked-dial.ts';
-import { startStatusReports } from './server-link/status-reports.ts';
+import { startCapture } from './start-capture.ts';
 import { isDigestWanted } from './workload-attestation/earned-entries.ts';
 import { createHolderFinder } from './workload-attestation/holder-finder.ts';
 import { createProcessIdentifier } from './workload-attestation/process-identifier.ts';
@@ -132,15 +131,15 @@ class AgentStart {
   }
 
   async #startAdmin(capture: Capture): Promise<void> {
-    const options = {
+    const admin = await startAdmin({
       path: this.#config.sockets.admin,
       state: this.#parts,
       denials: this.#denials,
       capture,
       agentUid: ownUid(),
       log: this.#log,
-    };
-    this.#add('admin', await startAdmin(options));
+    });
+    this.#add('admin', admin);
   }
 
   async #openSpool(): Promise<Spool> {
@@ -256,13 +255,12 @@ class AgentStart {
 
   async #keepCapture(capture: Capture, directory: RegisteredDirectory): Promise<void> {
     if (!this.#config.capture.isEnabled) return this.#log.warn('capture_disabled');
-    const sshPorts = await findSshPorts(this.#runtime.environment['SSH_CONNECTION']);
-    const settings = captureSettingsOf(this.#config, { sshPorts, localPorts: [], agentUid: ownUid() });
-    const keeper = await startCaptureKeeper({
+    const keeper = await startCapture({
+      config: this.#config,
+      sshConnection: this.#runtime.environment['SSH_CONNECTION'],
+      agentUid: ownUid(),
       capture,
-      settings,
-      localPorts: () => directory.localPorts(),
-      watchLocalPorts: (listener) => directory.watch(listener),
+      directory,
       clock,
       log: this.#log,
     });
@@ -271,42 +269,25 @@ class AgentStart {
   }
 
   async #serveWorkloads(manager: IdentityManager, processes: ProcessIdentifier): Promise<void> {
-    const { limits, sockets } = this.#config;
     const api = await startWorkloadApi({
-      path: sockets.workloadApi,
+      path: this.#config.sockets.workloadApi,
       identities: manager,
       processes,
       clock,
       log: this.#log,
-      limits: {
-        ...DEFAULT_WORKLOAD_API_LIMITS,
-        maxConnections: limits.workloadApiConnections,
-        maxConnectionsPerUid: limits.workloadApiConnectionsPerUser,
-        maxStreamsPerUid: limits.workloadApiStreamsPerUser,
-      },
+      limits: { ...DEFAULT_WORKLOAD_API_LIMITS, ...this.#config.limits.workloadApi },
     });
     this.#add('workload api', api);
     this.#parts.api = api;
   }
 
-  #reportStatus({ manager, api }: OpenedIdentity, holder: PolicyHolder): void {
-    const reports = startStatusReports({
-      collect: () => ({
-        agentVersion: this.#runtime.version,
-        cursor: manager.sync.current.position?.cursor ?? 0,
-        policySequence: holder.policy.current?.statement.sequence ?? 0,
-        addresses: [...this.#claims()],
-        listening: [],
-      }),
-      send: async (status) => await api.sendStatus(status),
-      clock,
-      log: this.#log,
-    });
-    const unwatch = holder.policy.watch(() => reports.changed());
-    this.shutdown.add('status reports', async () => {
-      unwatch();
-      await reports.stop();
-    });
+  #reportStatus(identity: OpenedIdentity, holder: PolicyHolder): void {
+    const { version } = this.#runtime;
+    const addresses = (): readonly string[] => this.#claims();
+    this.#add(
+      'status reports',
+      reportStatus({ version, identity, holder, addresses, clock, log: this.#log }),
+    );
   }
 
   #claims(): readonly string[] {

@@ -8,7 +8,7 @@ import { createLog } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { startingAgentState } from '../../tests/kit/agent-state.ts';
 import { run, type RunResult } from '../../tests/kit/child.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
 import { RecentDenials } from '../proxy/recent-denials.ts';
@@ -65,20 +65,7 @@ beforeEach(() => {
   path = join(folder, 'admin.sock');
   denials = new RecentDenials();
   rules = () => Promise.resolve('table inet picket {}');
-  state = {
-    version: '0.1.0',
-    startedAtMs: Date.parse('2026-11-24T10:00:00.000Z'),
-    trustDomain: parseTrustDomain('example.org'),
-    findMissing: () => 'the host has not attested yet',
-    identities: () => undefined,
-    server: () => ({ isConnected: false }),
-    policy: () => undefined,
-    capture: () => undefined,
-    localPorts: () => [],
-    spool: () => undefined,
-    workloadApi: () => undefined,
-    connections: () => 0,
-  };
+  state = startingAgentState({ startedAtMs: Date.parse('2026-11-24T10:00:00.000Z') });
 });
 
 afterEach(async () => {

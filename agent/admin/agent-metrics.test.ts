@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'bun:test';
 import type { Registry } from 'prom-client';
 import { createMetrics } from '../../shared/runtime/metrics.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
-import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { startingAgentState } from '../../tests/kit/agent-state.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { makeDomain, makeIdentity, makeSvid } from '../workload-api/fixtures/workload-rig.ts';
@@ -25,20 +25,7 @@ let metrics: AgentMetrics;
 beforeEach(() => {
   registry = createMetrics({ version: '1', role: 'agent', startedAtMs: 0 });
   clock = new FakeClock();
-  state = {
-    version: '1',
-    startedAtMs: 0,
-    trustDomain: parseTrustDomain('example.org'),
-    findMissing: () => 'no identity yet',
-    identities: () => undefined,
-    server: () => ({ isConnected: false }),
-    policy: () => undefined,
-    capture: () => undefined,
-    localPorts: () => [],
-    spool: () => undefined,
-    workloadApi: () => undefined,
-    connections: () => 0,
-  };
+  state = startingAgentState({ version: '1', findMissing: () => 'no identity yet' });
   metrics = new AgentMetrics(registry, { state, clock });
 });
 

@@ -10,7 +10,7 @@ import type { TrustBundle, TrustBundles } from '../../shared/spiffe/trust-bundle
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { ServerApi } from '../server-link/server-api.ts';
 import type { ServerLink } from '../server-link/server-link.ts';
-import { applySyncUpdate, withBundle, type SyncState } from '../server-link/sync-state.ts';
+import { applySyncUpdate, saysTheSame, withBundle, type SyncState } from '../server-link/sync-state.ts';
 import { SyncStream } from '../server-link/sync-stream.ts';
 import { WakeUp } from '../server-link/wake-up.ts';
 import type { AgentAttestation, AgentCredentials } from './agent-attestation.ts';
@@ -286,12 +286,6 @@ export class IdentityManager implements IdentitySource, Running {
     await store.writeSyncState(this.#sync.current);
     await store.writeWorkloadSvids(this.#workloads.stored());
   }
-}
-
-function saysTheSame(a: SyncState, b: SyncState): boolean {
-  return (
-    a.entries === b.entries && a.bundles === b.bundles && a.directory === b.directory && a.policy === b.policy
-  );
 }
 
 async function failureOf(work: Promise<void>): Promise<PicketError | undefined> {

@@ -1,24 +1,11 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { SEAL_OVERHEAD_BYTES, SealedBox, SealError } from '../../shared/runtime/sealed-box.ts';
 import { readSealKey, requirePrivate, syncDirectory } from './seal-key.ts';
 import type { SealedStore } from './sealed-store.ts';
 
-/**
- * A sealed file:
- *
- *   | bytes | what                                                        |
- *   |-------|-------------------------------------------------------------|
- *   | 4     | `PKS1`                                                      |
- *   | 12    | nonce, random for each write                                |
- *   | n     | ciphertext (AES-256-GCM, the name of the value bound to it)  |
- *   | 16    | tag                                                         |
- */
-const MAGIC = Buffer.from('PKS1');
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const OVERHEAD_BYTES = MAGIC.length + NONCE_BYTES + TAG_BYTES;
+const BOX = new SealedBox({ magic: 'PKS1', context: 'picket-sealed-1' });
 
 /** The largest value in bytes: a directory of some 100,000 records stays well below. */
 export const MAX_SEALED_BYTES = 256 * 1024 * 1024;
@@ -70,13 +57,13 @@ class SealedDisk implements SealedStore {
     try {
       const status = await stat(path);
       requirePrivate(path, status);
-      if (status.size > MAX_SEALED_BYTES + OVERHEAD_BYTES) throw broken(name, 'it is too large');
+      if (status.size > MAX_SEALED_BYTES + SEAL_OVERHEAD_BYTES) throw broken(name, 'it is too large');
       file = await readFile(path);
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
       throw error;
     }
-    return this.#unseal(name, file);
+    return unseal(this.#key, name, file);
   }
 
   async write(name: string, value: Uint8Array): Promise<void> {
@@ -87,7 +74,7 @@ class SealedDisk implements SealedStore {
     try {
       const handle = await open(draft, 'wx', 0o600);
       try {
-        await handle.writeFile(this.#seal(name, value));
+        await handle.writeFile(BOX.seal(this.#key, name, value));
         await handle.sync();
       } finally {
         await handle.close();
@@ -114,37 +101,19 @@ class SealedDisk implements SealedStore {
     if (!NAME.test(name)) throw new TypeError(`Cannot name a sealed value "${name}"`);
     return join(this.#directory, name + SUFFIX);
   }
-
-  #seal(name: string, value: Uint8Array): Uint8Array {
-    const nonce = randomBytes(NONCE_BYTES);
-    const cipher = createCipheriv('aes-256-gcm', this.#key, nonce, { authTagLength: TAG_BYTES });
-    cipher.setAAD(boundName(name));
-    const text = cipher.update(value);
-    return Buffer.concat([MAGIC, nonce, text, cipher.final(), cipher.getAuthTag()]);
-  }
-
-  #unseal(name: string, file: Uint8Array): Uint8Array {
-    if (file.length < OVERHEAD_BYTES || !MAGIC.equals(file.subarray(0, MAGIC.length)))
-      throw broken(name, 'it is no sealed file');
-    const nonceEnd = MAGIC.length + NONCE_BYTES;
-    const textEnd = file.length - TAG_BYTES;
-    const decipher = createDecipheriv('aes-256-gcm', this.#key, file.subarray(MAGIC.length, nonceEnd), {
-      authTagLength: TAG_BYTES,
-    });
-    decipher.setAAD(boundName(name));
-    decipher.setAuthTag(file.subarray(textEnd));
-    try {
-      const text = decipher.update(file.subarray(nonceEnd, textEnd));
-      return new Uint8Array(Buffer.concat([text, decipher.final()]));
-    } catch (cause) {
-      throw broken(name, 'it was altered or belongs to another key', cause);
-    }
-  }
 }
 
-/** The name is authenticated with the value, so that one sealed file cannot be put in the place of another. */
-function boundName(name: string): Uint8Array {
-  return Buffer.from(`picket-sealed-1\0${name}`);
+function unseal(key: Uint8Array, name: string, file: Uint8Array): Uint8Array {
+  try {
+    return BOX.open(key, name, file);
+  } catch (cause) {
+    const isForeign = cause instanceof SealError && cause.failure === 'not_a_sealed_box';
+    throw broken(
+      name,
+      isForeign ? 'it is no sealed file' : 'it was altered or belongs to another key',
+      cause,
+    );
+  }
 }
 
 function broken(name: string, why: string, cause?: unknown): PicketError {

@@ -1,36 +1,18 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { UnixAcceptor } from '../../tests/kit/unix-acceptor.ts';
 import { closeDescriptor } from './dial.ts';
 import { findPeerCredentials, isPidfdAlive, openPeerPidfd } from './peer-credentials.ts';
 
-let folder: string;
-let server: Server;
-let path: string;
+let acceptor: UnixAcceptor;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-peer-'));
-  path = join(folder, 's.sock');
-  server = createServer();
-  await new Promise<void>((resolve) => server.listen(path, resolve));
+  acceptor = await UnixAcceptor.open();
 });
 
-afterAll(() => {
-  server.close();
-  rmSync(folder, { recursive: true });
-});
-
-async function acceptFrom(command: string[]): Promise<{ child: Bun.Subprocess; socket: Socket; fd: number }> {
-  const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve));
-  const child = Bun.spawn(command, { stdin: 'pipe', stdout: 'ignore', stderr: 'ignore' });
-  const socket = await accepted;
-  return { child, socket, fd: (socket as unknown as { _handle: { fd: number } })._handle.fd };
-}
+afterAll(() => acceptor.close());
 
 test('findPeerCredentials() names the process that connected, with its uid and gid', async () => {
-  const { child, socket, fd } = await acceptFrom(['nc', '-U', path]);
+  const { child, socket, fd } = await acceptor.acceptFrom(['nc', '-U', acceptor.path]);
   expect(findPeerCredentials(fd)).toEqual({
     pid: child.pid,
     uid: process.getuid!(),
@@ -41,7 +23,7 @@ test('findPeerCredentials() names the process that connected, with its uid and g
 });
 
 test('isPidfdAlive() is false once the process of openPeerPidfd() has ended', async () => {
-  const { child, socket, fd } = await acceptFrom(['nc', '-U', path]);
+  const { child, socket, fd } = await acceptor.acceptFrom(['nc', '-U', acceptor.path]);
   const pidfd = openPeerPidfd(fd);
   expect(pidfd).toBeDefined();
   expect(isPidfdAlive(pidfd!)).toBe(true);

@@ -182,6 +182,13 @@ function requireOwnDomain({ trustDomain }: Draft, id: SpiffeId): void {
   if (trustDomainOf(id) !== trustDomain) throw refuse(`the entry of ${id} is not of ${trustDomain}`);
 }
 
+/** Whether two states differ in their cursor alone. Compared by reference: an update keeps what it does not change. */
+export function saysTheSame(a: SyncState, b: SyncState): boolean {
+  return (
+    a.entries === b.entries && a.bundles === b.bundles && a.directory === b.directory && a.policy === b.policy
+  );
+}
+
 /** An agent without an authority of its own domain could never again be told anything. */
 function requireBundle(bundles: TrustBundles, trustDomain: TrustDomain): void {
   const own = bundles.get(trustDomain);

@@ -1,34 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
-import { release, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { descriptorOf } from '../../shared/runtime/unix-socket.ts';
+import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { UnixAcceptor } from '../../tests/kit/unix-acceptor.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { hasPeerPidfd, openPeer, parseStartTime } from './peer.ts';
 
-let folder: string;
-let server: Server;
-let path: string;
+let acceptor: UnixAcceptor;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-peer-'));
-  path = join(folder, 's.sock');
-  server = createServer();
-  await new Promise<void>((resolve) => server.listen(path, resolve));
+  acceptor = await UnixAcceptor.open();
 });
 
-afterAll(() => {
-  server.close();
-  rmSync(folder, { recursive: true });
-});
-
-async function acceptFrom(command: string[]): Promise<{ child: Bun.Subprocess; socket: Socket; fd: number }> {
-  const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve));
-  const child = Bun.spawn(command, { stdin: 'pipe', stdout: 'ignore', stderr: 'inherit' });
-  const socket = await accepted;
-  return { child, socket, fd: descriptorOf(socket)! };
-}
+afterAll(() => acceptor.close());
 
 /** Connects, leaves the socket to a child and ends: what a daemon does, or who wishes to be taken for another process. */
 const HAND_OVER = `
@@ -51,7 +34,7 @@ describe.each([
   ['an older kernel', '6.1.0-18-amd64'],
 ])('on %s', (_name, kernel) => {
   test('openPeer() names the process that connected, until it ends', async () => {
-    const { child, socket, fd } = await acceptFrom(['nc', '-U', path]);
+    const { child, socket, fd } = await acceptor.acceptFrom(['nc', '-U', acceptor.path]);
     const peer = openPeer(fd, kernel);
     expect(peer).toMatchObject({ pid: child.pid, uid: 0 });
     expect(peer!.isAlive()).toBe(true);
@@ -63,7 +46,7 @@ describe.each([
   });
 
   test('openPeer() does not take a process that inherited the socket for the one that connected', async () => {
-    const { child, socket, fd } = await acceptFrom(['perl', '-e', HAND_OVER, path]);
+    const { child, socket, fd } = await acceptor.acceptFrom(['perl', '-e', HAND_OVER, acceptor.path]);
     const peer = openPeer(fd, kernel);
     expect(peer!.isAlive()).toBe(true);
     await handOver(child);
@@ -74,14 +57,14 @@ describe.each([
   });
 
   test('openPeer() finds nobody once the process that connected has ended', async () => {
-    const { child, socket, fd } = await acceptFrom(['perl', '-e', HAND_OVER, path]);
+    const { child, socket, fd } = await acceptor.acceptFrom(['perl', '-e', HAND_OVER, acceptor.path]);
     await handOver(child);
     await waitUntil('the process is reaped', () => openPeer(fd, kernel) === undefined);
     socket.destroy();
   });
 
   test('close() of a peer leaves nothing that says it lives', async () => {
-    const { child, socket, fd } = await acceptFrom(['nc', '-U', path]);
+    const { child, socket, fd } = await acceptor.acceptFrom(['nc', '-U', acceptor.path]);
     const peer = openPeer(fd, kernel)!;
     peer.close();
     peer.close();

@@ -20,7 +20,7 @@ import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { startingAgentState } from '../../tests/kit/agent-state.ts';
 import { run, type RunResult } from '../../tests/kit/child.ts';
 import { createTestNetwork, type TestNetwork } from '../../tests/kit/netns.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
@@ -78,21 +78,7 @@ const RECORD: AccessRecord = {
 
 async function startAgent(change: Partial<AgentState> = {}): Promise<RecentDenials> {
   const denials = new RecentDenials();
-  const state: AgentState = {
-    version: '0.1.0',
-    startedAtMs: 0,
-    trustDomain: parseTrustDomain('example.org'),
-    findMissing: () => 'the host has not attested yet',
-    identities: () => undefined,
-    server: () => ({ isConnected: false }),
-    policy: () => undefined,
-    capture: () => undefined,
-    localPorts: () => [],
-    spool: () => undefined,
-    workloadApi: () => undefined,
-    connections: () => 0,
-    ...change,
-  };
+  const state = startingAgentState(change);
   admin = await startAdmin({
     path: socket,
     state,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
-import { addressKey, ConcurrencyLimit, RateLimit, readBody } from './limits.ts';
+import { addressKey, RateLimit, readBody } from './limits.ts';
 
 function manualClock(): Clock & { advance(ms: number): void } {
   let now = 0;
@@ -62,20 +62,6 @@ describe('readBody()', () => {
   test('readBody() reports a body that breaks off', async () => {
     const broken = new ReadableStream({ pull: (controller) => controller.error(new Error('reset')) });
     expect(readBody(post(broken), limits)).rejects.toMatchObject({ reason: 'body_incomplete' });
-  });
-});
-
-describe('ConcurrencyLimit', () => {
-  test('tryEnter() counts each key apart and a place is given back once', () => {
-    const limit = new ConcurrencyLimit(2);
-    const first = limit.tryEnter('a');
-    expect(limit.tryEnter('a')).toBeDefined();
-    expect(limit.tryEnter('a')).toBeUndefined();
-    expect(limit.tryEnter('b')).toBeDefined();
-    first?.();
-    first?.();
-    expect(limit.tryEnter('a')).toBeDefined();
-    expect(limit.tryEnter('a')).toBeUndefined();
   });
 });
 

@@ -1,21 +1,9 @@
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+import { hkdfSync } from 'node:crypto';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { SealedBox, SealError } from '../../shared/runtime/sealed-box.ts';
 
-/**
- * A sealed key file:
- *
- *   | bytes | what                                                       |
- *   |-------|------------------------------------------------------------|
- *   | 4     | `PKK1`                                                     |
- *   | 12    | nonce, random for each write                               |
- *   | n     | PKCS#8 in AES-256-GCM, the name of the key bound to it     |
- *   | 16    | tag                                                        |
- */
-const MAGIC = Buffer.from('PKK1');
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const OVERHEAD_BYTES = MAGIC.length + NONCE_BYTES + TAG_BYTES;
 const SEAL_KEY_BYTES = 32;
+const BOX = new SealedBox({ magic: 'PKK1', context: 'picket-key-1' });
 
 /** The largest sealed file in bytes: a key on P-256 takes some 170. */
 export const MAX_SEALED_KEY_BYTES = 16_384;
@@ -29,10 +17,7 @@ export function deriveSealKey(secret: Uint8Array): Uint8Array {
 
 /** Seals the PKCS#8 of the key `name`. */
 export function sealKey(sealKeyBytes: Uint8Array, name: string, pkcs8: Uint8Array): Uint8Array {
-  const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv('aes-256-gcm', sealKeyBytes, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(boundName(name));
-  return Buffer.concat([MAGIC, nonce, cipher.update(pkcs8), cipher.final(), cipher.getAuthTag()]);
+  return BOX.seal(sealKeyBytes, name, pkcs8);
 }
 
 /**
@@ -40,30 +25,15 @@ export function sealKey(sealKeyBytes: Uint8Array, name: string, pkcs8: Uint8Arra
  * another name.
  */
 export function unsealKey(sealKeyBytes: Uint8Array, name: string, file: Uint8Array): Uint8Array {
-  if (file.length < OVERHEAD_BYTES || !MAGIC.equals(file.subarray(0, MAGIC.length)))
-    throw unreadable(name, 'its file is damaged or no sealed key');
-  const nonceEnd = MAGIC.length + NONCE_BYTES;
-  const textEnd = file.length - TAG_BYTES;
-  const decipher = createDecipheriv('aes-256-gcm', sealKeyBytes, file.subarray(MAGIC.length, nonceEnd), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(boundName(name));
-  decipher.setAuthTag(file.subarray(textEnd));
   try {
-    const text = decipher.update(file.subarray(nonceEnd, textEnd));
-    return new Uint8Array(Buffer.concat([text, decipher.final()]));
+    return BOX.open(sealKeyBytes, name, file);
   } catch (cause) {
-    throw unreadable(name, 'its file was altered, or sealed with another secret', cause);
+    const isForeign = cause instanceof SealError && cause.failure === 'not_a_sealed_box';
+    const why = isForeign
+      ? 'its file is damaged or no sealed key'
+      : 'its file was altered, or sealed with another secret';
+    throw new PicketError('failed_precondition', 'key_unreadable', `Cannot open the key "${name}": ${why}`, {
+      cause,
+    });
   }
-}
-
-/** Authenticated with the key, so that one sealed file cannot be put in the place of another. */
-function boundName(name: string): Uint8Array {
-  return Buffer.from(`picket-key-1\0${name}`);
-}
-
-function unreadable(name: string, why: string, cause?: unknown): PicketError {
-  return new PicketError('failed_precondition', 'key_unreadable', `Cannot open the key "${name}": ${why}`, {
-    cause,
-  });
 }

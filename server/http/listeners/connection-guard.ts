@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../shared/runtime/clock.ts';
-import { addressKey, ConcurrencyLimit, type HttpLimits } from '../limits.ts';
+import { ConcurrencyLimit } from '../../../shared/runtime/concurrency-limit.ts';
+import { addressKey, type HttpLimits } from '../limits.ts';
 
 interface GuardedConnection {
   requests: number;

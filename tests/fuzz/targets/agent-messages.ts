@@ -8,6 +8,7 @@ import { newEntry } from '../../../shared/protocol/registration.ts';
 import { signRequest } from '../../../shared/protocol/signing.ts';
 import { agentStatus } from '../../../shared/protocol/sync.ts';
 import { parseTpmPublic } from '../../../shared/wire/tpm2-public.ts';
+import { testAccessRecord } from '../../kit/audit-batches.ts';
 import { JSON_WORDS } from '../json-words.ts';
 import { SEEDS } from '../seeds.ts';
 import { attempt, outcomeOfRefusal, requireSame, words, type FuzzTarget } from '../target.ts';
@@ -25,24 +26,6 @@ const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
 const [CSR = ''] = SEEDS.csrs;
 const base64 = (hex: string): string => Buffer.from(hex, 'hex').toString('base64');
 const { tpm } = SEEDS;
-
-const RECORD = {
-  decision_id: 'd-1',
-  ts: '2026-11-24T10:00:00.000Z',
-  direction: 'inbound',
-  caller_spiffe_id: 'spiffe://example.org/a',
-  target_spiffe_id: null,
-  source: '192.0.2.1:1000',
-  destination: '192.0.2.2:80',
-  protocol: 'http',
-  method: 'GET',
-  path: '/',
-  decision: 'allow',
-  reason: 'policy',
-  message: 'allowed',
-  policy_version: 1,
-  latency_us: 1.5,
-};
 
 /** What agents send: a message that is taken is taken again as it was understood; what stands in it in another form is parsed or refused. */
 export const target: FuzzTarget = {
@@ -70,9 +53,9 @@ export const target: FuzzTarget = {
     JSON.stringify({ requests: [{ entryId: '0190a000-0000-7000-8000-000000000001', csr: CSR }] }),
     JSON.stringify({
       epoch: '0'.repeat(32),
-      records: [{ sequence: 1, hash: '0'.repeat(64), record: JSON.stringify(RECORD) }],
+      records: [{ sequence: 1, hash: '0'.repeat(64), record: JSON.stringify(testAccessRecord()) }],
     }),
-    JSON.stringify(RECORD),
+    JSON.stringify(testAccessRecord()),
     JSON.stringify({
       agentVersion: '1',
       cursor: 1,

@@ -1,0 +1,21 @@
+import type { AgentState } from '../../agent/admin/status.ts';
+import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
+
+/** An agent of example.org that has just been started and knows nothing yet, `change` aside. */
+export function startingAgentState(change: Partial<AgentState> = {}): AgentState {
+  return {
+    version: '0.1.0',
+    startedAtMs: 0,
+    trustDomain: parseTrustDomain('example.org'),
+    findMissing: () => 'the host has not attested yet',
+    identities: () => undefined,
+    server: () => ({ isConnected: false }),
+    policy: () => undefined,
+    capture: () => undefined,
+    localPorts: () => [],
+    spool: () => undefined,
+    workloadApi: () => undefined,
+    connections: () => 0,
+    ...change,
+  };
+}
