@@ -1,10 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
-  closeSync,
-  constants,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -12,34 +8,18 @@ import {
   truncateSync,
   unlinkSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { createSegment, parseSegmentNumber, segmentPath, type Segment } from './segment.ts';
 import {
   decodeSegmentHead,
-  encodeSegmentHead,
   HASH_BYTES,
   MAX_FRAME_BYTES,
   scanSegment,
   SEGMENT_HEAD_BYTES,
   type SegmentHead,
 } from './spool-frame.ts';
-
-/** A segment file of the spool and how far it goes. */
-export interface Segment extends SegmentHead {
-  /** Position among the segments; part of the file's name. */
-  readonly number: number;
-  readonly path: string;
-  /** Bytes in the file, head included. */
-  size: number;
-  /** `firstSequence - 1` while it is empty. */
-  lastSequence: number;
-  lastHash: Uint8Array;
-}
-
-const SUFFIX = '.segment';
 
 /**
  * Reads back what an earlier run left. A torn end, all that a killed process or a power cut can leave, is cut off. Damage in the middle is
@@ -74,36 +54,6 @@ export function recoverSegments(directory: string, log: Log): Segment[] {
   return segments;
 }
 
-/** Makes the file of a new segment, durably: it is there with its head, or not at all. */
-export function createSegment(directory: string, head: SegmentHead, number: number): Segment {
-  const path = join(directory, `${number.toString().padStart(12, '0')}${SUFFIX}`);
-  const bytes = encodeSegmentHead(head);
-  const fd = openSync(path, 'wx', 0o600);
-  try {
-    if (writeSync(fd, bytes) !== bytes.length)
-      throw new PicketError(
-        'resource_exhausted',
-        'spool_disk_full',
-        `Cannot write ${path}: the disk is full`,
-      );
-    fsyncSync(fd);
-    syncDirectory(directory);
-  } catch (error) {
-    unlinkSync(path);
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-  return {
-    ...head,
-    number,
-    path,
-    size: SEGMENT_HEAD_BYTES,
-    lastSequence: head.firstSequence - 1,
-    lastHash: head.previousHash,
-  };
-}
-
 function firstOfEpoch(): SegmentHead {
   return {
     epoch: randomBytes(16).toString('hex'),
@@ -122,7 +72,7 @@ interface RecoveryContext {
 
 function recoverSegment(directory: string, context: RecoveryContext): Segment | undefined {
   const { number, isLast, before, damagedEpochs, log } = context;
-  const path = join(directory, `${number.toString().padStart(12, '0')}${SUFFIX}`);
+  const path = segmentPath(directory, number);
   const bytes = readFileSync(path);
   const head = decodeSegmentHead(bytes);
   if (head === undefined && isLast && bytes.length <= SEGMENT_HEAD_BYTES) {
@@ -164,16 +114,7 @@ function cutTail(path: string, tail: Buffer, goodBytes: number, log: Log): void 
 
 function listSegmentNumbers(directory: string): number[] {
   return readdirSync(directory)
-    .filter((name) => /^\d{12}\.segment$/.test(name))
-    .map((name) => Number(name.slice(0, -SUFFIX.length)))
+    .map(parseSegmentNumber)
+    .filter((number) => number !== undefined)
     .sort((a, b) => a - b);
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -1,0 +1,72 @@
+import { unlinkSync } from 'node:fs';
+import type { AuditBatch } from '../../shared/protocol/audit.ts';
+import type { SegmentList } from './segment-list.ts';
+import type { Segment } from './segment.ts';
+import { SEGMENT_HEAD_BYTES } from './spool-frame.ts';
+import { readFrames, type BatchLimit, type SegmentPosition } from './spool-reader.ts';
+
+const NOWHERE: SegmentPosition = { segment: -1, sequence: 0, offset: 0 };
+
+/** Hands out what a spool holds, oldest first, and removes what the server has. */
+export class SpoolDelivery {
+  readonly #segments: SegmentList;
+  #acknowledged: number;
+  #readFrom: SegmentPosition = NOWHERE;
+  #lastRead: SegmentPosition = NOWHERE;
+
+  constructor(segments: SegmentList) {
+    this.#segments = segments;
+    this.#acknowledged = segments.oldest.firstSequence - 1;
+  }
+
+  /** Records that the server has not acknowledged. */
+  get depth(): number {
+    const { oldest } = this.#segments;
+    return this.#segments.countRecords() - (this.#acknowledged - oldest.firstSequence + 1);
+  }
+
+  /** As `Spool.readBatch`; of the active segment up to `syncedSequence`. */
+  async readBatch(limit: BatchLimit, syncedSequence: () => number): Promise<AuditBatch | undefined> {
+    for (;;) {
+      const { oldest, active } = this.#segments;
+      const after = this.#acknowledged;
+      const segment = this.#segments.findBehind(oldest.epoch, after);
+      if (segment === undefined) return undefined;
+      const to = segment === active ? syncedSequence() : segment.lastSequence;
+      if (to <= after) return undefined;
+      const from = this.#startOf(segment);
+      const { records, end } = await readFrames(segment.path, { from, after, to }, limit);
+      this.#lastRead = end;
+      if (records.length > 0) return { epoch: segment.epoch, records };
+      this.#readFrom = end;
+    }
+  }
+
+  /** As `Spool.acknowledge`. */
+  acknowledge(epoch: string, sequence: number): boolean {
+    const { oldest } = this.#segments;
+    if (epoch !== oldest.epoch) return true;
+    const last = this.#segments.lastSequenceOf(epoch);
+    const isKnown = sequence >= oldest.firstSequence - 1 && sequence <= last;
+    this.#acknowledged = Math.min(Math.max(sequence, oldest.firstSequence - 1), last);
+    if (this.#lastRead.sequence === this.#acknowledged) this.#readFrom = this.#lastRead;
+    this.#removeAcknowledged();
+    return isKnown;
+  }
+
+  #removeAcknowledged(): void {
+    const segments = this.#segments;
+    while (segments.oldest !== segments.active && segments.oldest.lastSequence <= this.#acknowledged) {
+      const removed = segments.removeOldest();
+      unlinkSync(removed.path);
+      const { epoch, firstSequence } = segments.oldest;
+      if (epoch !== removed.epoch) this.#acknowledged = firstSequence - 1;
+    }
+  }
+
+  #startOf(segment: Segment): SegmentPosition {
+    const known = this.#readFrom;
+    if (known.segment === segment.number && known.sequence <= this.#acknowledged) return known;
+    return { segment: segment.number, sequence: segment.firstSequence - 1, offset: SEGMENT_HEAD_BYTES };
+  }
+}

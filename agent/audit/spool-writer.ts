@@ -1,0 +1,173 @@
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import { SegmentFile } from './segment-file.ts';
+import type { SegmentList } from './segment-list.ts';
+import { createSegment } from './segment.ts';
+import { encodeFrame } from './spool-frame.ts';
+
+export interface SpoolWriterOptions {
+  readonly directory: string;
+  readonly segments: SegmentList;
+  readonly segmentBytes: number;
+  readonly maxBytes: number;
+  readonly durability: 'group' | 'sync';
+  readonly groupMs: number;
+  /** More records are on disk. */
+  readonly onSynced: () => void;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const REPAIR_MS = 1000;
+
+/** Writes records behind the last one and brings them to disk: in groups, or each. */
+export class SpoolWriter {
+  readonly #options: SpoolWriterOptions;
+  readonly #segments: SegmentList;
+  #file: SegmentFile;
+  /** Frames behind the last fdatasync: written once more if that fails. */
+  #unsynced: Buffer[] = [];
+  #syncedSequence: number;
+  #isSyncing = false;
+  #isFailed = false;
+  #isClosed = false;
+  #cancelTimer: (() => void) | undefined;
+
+  /** Opens the active segment. Throws what the file system says. */
+  constructor(options: SpoolWriterOptions) {
+    this.#options = options;
+    this.#segments = options.segments;
+    this.#file = new SegmentFile(this.#segments.active.path);
+    this.#syncedSequence = this.#segments.active.lastSequence;
+  }
+
+  /** The last record of the active segment that is on disk. */
+  get syncedSequence(): number {
+    return this.#syncedSequence;
+  }
+
+  /** Appends a record with one write. Returns false when it cannot be kept; never throws. */
+  append(text: Uint8Array): boolean {
+    if (this.#isFailed || this.#isClosed) return false;
+    const { maxBytes, durability } = this.#options;
+    const { lastSequence, lastHash } = this.#segments.active;
+    const sequence = lastSequence + 1;
+    const { bytes, hash } = encodeFrame(sequence, lastHash, text);
+    if (this.#segments.bytes + bytes.length > maxBytes) return false;
+    if (!this.#roll() || !this.#write(bytes)) return false;
+    const { active } = this.#segments;
+    active.lastSequence = sequence;
+    active.lastHash = hash;
+    this.#unsynced.push(bytes);
+    if (durability === 'sync') return this.#syncNow();
+    this.#scheduleSync();
+    return true;
+  }
+
+  /** Puts everything on disk; later records are refused. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelTimer?.();
+    if (!this.#isFailed) this.#file.syncNow();
+    this.#syncedSequence = this.#segments.active.lastSequence;
+    this.#file.close();
+  }
+
+  #write(bytes: Buffer): boolean {
+    try {
+      if (!this.#file.append(bytes, this.#segments.active.size)) return false;
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+    this.#segments.grow(bytes.length);
+    return true;
+  }
+
+  /** Starts a new segment when the active one is large enough. */
+  #roll(): boolean {
+    if (this.#segments.active.size < this.#options.segmentBytes) return true;
+    return this.#startSegment();
+  }
+
+  #startSegment(): boolean {
+    if (!this.#syncNow()) return false;
+    try {
+      const { epoch, number, lastSequence, lastHash } = this.#segments.active;
+      const head = { epoch, firstSequence: lastSequence + 1, previousHash: lastHash };
+      const segment = createSegment(this.#options.directory, head, number + 1);
+      const file = new SegmentFile(segment.path);
+      this.#segments.add(segment);
+      this.#file.close();
+      this.#file = file;
+      return true;
+    } catch (error) {
+      this.#options.log.error('audit_segment_not_created', { error });
+      return false;
+    }
+  }
+
+  #syncNow(): boolean {
+    try {
+      this.#file.syncNow();
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+    this.#synced(this.#segments.active.lastSequence, this.#unsynced.length);
+    return true;
+  }
+
+  #scheduleSync(): void {
+    if (this.#cancelTimer !== undefined || this.#isSyncing || this.#isFailed) return;
+    this.#cancelTimer = this.#options.clock.schedule(this.#options.groupMs, () => {
+      this.#cancelTimer = undefined;
+      this.#startSync();
+    });
+  }
+
+  #startSync(): void {
+    const { active } = this.#segments;
+    const { lastSequence } = active;
+    this.#isSyncing = true;
+    this.#file.sync((error) => {
+      this.#isSyncing = false;
+      if (this.#isClosed || this.#isFailed) return;
+      if (error) return this.#fail(error);
+      // A segment that was followed by another one in the meantime was synced then.
+      if (active === this.#segments.active && lastSequence > this.#syncedSequence)
+        this.#synced(lastSequence, lastSequence - this.#syncedSequence);
+      if (this.#unsynced.length > 0) this.#scheduleSync();
+    });
+  }
+
+  #synced(sequence: number, frames: number): void {
+    this.#unsynced.splice(0, frames);
+    if (sequence === this.#syncedSequence) return;
+    this.#syncedSequence = sequence;
+    this.#options.onSynced();
+  }
+
+  /** After a failed write-back the kernel may have thrown pages away: nothing is taken until the last records were written once more. */
+  #fail(error: unknown): void {
+    if (this.#isFailed) return;
+    this.#isFailed = true;
+    this.#options.log.error('audit_spool_failed', { error });
+    this.#options.clock.schedule(REPAIR_MS, () => this.#repair());
+  }
+
+  #repair(): void {
+    if (this.#isClosed) return;
+    try {
+      const bytes = Buffer.concat(this.#unsynced);
+      this.#file.rewriteFrom(this.#segments.active.size - bytes.length, bytes);
+      this.#isFailed = false;
+      this.#options.log.info('audit_spool_repaired');
+      this.#synced(this.#segments.active.lastSequence, this.#unsynced.length);
+    } catch (error) {
+      this.#options.log.error('audit_spool_failed', { error });
+      this.#options.clock.schedule(REPAIR_MS, () => this.#repair());
+    }
+  }
+}
