@@ -20,7 +20,8 @@ const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
 
 /**
- * Ships what the spool holds, oldest first, one batch at a time, and goes on where the server says it is. Through an outage everything stays
+ * Ships what the spool holds, oldest first, one batch at a time, and goes on where the server says it is. What a restored server lacks and the
+ * spool has no more is told to it as a gap. Through an outage everything stays
  * in the spool. Stopping does not wait for the rest: the next start ships it.
  */
 export function startShipper(options: ShipperOptions): Running {
@@ -86,12 +87,16 @@ class Shipper {
     const before = (batch.records[0]?.sequence ?? 1) - 1;
     const answer = await send(batch);
     if (answer.epoch !== batch.epoch) throw new Error(`The server answered for epoch ${answer.epoch}`);
-    if (!spool.acknowledge(batch.epoch, answer.sequence))
-      log.error('audit_position_unknown', {
-        epoch: batch.epoch,
-        server_has: answer.sequence,
-        sent_after: before,
-      });
+    const standing = spool.acknowledge(batch.epoch, answer.sequence);
+    if (standing === 'ahead')
+      throw new Error(
+        `The server has record ${answer.sequence} of a spool that ends at ${spool.status.lastSequence}`,
+      );
+    if (standing === 'missing' && batch.gap === undefined) {
+      const { epoch } = batch;
+      // The next batch tells the server of the gap.
+      return log.error('audit_records_missing', { epoch, server_has: answer.sequence, held_after: before });
+    }
     if (answer.sequence <= before)
       throw new Error(`The server still has only ${answer.sequence} of ${before}`);
     this.#backoff.reset();

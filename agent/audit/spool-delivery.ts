@@ -5,12 +5,20 @@ import type { Segment } from './segment.ts';
 import { SEGMENT_HEAD_BYTES } from './spool-frame.ts';
 import { readFrames, type BatchLimit, type SegmentPosition } from './spool-reader.ts';
 
+/**
+ * How the server's answer fits to what is held. `known`: delivery goes on from there. `missing`: the server lacks records that are no longer held.
+ * `ahead`: it claims more than was ever recorded here.
+ */
+export type Standing = 'known' | 'missing' | 'ahead';
+
 const NOWHERE: SegmentPosition = { segment: -1, sequence: 0, offset: 0 };
 
 /** Hands out what a spool holds, oldest first, and removes what the server has. */
 export class SpoolDelivery {
   readonly #segments: SegmentList;
   #acknowledged: number;
+  /** What the server has, when records between that and the oldest one here are held by nobody. */
+  #lacksAfter: number | undefined;
   #readFrom: SegmentPosition = NOWHERE;
   #lastRead: SegmentPosition = NOWHERE;
 
@@ -37,21 +45,29 @@ export class SpoolDelivery {
       const from = this.#startOf(segment);
       const { records, end } = await readFrames(segment.path, { from, after, to }, limit);
       this.#lastRead = end;
-      if (records.length > 0) return { epoch: segment.epoch, records };
+      if (records.length > 0) return { epoch: segment.epoch, records, ...this.#gap() };
       this.#readFrom = end;
     }
   }
 
   /** As `Spool.acknowledge`. */
-  acknowledge(epoch: string, sequence: number): boolean {
+  acknowledge(epoch: string, sequence: number): Standing {
     const { oldest } = this.#segments;
-    if (epoch !== oldest.epoch) return true;
-    const last = this.#segments.lastSequenceOf(epoch);
-    const isKnown = sequence >= oldest.firstSequence - 1 && sequence <= last;
-    this.#acknowledged = Math.min(Math.max(sequence, oldest.firstSequence - 1), last);
+    if (epoch !== oldest.epoch) return 'known';
+    if (sequence > this.#segments.lastSequenceOf(epoch)) return 'ahead';
+    const gone = oldest.firstSequence - 1;
+    this.#lacksAfter = sequence < gone ? sequence : undefined;
+    this.#acknowledged = Math.max(sequence, gone);
     if (this.#lastRead.sequence === this.#acknowledged) this.#readFrom = this.#lastRead;
     this.#removeAcknowledged();
-    return isKnown;
+    return sequence < gone ? 'missing' : 'known';
+  }
+
+  /** The batch behind a gap begins with the oldest segment, whose head says what came before. */
+  #gap(): Pick<AuditBatch, 'gap'> {
+    if (this.#lacksAfter === undefined) return {};
+    const { previousHash } = this.#segments.oldest;
+    return { gap: { after: this.#lacksAfter, hash: Buffer.from(previousHash).toString('hex') } };
   }
 
   #removeAcknowledged(): void {

@@ -3,7 +3,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { AccessRecorder } from './access-recorder.ts';
 import { SegmentList } from './segment-list.ts';
-import { SpoolDelivery } from './spool-delivery.ts';
+import { SpoolDelivery, type Standing } from './spool-delivery.ts';
 import { encodeRecord } from './spool-frame.ts';
 import type { BatchLimit } from './spool-reader.ts';
 import { recoverSegments } from './spool-recovery.ts';
@@ -104,10 +104,10 @@ export class Spool implements AccessRecorder {
 
   /**
    * The server has everything of `epoch` up to `sequence`: segments that it has whole are removed. A lower sequence than before, as after
-   * a restore of the server, makes what is still held be shipped again. Returns false when the server lacks records that are no longer held,
-   * or claims more than there is.
+   * a restore of the server, makes what is still held be shipped again; if records between are held no more (`missing`), the next batch tells of
+   * the gap. A server that claims more than there is (`ahead`) is not believed: nothing is removed.
    */
-  acknowledge(epoch: string, sequence: number): boolean {
+  acknowledge(epoch: string, sequence: number): Standing {
     return this.#delivery.acknowledge(epoch, sequence);
   }
 

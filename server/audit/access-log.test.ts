@@ -2,9 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, type TestDatastore } from '../../tests/kit/datastore.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { testAgentId, testWorkloadId } from '../../tests/kit/mesh-data.ts';
 import { accessLog } from '../datastore/schema.ts';
 import { AccessLog } from './access-log.ts';
+import { OperatorLog } from './operator-log.ts';
 
 const epochOf = (digit: string): string => digit.repeat(32);
 const textOf = (change: Partial<AccessRecord>): string => JSON.stringify(testAccessRecord(change));
@@ -42,6 +44,29 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
     expect(await log.store(node, { epoch, records: spool.slice(4) })).toEqual({ epoch, sequence: 2 });
     expect((await ids()).filter((id) => id.startsWith('gap-'))).toHaveLength(2);
     expect(await log.store(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 6 });
+  });
+
+  test('store() goes on behind a gap that the agent tells of, once, and puts it on record', async () => {
+    const epoch = epochOf('7');
+    const spool = testSpool(Array.from({ length: 9 }, (_, i) => textOf({ decision_id: `lost-${i + 1}` })));
+    await log.store(node, { epoch, records: spool.slice(0, 2) });
+    const hash = spool[4]!.hash;
+    const behind = { epoch, records: spool.slice(5, 7) };
+    expect(await log.store(node, { ...behind, gap: { after: 1, hash } })).toEqual({ epoch, sequence: 2 });
+    expect(log.store(node, { ...behind, gap: { after: 2, hash: spool[3]!.hash } })).rejects.toMatchObject({
+      reason: 'audit_chain_broken',
+    });
+    const batch = { ...behind, gap: { after: 2, hash } };
+    for (const answer of await Promise.all(Array.from({ length: 4 }, () => log.store(node, batch))))
+      expect(answer).toEqual({ epoch, sequence: 7 });
+    expect(await log.store(node, { epoch, records: spool.slice(6) })).toEqual({ epoch, sequence: 9 });
+    expect((await ids()).filter((id) => id.startsWith('lost-')).sort()).toEqual(
+      [1, 2, 6, 7, 8, 9].map((i) => `lost-${i}`),
+    );
+    const { actions } = await new OperatorLog({ datastore: kept.datastore, clock: new FakeClock() }).query();
+    expect(actions.filter(({ action }) => action === 'audit.gap')).toMatchObject([
+      { actor: node, subject: epoch, detail: { from: 3, to: 5, records: 3 } },
+    ]);
   });
 
   test('store() keeps spools and nodes apart', async () => {

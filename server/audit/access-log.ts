@@ -5,8 +5,14 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
 import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
-import { accessCursors, accessLog } from '../datastore/schema.ts';
-import { checkBatch, SPOOL_START, type CheckedRecord, type SpoolPosition } from './audit-chain.ts';
+import { accessCursors, accessLog, operatorLog } from '../datastore/schema.ts';
+import {
+  checkBatch,
+  findEndOfGap,
+  SPOOL_START,
+  type CheckedRecord,
+  type SpoolPosition,
+} from './audit-chain.ts';
 
 /** Which records to show; what is absent does not matter. */
 export interface AccessFilter {
@@ -50,27 +56,17 @@ export class AccessLog {
 
   /**
    * Stores what of a batch is not stored yet and answers how far the spool is stored now. If records before the batch are missing, nothing of it is stored
-   * and the answer is the sequence that is: the agent goes on from there. Throws as `checkBatch`; then nothing is stored.
+   * and the answer is the sequence that is: the agent goes on from there, or, when it holds them no more, tells of the gap. Then the batch is stored, and
+   * the gap, with its bounds, is an action `audit.gap` of the agent in the operators' log. Throws as `checkBatch`; then nothing is stored.
    */
   async store(nodeId: SpiffeId, batch: AuditBatch): Promise<AuditAnswer> {
     const { epoch } = batch;
-    const { before, after } = await this.#datastore.write(async ({ db }) => {
-      const before = await lockPosition(db, { nodeId, epoch });
-      const records = checkBatch(batch, before);
-      const last = records.at(-1);
-      if (last === undefined) return { before, after: before };
-      await db.insert(accessLog).values(records.map((record) => rowOf({ nodeId, epoch, record })));
-      const after = { sequence: last.sequence, hash: last.hash };
-      await db
-        .update(accessCursors)
-        .set(after)
-        .where(and(eq(accessCursors.nodeId, nodeId), eq(accessCursors.epoch, epoch)));
-      return { before, after };
-    });
+    const stored = await this.#datastore.write(async ({ db }) => await storeBatch(db, nodeId, batch));
     const first = batch.records[0]?.sequence ?? 0;
-    if (first > before.sequence + 1)
-      this.#log.warn('audit_gap', { nodeId, epoch, stored: before.sequence, received: first });
-    return { epoch, sequence: after.sequence };
+    const gap = { nodeId, epoch, stored: stored.before, received: first };
+    if (stored.hasGap) this.#log.error('audit_records_missing', gap);
+    else if (first > stored.before + 1) this.#log.warn('audit_gap', gap);
+    return { epoch, sequence: stored.after };
   }
 
   /** A page of records, the newest first. A record that arrives late does not disturb the pages. Throws `invalid_argument`: `cursor_invalid`, `limit_invalid`. */
@@ -105,6 +101,46 @@ export class AccessLog {
     });
     return rows.length;
   }
+}
+
+/** The last sequence before and after, and whether records between the two are missing. */
+interface Stored {
+  readonly before: number;
+  readonly after: number;
+  readonly hasGap: boolean;
+}
+
+async function storeBatch(db: Database, nodeId: SpiffeId, batch: AuditBatch): Promise<Stored> {
+  const { epoch } = batch;
+  const position = await lockPosition(db, { nodeId, epoch });
+  const before = position.sequence;
+  const endOfGap = findEndOfGap(batch, position);
+  const records = checkBatch(batch, endOfGap ?? position);
+  const last = records.at(-1);
+  if (last === undefined) return { before, after: before, hasGap: false };
+  if (endOfGap !== undefined) await recordGap(db, { nodeId, epoch, from: before + 1, to: endOfGap.sequence });
+  await db.insert(accessLog).values(records.map((record) => rowOf({ nodeId, epoch, record })));
+  await db
+    .update(accessCursors)
+    .set({ sequence: last.sequence, hash: last.hash })
+    .where(and(eq(accessCursors.nodeId, nodeId), eq(accessCursors.epoch, epoch)));
+  return { before, after: last.sequence, hasGap: endOfGap !== undefined };
+}
+
+/** Nobody removes rows of the operators' log: whoever reads the record of a node can see there what it lacks. */
+async function recordGap(
+  db: Database,
+  gap: Spool & { readonly from: number; readonly to: number },
+): Promise<void> {
+  const { nodeId, epoch, from, to } = gap;
+  await db.insert(operatorLog).values({
+    actor: nodeId,
+    action: 'audit.gap',
+    subject: epoch,
+    decision: 'allow',
+    outcome: 'ok',
+    detail: { from, to, records: to - from + 1 },
+  });
 }
 
 interface Spool {

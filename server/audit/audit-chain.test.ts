@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { reasonOf } from '../../tests/kit/reason-of.ts';
-import { checkBatch, nextHash, SPOOL_START, type SpoolPosition } from './audit-chain.ts';
+import { checkBatch, findEndOfGap, nextHash, SPOOL_START, type SpoolPosition } from './audit-chain.ts';
 
 const epoch = '0'.repeat(32);
 const texts = Array.from({ length: 6 }, (_, i) =>
@@ -69,10 +69,38 @@ describe('checkBatch()', () => {
       );
   });
 
+  test('behind a gap the batch continues the hash that the agent tells of', () => {
+    const batch = { epoch, gap: { after: 1, hash: at(3).hash }, records: spool.slice(3) };
+    const end = findEndOfGap(batch, at(1))!;
+    expect(checkBatch(batch, end).map(({ sequence }) => sequence)).toEqual([4, 5, 6]);
+    const wrong = { ...batch, gap: { after: 1, hash: at(2).hash } };
+    expect(reasonOf(() => checkBatch(wrong, findEndOfGap(wrong, at(1))!))).toBe('audit_chain_broken');
+  });
+
   test('nextHash() is SHA-256 over thirty-two bytes and the text', () => {
     // printf '%064d' 0 | xxd -r -p | cat - <(printf 'a') | sha256sum
     expect(nextHash(SPOOL_START.hash, 'a')).toBe(
       new Bun.CryptoHasher('sha256').update(new Uint8Array(32)).update('a').digest('hex'),
     );
+  });
+});
+
+describe('findEndOfGap()', () => {
+  const records = spool.slice(3);
+  const gapAfter = (after: number) => ({ epoch, gap: { after, hash: at(3).hash }, records });
+
+  test('is the position before the batch, when the gap begins at what is stored', () => {
+    for (const after of [0, 1, 2]) {
+      const stored = after === 0 ? SPOOL_START : at(after);
+      expect(findEndOfGap(gapAfter(after), stored)).toEqual(at(3));
+    }
+  });
+
+  test('is nothing without a gap, for one that begins elsewhere, and for one that is closed', () => {
+    expect(findEndOfGap({ epoch, records }, at(1))).toBeUndefined();
+    expect(findEndOfGap(gapAfter(0), at(1))).toBeUndefined();
+    expect(findEndOfGap(gapAfter(2), at(1))).toBeUndefined();
+    expect(findEndOfGap(gapAfter(3), at(3))).toBeUndefined();
+    expect(findEndOfGap(gapAfter(5), at(5))).toBeUndefined();
   });
 });

@@ -48,6 +48,17 @@ export function checkBatch(batch: AuditBatch, stored: SpoolPosition): readonly C
   return checked;
 }
 
+/**
+ * Where the chain goes on behind a gap that the agent tells of, or undefined when the batch needs none, or tells of one that does not begin
+ * at what is stored.
+ */
+export function findEndOfGap(batch: AuditBatch, stored: SpoolPosition): SpoolPosition | undefined {
+  const { gap, records } = batch;
+  const before = (records[0]?.sequence ?? 0) - 1;
+  if (gap === undefined || gap.after !== stored.sequence || before <= stored.sequence) return undefined;
+  return { sequence: before, hash: gap.hash };
+}
+
 /** SHA-256 over the previous hash and the exact text of the record, in hexadecimal. */
 export function nextHash(previousHash: string, text: string): string {
   return createHash('sha256').update(Buffer.from(previousHash, 'hex')).update(text).digest('hex');

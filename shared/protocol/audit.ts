@@ -35,9 +35,17 @@ export const accessRecord = z.object({
   latency_us: z.number().min(0),
 });
 
+/**
+ * Records that a server acknowledged, lacks since it was restored from a backup, and the agent holds no more: those behind `after`, the last that the server
+ * has, up to the first of the batch. `hash` is that of the last of them, which the batch continues.
+ */
+export const auditGap = z.object({ after: counter, hash: sha256Hex });
+
 export const auditBatch = z.object({
   /** Random for each spool, so that a spool made anew never collides with the old one. */
   epoch: z.string().regex(/^[0-9a-f]{32}$/),
+  /** Only after the server answered with a sequence that the agent can no longer go on from. */
+  gap: auditGap.optional(),
   records: z
     .array(z.object({ sequence: counter, hash: sha256Hex, record: z.string().max(MAX_AUDIT_RECORD_BYTES) }))
     .min(1)
