@@ -34,7 +34,10 @@ const traceReport = z.object({
     .default([]),
 });
 
-const ruleNode = z.object({ head: z.object({ ref: z.array(z.object({ value: z.unknown() })) }) });
+const ruleNode = z.object({
+  default: z.boolean().default(false),
+  head: z.object({ ref: z.array(z.object({ value: z.unknown() })) }),
+});
 
 /** A rule's name in OPA's text for an error about a builtin that the capabilities leave out. */
 const UNDEFINED_FUNCTION = /undefined function ([\w.]+)/;
@@ -79,13 +82,13 @@ export function findTestResults(
   };
 }
 
-/** Reads the trace of `opa eval --explain full --format json`: the rules that were left through their end, each once, in order. */
+/** Reads the trace of `opa eval --explain full --format json`: the rules that were left through their end, each once, in order. A default value is no rule that fired. */
 export function readFiredRules(text: string, files: PolicyFiles): readonly FiredRule[] {
   const report = traceReport.safeParse(parseJson(text));
   const rules = new Map<string, FiredRule>();
   for (const event of report.success ? report.data.explanation : []) {
     const node = ruleNode.safeParse(event.Node);
-    if (event.Op !== 'Exit' || !node.success || event.Location === null) continue;
+    if (event.Op !== 'Exit' || !node.success || node.data.default || event.Location === null) continue;
     const file = cleanFile(event.Location.file);
     const name = node.data.head.ref.map(({ value }) => (typeof value === 'string' ? value : '_')).join('.');
     const rule = { rule: `data.${packageOf(files[file])}.${name}`, file, line: event.Location.row };
