@@ -65,7 +65,7 @@ function entryOptions(command: Command): Command {
     .option('--hint <text>', 'hint for the workload that has several identities')
     .option(
       '--federates-with <trust-domain>',
-      'foreign trust domain whose bundle it gets (repeatable)',
+      'foreign trust domain whose bundle it gets; refused until federation is built',
       collect,
     );
 }

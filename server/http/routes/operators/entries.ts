@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { PicketError } from '../../../../shared/errors/errors.ts';
 import { entryPage, entryUpdate, paging } from '../../../../shared/protocol/operator.ts';
-import { entry, newEntry } from '../../../../shared/protocol/registration.ts';
+import { entry, newEntry, type NewEntry } from '../../../../shared/protocol/registration.ts';
 import { selector, spiffeId } from '../../../../shared/protocol/wire-values.ts';
 import type { Registration } from '../../../registration/registration.ts';
 import { emptyAnswer, jsonAnswer } from '../../answer.ts';
@@ -46,7 +46,10 @@ export function entryRoutes(registration: Registration): readonly Route<Operator
       answer: jsonAnswer(entry, { status: 201 }),
       subject: ({ body }) => body.spiffeId,
       logged: ({ body }) => ({ ...body }),
-      handle: async ({ body }) => await registration.create(body),
+      handle: async ({ body }) => {
+        requireNoFederation(body);
+        return await registration.create(body);
+      },
     }),
     defineOperatorRoute({
       method: 'GET',
@@ -72,8 +75,10 @@ export function entryRoutes(registration: Registration): readonly Route<Operator
       body: jsonBody(entryUpdate),
       answer: jsonAnswer(entry),
       logged: ({ body }) => ({ ...body }),
-      handle: async ({ params: { entryId }, body: { revision, ...wish } }) =>
-        await registration.update(entryId, { wish, revision }),
+      handle: async ({ params: { entryId }, body: { revision, ...wish } }) => {
+        requireNoFederation(wish);
+        return await registration.update(entryId, { wish, revision });
+      },
     }),
     defineOperatorRoute({
       method: 'DELETE',
@@ -86,4 +91,14 @@ export function entryRoutes(registration: Registration): readonly Route<Operator
       handle: async ({ params: { entryId } }) => void (await registration.delete(entryId)),
     }),
   ];
+}
+
+/** No foreign bundle is fetched yet: an entry that names one would promise what nobody does. Throws `unimplemented`, reason `federation_not_built`. */
+function requireNoFederation({ federatesWith }: NewEntry): void {
+  if (federatesWith.length === 0) return;
+  throw new PicketError(
+    'unimplemented',
+    'federation_not_built',
+    `An entry cannot federate with ${federatesWith.join(', ')}: federation is not built yet`,
+  );
 }
