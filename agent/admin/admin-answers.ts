@@ -40,6 +40,8 @@ export const statusAnswer = z.object({
     bytes: counter,
     /** Records that could not be kept since start: their requests were refused. */
     refused: counter,
+    /** Why the newest record could not be kept; absent when it was. */
+    refusing: z.enum(['spool_full', 'disk_full', 'spool_failed', 'record_too_long']).optional(),
   }),
   workloadApi: z.object({ connections: counter, streams: counter }),
   /** Connections that pass through the agent now. */

@@ -170,6 +170,14 @@ function addStateFigures(registry: Registry, state: AgentState): void {
     () => state.spool()?.refused,
   );
   gauge(
+    'picket_audit_refusing',
+    '1 while decisions cannot be recorded, so that requests are refused.',
+    () => {
+      const spool = state.spool();
+      return spool === undefined ? undefined : flag(spool.refusing !== undefined);
+    },
+  );
+  gauge(
     'picket_workload_api_connections',
     'Connections to the Workload API.',
     () => state.workloadApi()?.connections,

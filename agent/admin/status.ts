@@ -53,7 +53,12 @@ export function buildStatus(state: AgentState): StatusAnswer {
       repairs: capture?.repairs ?? 0,
       localPorts: [...state.localPorts()],
     },
-    audit: { depth: spool?.depth ?? 0, bytes: spool?.bytes ?? 0, refused: spool?.refused ?? 0 },
+    audit: {
+      depth: spool?.depth ?? 0,
+      bytes: spool?.bytes ?? 0,
+      refused: spool?.refused ?? 0,
+      ...(spool?.refusing === undefined ? {} : { refusing: spool.refusing }),
+    },
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     connections: state.connections(),
   };

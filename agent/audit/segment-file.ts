@@ -1,4 +1,5 @@
 import { closeSync, fdatasync, fdatasyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { isDiskFull } from './disk-full.ts';
 
 /** The open file of the segment that is written. */
 export class SegmentFile {
@@ -15,8 +16,8 @@ export class SegmentFile {
   }
 
   /**
-   * One write behind `size`, where the file ends. Returns false when the disk did not take all; what it took is cut off again, so that
-   * the next record stands where this one would have. Throws when it cannot be cut off.
+   * One write behind `size`, where the file ends. Returns false when the disk is too full to take all; what it took is cut off again, so that
+   * the next record stands where this one would have. Throws when it cannot be cut off, and when the disk failed.
    */
   append(bytes: Buffer, size: number): boolean {
     if (this.#write(bytes) === bytes.length) return true;
@@ -57,8 +58,9 @@ export class SegmentFile {
   #write(bytes: Buffer): number {
     try {
       return writeSync(this.#fd, bytes);
-    } catch {
-      return 0;
+    } catch (error) {
+      if (isDiskFull(error)) return 0;
+      throw error;
     }
   }
 }

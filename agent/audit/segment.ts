@@ -1,6 +1,6 @@
 import { closeSync, constants, fsyncSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { PicketError } from '../../shared/errors/errors.ts';
+import { diskFull } from './disk-full.ts';
 import { encodeSegmentHead, SEGMENT_HEAD_BYTES, type SegmentHead } from './spool-frame.ts';
 
 /** A segment file of the spool and how far it goes. */
@@ -36,12 +36,7 @@ export function createSegment(directory: string, head: SegmentHead, number: numb
   const bytes = encodeSegmentHead(head);
   const fd = openSync(path, 'wx', 0o600);
   try {
-    if (writeSync(fd, bytes) !== bytes.length)
-      throw new PicketError(
-        'resource_exhausted',
-        'spool_disk_full',
-        `Cannot write ${path}: the disk is full`,
-      );
+    if (writeSync(fd, bytes) !== bytes.length) throw diskFull(path);
     fsyncSync(fd);
     syncDirectory(directory);
   } catch (error) {

@@ -59,18 +59,12 @@ export class SpoolDelivery {
     this.#lacksAfter = sequence < gone ? sequence : undefined;
     this.#acknowledged = Math.max(sequence, gone);
     if (this.#lastRead.sequence === this.#acknowledged) this.#readFrom = this.#lastRead;
-    this.#removeAcknowledged();
+    this.removeAcknowledged();
     return sequence < gone ? 'missing' : 'known';
   }
 
-  /** The batch behind a gap begins with the oldest segment, whose head says what came before. */
-  #gap(): Pick<AuditBatch, 'gap'> {
-    if (this.#lacksAfter === undefined) return {};
-    const { previousHash } = this.#segments.oldest;
-    return { gap: { after: this.#lacksAfter, hash: Buffer.from(previousHash).toString('hex') } };
-  }
-
-  #removeAcknowledged(): void {
+  /** Removes the segments that the server has whole, but for the one that is written. */
+  removeAcknowledged(): void {
     const segments = this.#segments;
     while (segments.oldest !== segments.active && segments.oldest.lastSequence <= this.#acknowledged) {
       const removed = segments.removeOldest();
@@ -78,6 +72,13 @@ export class SpoolDelivery {
       const { epoch, firstSequence } = segments.oldest;
       if (epoch !== removed.epoch) this.#acknowledged = firstSequence - 1;
     }
+  }
+
+  /** The batch behind a gap begins with the oldest segment, whose head says what came before. */
+  #gap(): Pick<AuditBatch, 'gap'> {
+    if (this.#lacksAfter === undefined) return {};
+    const { previousHash } = this.#segments.oldest;
+    return { gap: { after: this.#lacksAfter, hash: Buffer.from(previousHash).toString('hex') } };
   }
 
   #startOf(segment: Segment): SegmentPosition {

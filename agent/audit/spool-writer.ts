@@ -1,13 +1,17 @@
+import { unlinkSync } from 'node:fs';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { isDiskFull } from './disk-full.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentList } from './segment-list.ts';
-import { createSegment } from './segment.ts';
+import { createSegment, type Segment } from './segment.ts';
 import { encodeFrame } from './spool-frame.ts';
+import type { SpoolReserve } from './spool-reserve.ts';
 
 export interface SpoolWriterOptions {
   readonly directory: string;
   readonly segments: SegmentList;
+  readonly reserve: SpoolReserve;
   readonly segmentBytes: number;
   readonly maxBytes: number;
   readonly durability: 'group' | 'sync';
@@ -17,6 +21,12 @@ export interface SpoolWriterOptions {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+/**
+ * Why a record is not kept: the spool has as many bytes as it may, the disk is full, the disk fails (the log says how) or the spool is closed, or the
+ * record is longer than a record may be.
+ */
+export type SpoolRefusal = 'spool_full' | 'disk_full' | 'spool_failed' | 'record_too_long';
 
 const REPAIR_MS = 1000;
 
@@ -46,22 +56,36 @@ export class SpoolWriter {
     return this.#syncedSequence;
   }
 
-  /** Appends a record with one write. Returns false when it cannot be kept; never throws. */
-  append(text: Uint8Array): boolean {
-    if (this.#isFailed || this.#isClosed) return false;
+  /** Appends a record with one write. Returns why it cannot be kept, undefined when it is; never throws. */
+  append(text: Uint8Array): SpoolRefusal | undefined {
+    if (this.#isFailed || this.#isClosed) return 'spool_failed';
     const { maxBytes, durability } = this.#options;
     const { lastSequence, lastHash } = this.#segments.active;
     const sequence = lastSequence + 1;
     const { bytes, hash } = encodeFrame(sequence, lastHash, text);
-    if (this.#segments.bytes + bytes.length > maxBytes) return false;
-    if (!this.#roll() || !this.#write(bytes)) return false;
+    if (this.#segments.bytes + bytes.length > maxBytes) return 'spool_full';
+    const refusal = this.#roll() ?? this.#write(bytes);
+    if (refusal !== undefined) return refusal;
     const { active } = this.#segments;
     active.lastSequence = sequence;
     active.lastHash = hash;
     this.#unsynced.push(bytes);
-    if (durability === 'sync') return this.#syncNow();
+    if (durability === 'sync') return this.#syncNow() ? undefined : 'spool_failed';
     this.#scheduleSync();
-    return true;
+    return undefined;
+  }
+
+  /** Goes on in a new segment, for which the reserve gives room. Returns why it cannot, undefined when it does. */
+  startSegment(): SpoolRefusal | undefined {
+    if (!this.#syncNow()) return 'spool_failed';
+    try {
+      this.#openNext();
+      return undefined;
+    } catch (error) {
+      if (isDiskFull(error)) return this.#options.reserve.release() ? this.startSegment() : 'disk_full';
+      this.#options.log.error('audit_segment_not_created', { error });
+      return 'spool_failed';
+    }
   }
 
   /** Puts everything on disk; later records are refused. */
@@ -74,38 +98,31 @@ export class SpoolWriter {
     this.#file.close();
   }
 
-  #write(bytes: Buffer): boolean {
+  #write(bytes: Buffer): SpoolRefusal | undefined {
     try {
-      if (!this.#file.append(bytes, this.#segments.active.size)) return false;
+      if (!this.#file.append(bytes, this.#segments.active.size)) return 'disk_full';
     } catch (error) {
       this.#fail(error);
-      return false;
+      return 'spool_failed';
     }
     this.#segments.grow(bytes.length);
-    return true;
+    return undefined;
   }
 
   /** Starts a new segment when the active one is large enough. */
-  #roll(): boolean {
-    if (this.#segments.active.size < this.#options.segmentBytes) return true;
-    return this.#startSegment();
+  #roll(): SpoolRefusal | undefined {
+    if (this.#segments.active.size < this.#options.segmentBytes) return undefined;
+    return this.startSegment();
   }
 
-  #startSegment(): boolean {
-    if (!this.#syncNow()) return false;
-    try {
-      const { epoch, number, lastSequence, lastHash } = this.#segments.active;
-      const head = { epoch, firstSequence: lastSequence + 1, previousHash: lastHash };
-      const segment = createSegment(this.#options.directory, head, number + 1);
-      const file = new SegmentFile(segment.path);
-      this.#segments.add(segment);
-      this.#file.close();
-      this.#file = file;
-      return true;
-    } catch (error) {
-      this.#options.log.error('audit_segment_not_created', { error });
-      return false;
-    }
+  #openNext(): void {
+    const { epoch, number, lastSequence, lastHash } = this.#segments.active;
+    const head = { epoch, firstSequence: lastSequence + 1, previousHash: lastHash };
+    const segment = createSegment(this.#options.directory, head, number + 1);
+    const file = openNew(segment);
+    this.#segments.add(segment);
+    this.#file.close();
+    this.#file = file;
   }
 
   #syncNow(): boolean {
@@ -169,5 +186,15 @@ export class SpoolWriter {
       this.#options.log.error('audit_spool_failed', { error });
       this.#options.clock.schedule(REPAIR_MS, () => this.#repair());
     }
+  }
+}
+
+/** A segment that cannot be opened must not stand in the way of the next attempt. */
+function openNew(segment: Segment): SegmentFile {
+  try {
+    return new SegmentFile(segment.path);
+  } catch (error) {
+    unlinkSync(segment.path);
+    throw error;
   }
 }

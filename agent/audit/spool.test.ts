@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, statSync, unlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { drainSpool, fillSpool, segmentsIn, SpoolRig } from '../../tests/kit/spool-rig.ts';
 import { sampleRecord } from './spool-sample.ts';
+import type { Spool } from './spool.ts';
 
 const rig = new SpoolRig();
 afterEach(async () => await rig.closeAll());
@@ -64,26 +65,88 @@ describe('Spool.record()', () => {
     expect(spool.record(sampleRecord(1))).toBe(false);
   });
 
-  test('refuses on a full disk and recovers when space returns, without a gap in the chain', async () => {
-    const disk = rig.fresh();
-    mkdirSync(disk);
-    expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]).status).toBe(0);
-    try {
+  test('says once why it refuses, and once that it keeps records again', async () => {
+    const spool = rig.open(rig.fresh(), { maxBytes: 20_000, segmentBytes: 4096 });
+    const said = (event: string) => rig.lines.filter((line) => line.includes(event));
+    let kept = 0;
+    while (spool.record(sampleRecord(kept + 1))) kept++;
+    for (let index = 0; index < 3; index++) expect(spool.record(sampleRecord(kept + 1))).toBe(false);
+    expect(spool.status).toMatchObject({ refusing: 'spool_full', refused: 4 });
+    expect(said('audit_records_refused')).toHaveLength(1);
+    expect(said('audit_records_refused')[0]).toContain('"spool_full"');
+    await drainSpool(spool);
+    fillSpool(spool, 1);
+    expect(spool.status.refusing).toBeUndefined();
+    expect(said('audit_records_kept_again')).toHaveLength(1);
+  });
+});
+
+describe('a spool on a full disk', () => {
+  test('refuses, and recovers when space returns, without a gap in the chain', async () => {
+    await withSmallDisk(async (disk) => {
       const filler = join(disk, 'filler');
       writeFileSync(filler, Buffer.alloc(150_000));
       const spool = rig.open(join(disk, 'spool'), { durability: 'group' });
-      let kept = 0;
-      while (spool.record(sampleRecord(kept + 1))) kept++;
+      const kept = fillUp(spool);
       expect(kept).toBeGreaterThan(50);
       expect(spool.record(sampleRecord(kept + 1))).toBe(false);
+      expect(spool.status.refusing).toBe('disk_full');
       unlinkSync(filler);
       expect(spool.record(sampleRecord(kept + 1))).toBe(true);
       await spool.close();
       const again = rig.open(join(disk, 'spool'));
       expect((await drainSpool(again)).flatMap((batch) => batch.records)).toHaveLength(kept + 1);
       await again.close();
-    } finally {
-      expect(spawnSync('umount', [disk]).status).toBe(0);
-    }
+    });
+  });
+
+  test('takes records again as soon as the server has all of them, though nobody else made room', async () => {
+    await withSmallDisk(async (disk) => {
+      const directory = join(disk, 'spool');
+      const spool = rig.open(directory);
+      const kept = fillUp(spool);
+      expect(segmentsIn(directory)).toHaveLength(1);
+      const { hash } = (await drainSpool(spool)).at(-1)!.records.at(-1)!;
+      expect(spool.record(sampleRecord(kept + 1))).toBe(true);
+      const more = fillUp(spool);
+      expect(more).toBeGreaterThan(kept - 60);
+      await spool.close();
+      const again = rig.open(directory);
+      expect(again.status.depth).toBe(more - kept);
+      await drainSpool(again, Buffer.from(hash, 'hex'), kept + 1);
+      expect(again.record(sampleRecord(more + 1))).toBe(true);
+      await again.close();
+    });
+  });
+
+  test('keeps what the server does not have, however often it is asked for room', async () => {
+    await withSmallDisk(async (disk) => {
+      const spool = rig.open(join(disk, 'spool'));
+      const kept = fillUp(spool);
+      const batch = (await spool.readBatch({ records: 10, bytes: 100_000 }))!;
+      spool.acknowledge(batch.epoch, 10);
+      for (let index = 0; index < 5; index++) expect(spool.record(sampleRecord(kept + 1))).toBe(false);
+      expect(spool.status.depth).toBe(kept - 10);
+      await spool.close();
+    });
   });
 });
+
+/** Runs `work` with a disk of 256 KiB. */
+async function withSmallDisk(work: (disk: string) => Promise<void>): Promise<void> {
+  const disk = rig.fresh();
+  mkdirSync(disk);
+  expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]).status).toBe(0);
+  try {
+    await work(disk);
+  } finally {
+    await rig.closeAll();
+    expect(spawnSync('umount', [disk]).status).toBe(0);
+  }
+}
+
+/** Records until the spool refuses; the number of the last record that it kept. */
+function fillUp(spool: Spool): number {
+  while (spool.record(sampleRecord(spool.status.lastSequence + 1)));
+  return spool.status.lastSequence;
+}

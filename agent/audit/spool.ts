@@ -4,10 +4,11 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { AccessRecorder } from './access-recorder.ts';
 import { SegmentList } from './segment-list.ts';
 import { SpoolDelivery, type Standing } from './spool-delivery.ts';
-import { encodeRecord } from './spool-frame.ts';
+import { encodeRecord, SEGMENT_HEAD_BYTES } from './spool-frame.ts';
 import type { BatchLimit } from './spool-reader.ts';
 import { recoverSegments } from './spool-recovery.ts';
-import { SpoolWriter } from './spool-writer.ts';
+import { SpoolReserve } from './spool-reserve.ts';
+import { SpoolWriter, type SpoolRefusal } from './spool-writer.ts';
 
 export interface SpoolOptions {
   readonly directory: string;
@@ -32,6 +33,8 @@ export interface SpoolStatus {
   readonly bytes: number;
   /** Records refused since start. */
   readonly refused: number;
+  /** Why the newest record was refused; absent when it was kept. */
+  readonly refusing?: SpoolRefusal;
 }
 
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
@@ -48,20 +51,26 @@ const MAX_DELAY_MS = 200;
 export class Spool implements AccessRecorder {
   readonly #maxBytes: number;
   readonly #segments: SegmentList;
+  readonly #reserve: SpoolReserve;
   readonly #writer: SpoolWriter;
   readonly #delivery: SpoolDelivery;
   readonly #listeners = new Set<() => void>();
+  readonly #log: Log;
   #refused = 0;
+  #refusing: SpoolRefusal | undefined;
 
   /** Opens the spool of a directory, recovering what an earlier run left. Throws when the directory cannot be used. */
   constructor(options: SpoolOptions) {
     const { directory, maxBytes, durability, clock, log } = options;
     this.#maxBytes = maxBytes;
+    this.#log = log;
     this.#segments = new SegmentList(recoverSegments(directory, log));
     this.#delivery = new SpoolDelivery(this.#segments);
+    this.#reserve = new SpoolReserve(directory, log);
     this.#writer = new SpoolWriter({
       directory,
       segments: this.#segments,
+      reserve: this.#reserve,
       segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
       maxBytes,
       durability,
@@ -70,13 +79,15 @@ export class Spool implements AccessRecorder {
       clock,
       log,
     });
+    this.#reserve.keep();
   }
 
   record(record: AccessRecord): boolean {
     const text = encodeRecord(record);
-    const isKept = text !== undefined && this.#writer.append(text);
-    if (!isKept) this.#refused++;
-    return isKept;
+    const refusal = text === undefined ? 'record_too_long' : this.#append(text);
+    if (refusal !== undefined) this.#refused++;
+    if (refusal !== this.#refusing) this.#turn(refusal);
+    return refusal === undefined;
   }
 
   /** How long, in milliseconds, a caller should wait before it takes on more work: 0 unless the spool is nearly full. */
@@ -88,7 +99,8 @@ export class Spool implements AccessRecorder {
   get status(): SpoolStatus {
     const { epoch, lastSequence } = this.#segments.active;
     const { bytes } = this.#segments;
-    return { epoch, lastSequence, depth: this.#delivery.depth, bytes, refused: this.#refused };
+    const refusing = this.#refusing === undefined ? {} : { refusing: this.#refusing };
+    return { epoch, lastSequence, depth: this.#delivery.depth, bytes, refused: this.#refused, ...refusing };
   }
 
   /** Calls `listener` when records became ready for shipping. */
@@ -108,12 +120,36 @@ export class Spool implements AccessRecorder {
    * the gap. A server that claims more than there is (`ahead`) is not believed: nothing is removed.
    */
   acknowledge(epoch: string, sequence: number): Standing {
-    return this.#delivery.acknowledge(epoch, sequence);
+    const standing = this.#delivery.acknowledge(epoch, sequence);
+    this.#reserve.keep();
+    return standing;
   }
 
   /** Puts everything on disk and closes the spool; later records are refused. */
   async close(): Promise<void> {
     this.#writer.close();
+  }
+
+  #append(text: Uint8Array): SpoolRefusal | undefined {
+    const refusal = this.#writer.append(text);
+    return refusal === 'disk_full' && this.#makeRoom() ? this.#writer.append(text) : refusal;
+  }
+
+  /** On a full disk the segment that is written goes as well, if the server has all of it. */
+  #makeRoom(): boolean {
+    const isEmpty = this.#segments.active.size === SEGMENT_HEAD_BYTES;
+    if (isEmpty || this.#delivery.depth > 0 || this.#writer.startSegment() !== undefined) return false;
+    this.#delivery.removeAcknowledged();
+    this.#reserve.keep();
+    return true;
+  }
+
+  /** Requests are refused from now on, or no more: said once, not for each of them. */
+  #turn(refusal: SpoolRefusal | undefined): void {
+    const { depth, bytes, refused } = this.status;
+    this.#refusing = refusal;
+    if (refusal === undefined) this.#log.info('audit_records_kept_again', { refused });
+    else this.#log.error('audit_records_refused', { reason: refusal, depth, bytes });
   }
 
   #tell(): void {

@@ -111,6 +111,11 @@ function renderServer({ isConnected, refusal, clockSkewMs }: StatusAnswer['serve
   return facts.join('; ');
 }
 
+function renderAudit({ depth, bytes, refused, refusing }: StatusAnswer['audit']): string {
+  const facts = `${depth} records to ship (${bytes} bytes), ${refused} refused`;
+  return refusing === undefined ? facts : `${facts}; requests are refused now: ${refusing}`;
+}
+
 function renderStatus(status: StatusAnswer): string {
   const { agent, policy, capture, audit, workloadApi } = status;
   const facts = fields([
@@ -128,7 +133,7 @@ function renderStatus(status: StatusAnswer): string {
     ['capture', renderCapture(capture)],
     ['connections', String(status.connections)],
     ['workload api', `${workloadApi.connections} connections, ${workloadApi.streams} streams`],
-    ['audit', `${audit.depth} records to ship (${audit.bytes} bytes), ${audit.refused} refused`],
+    ['audit', renderAudit(audit)],
   ]);
   const identities = table(
     status.identities,
