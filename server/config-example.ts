@@ -26,6 +26,7 @@ listen:
   agents: 0.0.0.0:8443
   operators: 0.0.0.0:8444 # null: only the local socket
   socket: /run/picket/server.sock # root may do everything there; others what policies/admin allows
+  # names: [server.example.org] # DNS names in the server's certificate; this host's name and localhost unless given
 
 svid:
   agent_ttl_seconds: 86400 # life of an agent's own certificate

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -8,7 +9,7 @@ import {
   socketPath,
   type HostAndPort,
 } from '../shared/config/config-values.ts';
-import { trustDomain } from '../shared/protocol/wire-values.ts';
+import { dnsName, trustDomain } from '../shared/protocol/wire-values.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
 import { DEFAULT_PCRS } from './node-attestation/default-pcrs.ts';
@@ -33,6 +34,7 @@ const serverConfigFile = z.strictObject({
       agents: hostAndPort.prefault('0.0.0.0:8443'),
       operators: hostAndPort.nullable().prefault('0.0.0.0:8444'),
       socket: socketPath.default('/run/picket/server.sock'),
+      names: z.array(dnsName).max(16).optional(),
     })
     .prefault({}),
   svid: z
@@ -76,6 +78,8 @@ export interface ServerConfig {
     /** Undefined: operators come by the local socket only. */
     readonly operators: HostAndPort | undefined;
     readonly socket: string;
+    /** DNS names in the server’s certificate, for clients that verify a server by its name. */
+    readonly names: readonly string[];
   };
   readonly agentTtlSeconds: number;
   readonly tpm: {
@@ -107,6 +111,7 @@ export function parseServerConfig(value: unknown): ServerConfig {
       agents: file.listen.agents,
       operators: file.listen.operators ?? undefined,
       socket: file.listen.socket,
+      names: file.listen.names ?? ownNames(),
     },
     agentTtlSeconds: file.svid.agent_ttl_seconds,
     tpm: {
@@ -122,4 +127,10 @@ export function parseServerConfig(value: unknown): ServerConfig {
     auditRetentionMs: file.audit.retention_days * DAY_MS,
     logLevel: file.log_level,
   };
+}
+
+/** The name of this host, where DNS could have it, and localhost. */
+function ownNames(): readonly string[] {
+  const own = dnsName.safeParse(hostname().toLowerCase());
+  return [...new Set([...(own.success ? [own.data] : []), 'localhost'])];
 }

@@ -29,6 +29,7 @@ describe('startServerCertificate()', () => {
     running = await startServerCertificate({
       authority: ca.authority,
       trustDomain: TRUST_DOMAIN,
+      dnsNames: ['server.example.org'],
       clock,
       random: () => 0.5,
       log,
@@ -57,6 +58,7 @@ describe('startServerCertificate()', () => {
     const { current } = await start();
     const svid = verified(current.chainPem);
     expect(svid.spiffeId as string).toBe('spiffe://example.org/picket/server');
+    expect(new X509Certificate(current.chainPem).checkHost('server.example.org')).toBe('server.example.org');
     expect(current.notAfterMs).toBe(svid.notAfterMs);
     const key = createPublicKey(createPrivateKey(current.keyPem));
     expect(new X509Certificate(current.chainPem).publicKey.equals(key)).toBe(true);
@@ -97,6 +99,7 @@ describe('startServerCertificate()', () => {
     const options = {
       authority: ca.authority,
       trustDomain: TRUST_DOMAIN,
+      dnsNames: [],
       clock,
       random: () => 0.5,
       log: createLog({ level: 'error', nowMs: () => 0, write: () => undefined }),

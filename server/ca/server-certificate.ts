@@ -14,6 +14,8 @@ import type { CertificateAuthority } from './ca.ts';
 export interface ServerCertificateOptions {
   readonly authority: CertificateAuthority;
   readonly trustDomain: TrustDomain;
+  /** DNS names beside the SPIFFE ID, for clients such as curl that verify a server by its name. Agents and the command line go by the SPIFFE ID alone. */
+  readonly dnsNames: readonly string[];
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -71,13 +73,14 @@ function untilRenewal(certificate: ServerCertificate, clock: Clock): number {
 async function makeCertificate({
   authority,
   trustDomain,
+  dnsNames,
 }: ServerCertificateOptions): Promise<ServerCertificate> {
   const { privateKey } = await generate('ec', { namedCurve: 'P-256' });
   const issued = await authority.issue({
     spiffeId: serverId(trustDomain),
     publicKeySpki: new Uint8Array(createPublicKey(privateKey).export({ format: 'der', type: 'spki' })),
     ttlSeconds: LIFE_SECONDS,
-    dnsNames: [],
+    dnsNames,
   });
   return {
     chainPem: issued.chain.map((der) => encodePem('CERTIFICATE', der)).join(''),

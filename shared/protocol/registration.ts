@@ -1,16 +1,11 @@
 import { z } from 'zod';
-import { counter, port, selector, spiffeId, timestamp } from './wire-values.ts';
+import { counter, dnsName, port, selector, spiffeId, timestamp } from './wire-values.ts';
 
 /** How the inbound side reads what comes in on a listener. `auto`: HTTP/1.1 where the first bytes say so, otherwise bytes. */
 export const listenerProtocol = z.enum(['auto', 'http', 'tcp']);
 
 /** A port on which a workload answers, on each host where its parent agent runs (design: the directory comes from registration). */
 export const listener = z.object({ port, protocol: listenerProtocol.default('auto') });
-
-const dnsName = z
-  .string()
-  .max(253)
-  .regex(/^(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*$/, 'is not a DNS name in lower case');
 
 /** What an operator writes. */
 export const newEntry = z.object({

@@ -61,3 +61,9 @@ function parsed<T>(parse: (text: string) => T) {
     }
   };
 }
+
+/** A DNS name in lower case (RFC 1123); an internationalized one in its ASCII form. */
+export const dnsName = z
+  .string()
+  .max(253)
+  .regex(/^(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*$/, 'is not a DNS name in lower case');

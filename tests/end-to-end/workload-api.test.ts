@@ -1,55 +1,36 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { X509Certificate } from 'node:crypto';
-import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Child, run, runOk, type RunResult } from '../kit/child.ts';
-import { asUser } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
+import { WorkloadClient, x509SvidAnswer } from '../kit/workload-client.ts';
 
 /** The SPIFFE Workload API of the compiled agent, asked by grpc-js as other users. */
 
 setDefaultTimeout(60_000);
 
 const { web, nobody } = SHOP_USERS;
-const root = join(import.meta.dirname, '../..');
-const svids = z.object({
-  svids: z.array(
-    z.object({ spiffe_id: z.string(), x509_svid: z.string(), x509_svid_key: z.string(), bundle: z.string() }),
-  ),
-});
 let shop: Shop;
-let client: string;
-let proto: string;
+let client: WorkloadClient;
 
 beforeAll(async () => {
   shop = await Shop.open();
-  // Other users can read neither the checkout nor Bun: they get one executable and the proto file.
-  client = join(shop.folder, 'client');
-  proto = join(shop.folder, 'workload.proto');
-  copyFileSync(join(root, 'agent/workload-api/proto/workloadapi.proto'), proto);
-  await runOk([
-    process.execPath,
-    'build',
-    '--compile',
-    join(root, 'tests/kit/workload-client/main.ts'),
-    '--outfile',
-    client,
-  ]);
-  chmodSync(shop.folder, 0o755);
+  client = await WorkloadClient.build(shop.folder);
 }, 120_000);
 afterAll(async () => await shop.close());
 
 const command = (uid: number, method: string, count: number, ...flags: string[]): string[] =>
-  shop.desk.host.in(...asUser(uid, client, shop.desk.workloadApi, proto, method, String(count), ...flags));
+  client.command(shop.desk, uid, method, count, ...flags);
 const ask = async (uid: number, method = 'FetchX509SVID', ...flags: string[]): Promise<RunResult> =>
   await run(command(uid, method, 1, ...flags), { cwd: '/' });
 
 describe('the Workload API', () => {
   test('gives a process its X509-SVID with its key and the trust bundle', async () => {
     const { stdout } = await ask(web);
-    const [svid] = svids.parse(JSON.parse(stdout)).svids;
+    const [svid] = x509SvidAnswer.parse(JSON.parse(stdout)).svids;
     expect(svid?.spiffe_id).toBe('spiffe://example.org/web');
     const leaf = new X509Certificate(Buffer.from(svid?.x509_svid ?? '', 'base64'));
     expect(leaf.subjectAltName).toBe('URI:spiffe://example.org/web');
@@ -107,7 +88,7 @@ describe('the Workload API', () => {
     await shop.mesh.control.picketOk('entry', 'delete', first);
     await waitUntil('the stream gave the rest', () => !watching.isRunning);
     const last = watching.log().trim().split('\n').at(-1) ?? '';
-    expect(svids.parse(JSON.parse(last)).svids.map(({ spiffe_id }) => spiffe_id)).toEqual([
+    expect(x509SvidAnswer.parse(JSON.parse(last)).svids.map(({ spiffe_id }) => spiffe_id)).toEqual([
       'spiffe://example.org/batch-two',
     ]);
   });

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { Child, run, runOk, type RunResult } from './child.ts';
@@ -23,19 +23,19 @@ export class ControlPlane {
   /** PEM of the trust bundle: what a host with a TPM is given. */
   readonly bundleFile: string;
   readonly socket: string;
-  readonly #configFile: string;
-  readonly #trustDomain: string;
+  readonly configFile: string;
+  readonly #options: ControlPlaneOptions;
   #server: Child | undefined;
 
   constructor(options: ControlPlaneOptions) {
     this.host = options.host;
     this.folder = options.folder;
-    this.#trustDomain = options.trustDomain;
+    this.#options = options;
     this.bundleFile = join(options.folder, 'ca/root.pem');
     this.socket = join(options.folder, 'server.sock');
-    this.#configFile = join(options.folder, 'server.yaml');
+    this.configFile = join(options.folder, 'server.yaml');
     mkdirSync(options.folder, { recursive: true });
-    writeFileSync(this.#configFile, JSON.stringify(configOf(options, this.socket), null, 2));
+    this.#writeConfig(options.databaseUrl);
   }
 
   /** The offline ceremony: root, intermediate, policy signer. */
@@ -46,7 +46,7 @@ export class ControlPlane {
       'ca',
       'init',
       '--trust-domain',
-      this.#trustDomain,
+      this.#options.trustDomain,
       '--out',
       join(this.folder, 'ca'),
       '--passphrase-file',
@@ -56,7 +56,7 @@ export class ControlPlane {
 
   async start(): Promise<void> {
     const server = new Child({
-      command: this.host.in(picketBinary(), 'server', 'run', '--config', this.#configFile),
+      command: this.host.in(picketBinary(), 'server', 'run', '--config', this.configFile),
       logFile: this.logFile,
     });
     this.#server = server;
@@ -77,6 +77,12 @@ export class ControlPlane {
     return exitCode ?? null;
   }
 
+  /** The server's next start finds another database: that of a URL, or an empty embedded one. */
+  changeDatabase(databaseUrl?: string): void {
+    rmSync(join(this.folder, 'data/database'), { recursive: true, force: true });
+    this.#writeConfig(databaseUrl);
+  }
+
   /** The command line as root on the server's host. */
   async picket(...args: readonly string[]): Promise<RunResult> {
     return await run(this.host.in(picketBinary(), ...args), { env: this.#environment() });
@@ -90,6 +96,15 @@ export class ControlPlane {
   /** As `picketOk`, with `--json`, read by `schema`. */
   async picketJson<T extends z.ZodType>(schema: T, ...args: readonly string[]): Promise<z.output<T>> {
     return schema.parse(JSON.parse(await this.picketOk(...args, '--json')));
+  }
+
+  #writeConfig(databaseUrl: string | undefined): void {
+    const { databaseUrl: _, ...options } = this.#options;
+    const config = configOf(
+      { ...options, ...(databaseUrl === undefined ? {} : { databaseUrl }) },
+      this.socket,
+    );
+    writeFileSync(this.configFile, JSON.stringify(config, null, 2));
   }
 
   #environment(): Readonly<Record<string, string>> {

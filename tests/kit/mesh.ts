@@ -8,7 +8,9 @@ import { MeshHost, type HostAttestation, type MeshHostOptions } from './mesh-hos
 import { createTestNetwork, type TestHost, type TestNetwork } from './netns.ts';
 import { waitUntil } from './wait.ts';
 
-export type MeshOptions = Omit<ControlPlaneOptions, 'host'> & {
+export type MeshOptions = Omit<ControlPlaneOptions, 'host' | 'databaseUrl'> & {
+  /** Starts a PostgreSQL where the server reaches it, and tells its URL; the embedded PGlite if absent. */
+  readonly startDatabase?: (host: TestHost) => Promise<string>;
   /** How many hosts the network has; the first one is the server's. */
   readonly hosts: number;
 };
@@ -54,7 +56,13 @@ export async function createMesh(options: MeshOptions): Promise<Mesh> {
   const network = await createTestNetwork(options.hosts);
   const [host] = network.hosts;
   if (host === undefined) throw new RangeError('A mesh needs a host');
-  const control = new ControlPlane({ ...options, folder: join(options.folder, 'server'), host });
+  const databaseUrl = await options.startDatabase?.(host);
+  const control = new ControlPlane({
+    ...options,
+    folder: join(options.folder, 'server'),
+    host,
+    ...(databaseUrl === undefined ? {} : { databaseUrl }),
+  });
   const agents: MeshHost[] = [];
   const mesh = new StartedMesh({ options, network, control, agents });
   try {

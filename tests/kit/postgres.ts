@@ -3,7 +3,8 @@ import { chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import postgres from 'postgres';
-import { Child, runOk } from './child.ts';
+import { Child, run, runOk } from './child.ts';
+import type { TestHost } from './netns.ts';
 
 const BIN = '/usr/lib/postgresql/15/bin';
 /** PostgreSQL refuses to run as uid 0. The signal comes when the test process dies, however it dies; SIGINT is its fast shutdown. */
@@ -18,8 +19,9 @@ export interface TestPostgres {
   stop(): Promise<void>;
 }
 
-/** Starts a cluster in a folder of its own, as the user that Debian made for it. The caller stops it. */
-export async function startPostgres(): Promise<TestPostgres> {
+/** Starts a cluster in a folder of its own, as the user that Debian made for it, on `host` where one is given. The caller stops it. */
+export async function startPostgres(host?: TestHost): Promise<TestPostgres> {
+  const on = (...command: string[]): string[] => host?.in(...command) ?? command;
   const folder = mkdtempSync(join(tmpdir(), 'picket-postgres-'));
   const { uid, gid } = await postgresUser();
   const data = join(folder, 'data');
@@ -36,7 +38,7 @@ export async function startPostgres(): Promise<TestPostgres> {
   ]);
   const port = freePort();
   const url = `postgres://picket@127.0.0.1:${port}/postgres`;
-  const command = [
+  const command = on(
     ...AS_POSTGRES,
     `${BIN}/postgres`,
     '-D',
@@ -47,10 +49,13 @@ export async function startPostgres(): Promise<TestPostgres> {
     '--fsync=off',
     '--max_connections=100',
     '--shared_buffers=32MB',
-  ];
+  );
   const start = async (): Promise<Child> => {
     const child = new Child({ command, logFile: join(folder, 'log') });
-    await child.ready('PostgreSQL answers', () => answers(url));
+    await child.ready('PostgreSQL answers', async () => {
+      const isReady = on(`${BIN}/pg_isready`, '--host=127.0.0.1', `--port=${port}`);
+      return (await run(isReady)).exitCode === 0;
+    });
     return child;
   };
   let child = await start();
@@ -99,13 +104,6 @@ async function asAdministrator(url: string, statement: string): Promise<void> {
   } finally {
     await client.end({ timeout: 5 });
   }
-}
-
-async function answers(url: string): Promise<boolean> {
-  return await asAdministrator(url, 'select 1').then(
-    () => true,
-    () => false,
-  );
 }
 
 async function postgresUser(): Promise<{ readonly uid: number; readonly gid: number }> {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { run, type RunResult } from './child.ts';
-import { createMesh, type Mesh } from './mesh.ts';
+import { createMesh, type Mesh, type MeshOptions } from './mesh.ts';
 import type { MeshHost, MeshHostOptions } from './mesh-host.ts';
 import type { TestHost } from './netns.ts';
 import { asUser, curl, psql, startNginx, startPostgres, type CurlAnswer } from './programs.ts';
@@ -24,8 +24,8 @@ const LOCATIONS = `
   location /upload { root FOLDER; dav_methods PUT; create_full_put_path on; }`;
 
 export interface ShopOptions {
-  /** PostgreSQL for the server; the embedded PGlite if absent. */
-  readonly databaseUrl?: string;
+  /** As of a mesh. */
+  readonly startDatabase?: MeshOptions['startDatabase'];
   /** More settings for both agents. */
   readonly settings?: MeshHostOptions['settings'];
 }
@@ -58,15 +58,17 @@ export class Shop {
   static async open(options: ShopOptions = {}): Promise<Shop> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), 'picket-shop-'));
-    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
+    stack.defer(() =>
+      process.env['KEEP'] === undefined ? rmSync(folder, { recursive: true, force: true }) : undefined,
+    );
     // Other users have their own folders in it.
     chmodSync(folder, 0o711);
-    const { databaseUrl, settings } = options;
+    const { startDatabase, settings } = options;
     const mesh = await createMesh({
       folder: join(folder, 'mesh'),
       trustDomain: 'example.org',
       hosts: 4,
-      ...(databaseUrl === undefined ? {} : { databaseUrl }),
+      ...(startDatabase === undefined ? {} : { startDatabase }),
     });
     stack.defer(async () => await mesh.remove());
     const [, storeHost, deskHost, outsider] = mesh.network.hosts;

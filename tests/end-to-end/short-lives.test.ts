@@ -1,0 +1,73 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { accessPage, workloadCertificates } from '../../shared/protocol/operator.ts';
+import { Shop } from '../kit/shop.ts';
+import { waitUntil } from '../kit/wait.ts';
+
+/** Certificates with the shortest life there is, under load. */
+
+setDefaultTimeout(120_000);
+
+const SHORT_USER = 7021;
+const SHORT_ID = 'spiffe://example.org/short';
+const RENEWALS = 3;
+let shop: Shop;
+
+beforeAll(async () => {
+  shop = await Shop.open();
+  await shop.mesh.register({
+    path: '/short',
+    on: shop.desk,
+    selectors: [`unix:uid:${SHORT_USER}`],
+    ttl: '20s',
+  });
+}, 120_000);
+afterAll(async () => await shop.close());
+
+async function serial(): Promise<string | undefined> {
+  const { certificates } = await shop.mesh.control.picketJson(
+    workloadCertificates,
+    'workload',
+    'certificate',
+    SHORT_ID,
+  );
+  return certificates[0]?.serial;
+}
+
+test('a workload whose certificate lives for 20 seconds loses no request through its renewals, and each is recorded', async () => {
+  const ask = async (): Promise<number> => (await shop.ask(SHORT_USER, '/invoices')).status;
+  await waitUntil('it has its identity', async () => (await ask()) !== 0);
+  const serials = new Set<string>();
+  const answers = new Map<number, number>();
+  let asked = 0;
+  const load = async (): Promise<void> => {
+    while (serials.size <= RENEWALS) {
+      asked += 1;
+      const status = await ask();
+      answers.set(status, (answers.get(status) ?? 0) + 1);
+    }
+  };
+  const watch = async (): Promise<void> => {
+    await waitUntil(
+      'it was renewed often enough',
+      async () => {
+        const current = await serial();
+        if (current !== undefined) serials.add(current);
+        return serials.size > RENEWALS;
+      },
+      90_000,
+    );
+  };
+  await Promise.all([load(), watch()]);
+  // The policy does not know /short: each request reaches the other side under its identity, and is denied there.
+  expect([...answers]).toEqual([[403, asked]]);
+  const { control } = shop.mesh;
+  const query = ['audit', 'access', '--caller', SHORT_ID, '--limit', '1000'];
+  await waitUntil(
+    'all of it is recorded',
+    async () => {
+      const { items } = await control.picketJson(accessPage, ...query);
+      return items.filter((each) => each.direction === 'inbound').length >= Math.min(asked, 900);
+    },
+    30_000,
+  );
+});
