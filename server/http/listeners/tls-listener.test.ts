@@ -1,0 +1,179 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect, type TLSSocket } from 'node:tls';
+import { Hono } from 'hono';
+import { systemClock } from '../../../shared/runtime/clock.ts';
+import { WatchedValue } from '../../../shared/runtime/watched-value.ts';
+import { silentLog, TEST_TRUST_DOMAIN } from '../../../tests/kit/datastore.ts';
+import { refusalOf } from '../../../tests/kit/refusal-of.ts';
+import { createTestCa, type TestCa } from '../../../tests/kit/test-ca.ts';
+import { waitUntil } from '../../../tests/kit/wait.ts';
+import { startServerCertificate, type RunningServerCertificate } from '../../ca/server-certificate.ts';
+import { DEFAULT_LIMITS, type HttpLimits } from '../limits.ts';
+import type { HttpEnvironment } from '../mount-routes.ts';
+import { peerConnectionOf } from '../peer-connection.ts';
+import { startTlsListener, type TlsListener } from './tls-listener.ts';
+
+let folder: string;
+let ca: TestCa;
+let first: RunningServerCertificate;
+let second: RunningServerCertificate;
+const running: TlsListener[] = [];
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'picket-tls-listener-'));
+  ca = await createTestCa({ folder, clock: systemClock, trustDomain: TEST_TRUST_DOMAIN });
+  first = await certify();
+  second = await certify();
+});
+afterEach(async () => {
+  for (const each of running.splice(0)) await each.stop();
+});
+afterAll(async () => {
+  await first.stop();
+  await second.stop();
+  rmSync(folder, { recursive: true });
+});
+
+async function certify(): Promise<RunningServerCertificate> {
+  return await startServerCertificate({
+    authority: ca.authority,
+    trustDomain: TEST_TRUST_DOMAIN,
+    dnsNames: ['localhost'],
+    clock: systemClock,
+    random: Math.random,
+    log: silentLog,
+  });
+}
+
+async function start(
+  options: { readonly limits?: Partial<HttpLimits>; readonly port?: number } = {},
+): Promise<{ readonly listener: TlsListener; readonly certificate: WatchedValue<typeof first.current> }> {
+  const app = new Hono<HttpEnvironment>();
+  app.get('/peer', (context) => {
+    const { peerChain, localUid } = peerConnectionOf(context.env);
+    return context.json({ chain: peerChain.length, isLocal: localUid !== undefined });
+  });
+  const certificate = new WatchedValue(first.current);
+  const listener = await startTlsListener({
+    address: { host: '127.0.0.1', port: options.port ?? 0 },
+    certificate,
+    fetch: app.fetch,
+    limits: { ...DEFAULT_LIMITS, drainMs: 200, ...options.limits },
+    clock: systemClock,
+    log: silentLog,
+  });
+  running.push(listener);
+  return { listener, certificate };
+}
+
+/** A connection as far as its handshake came: what it was shown, or why not. */
+async function shake(
+  port: number,
+  options: { readonly maxVersion?: 'TLSv1.2'; readonly client?: RunningServerCertificate } = {},
+): Promise<TLSSocket> {
+  const { client, ...rest } = options;
+  return await new Promise((resolve, reject) => {
+    const socket = connect({
+      host: '127.0.0.1',
+      port,
+      servername: 'localhost',
+      rejectUnauthorized: false,
+      ...(client === undefined ? {} : { cert: client.current.chainPem, key: client.current.keyPem }),
+      ...rest,
+    });
+    socket.once('secureConnect', () => resolve(socket));
+    socket.once('error', reject);
+  });
+}
+
+async function askByHttp2(port: number): Promise<unknown> {
+  const session = connectHttp2(`https://localhost:${port}`, {
+    rejectUnauthorized: false,
+    cert: first.current.chainPem,
+    key: first.current.keyPem,
+  });
+  try {
+    return await new Promise((resolve, reject) => {
+      session.once('error', reject);
+      const request = session.request({ ':path': '/peer' });
+      let text = '';
+      request.setEncoding('utf8');
+      request.on('data', (chunk: string) => (text += chunk));
+      request.once('end', () => resolve(JSON.parse(text)));
+      request.once('error', reject);
+      request.end();
+    });
+  } finally {
+    session.close();
+  }
+}
+
+describe('startTlsListener()', () => {
+  test('answers HTTP/1.1 without a client certificate: who the peer is, is decided later', async () => {
+    const { listener } = await start();
+    const answer = await fetch(`https://localhost:${listener.port}/peer`, {
+      tls: { rejectUnauthorized: false },
+      keepalive: false,
+    });
+    expect(await answer.json()).toEqual({ chain: 0, isLocal: false });
+  });
+
+  test('answers HTTP/2 and shows the app the chain of the client', async () => {
+    const { listener } = await start();
+    expect(await askByHttp2(listener.port)).toEqual({ chain: 2, isLocal: false });
+  });
+
+  test('speaks nothing older than TLS 1.3', async () => {
+    const { listener } = await start();
+    const socket = await shake(listener.port);
+    expect(socket.getProtocol()).toBe('TLSv1.3');
+    socket.destroy();
+    expect(await shake(listener.port, { maxVersion: 'TLSv1.2' }).catch(() => 'refused')).toBe('refused');
+  });
+
+  test('shows a new certificate to each new connection', async () => {
+    const { listener, certificate } = await start();
+    const serialShown = async (): Promise<string> => {
+      const socket = await shake(listener.port);
+      const { serialNumber } = socket.getPeerCertificate();
+      socket.destroy();
+      return serialNumber;
+    };
+    const before = await serialShown();
+    certificate.set(second.current);
+    expect(await serialShown()).not.toBe(before);
+  });
+
+  test('ends a connection on which no request comes in time', async () => {
+    const { listener } = await start({ limits: { idleMs: 50 } });
+    const socket = await shake(listener.port);
+    let isClosed = false;
+    socket.once('close', () => (isClosed = true));
+    await waitUntil('the idle connection is closed', () => isClosed, 5000);
+  });
+
+  test('takes no more connections of one address than its bound', async () => {
+    const { listener } = await start({ limits: { maxConnectionsPerAddress: 1 } });
+    const socket = await shake(listener.port);
+    expect(await shake(listener.port).catch(() => 'refused')).toBe('refused');
+    socket.destroy();
+    const next = await waitUntil(
+      'the place is free',
+      async () => await shake(listener.port).catch(() => undefined),
+    );
+    next.destroy();
+  });
+
+  test('says which address it cannot have', async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const { port } = other.address() as { readonly port: number };
+    expect(await refusalOf(start({ port }))).toMatchObject({ code: 'unavailable', reason: 'listen_failed' });
+    await new Promise((resolve) => other.close(resolve));
+  });
+});
