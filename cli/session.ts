@@ -10,7 +10,7 @@ export interface Session {
   readonly client: ServerClient;
 }
 
-export const DEFAULT_SERVER_SOCKET = '/run/picket/server.sock';
+export const DEFAULT_SERVER_SOCKET = '/run/picket-server/server.sock';
 
 /** An empty variable is one that is not set. */
 const optionalText = z

@@ -25,8 +25,8 @@ database: {}
 listen:
   agents: 0.0.0.0:8443
   operators: 0.0.0.0:8444 # null: only the local socket
-  socket: /run/picket/server.sock # root may do everything there; others what policies/admin allows
-  # names: [server.example.org] # DNS names in the server's certificate; this host's name and localhost unless given
+  socket: /run/picket-server/server.sock # root may do everything there; others what policies/admin allows
+  # names: [server.example.org, 10.0.0.1] # DNS names and IP addresses in the server's certificate; this host's name, localhost, 127.0.0.1 and ::1 unless given
 
 svid:
   agent_ttl_seconds: 86400 # life of an agent's own certificate

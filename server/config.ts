@@ -9,10 +9,13 @@ import {
   socketPath,
   type HostAndPort,
 } from '../shared/config/config-values.ts';
-import { dnsName, trustDomain } from '../shared/protocol/wire-values.ts';
+import { dnsName, ipAddress, trustDomain } from '../shared/protocol/wire-values.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
 import { DEFAULT_PCRS } from './node-attestation/default-pcrs.ts';
+
+/** What may stand in a certificate beside the SPIFFE ID. The last label of a name is never a number: that would be an address that is none. */
+const serverName = z.union([ipAddress, dnsName.regex(/(^|\.)[^.]*[^.\d][^.]*$/, 'is not a DNS name')]);
 
 /** What may stand in server.yaml; config-example.ts tells what each means. */
 const serverConfigFile = z.strictObject({
@@ -33,8 +36,8 @@ const serverConfigFile = z.strictObject({
     .strictObject({
       agents: hostAndPort.prefault('0.0.0.0:8443'),
       operators: hostAndPort.nullable().prefault('0.0.0.0:8444'),
-      socket: socketPath.default('/run/picket/server.sock'),
-      names: z.array(dnsName).max(16).optional(),
+      socket: socketPath.default('/run/picket-server/server.sock'),
+      names: z.array(serverName).max(16).optional(),
     })
     .prefault({}),
   svid: z
@@ -78,7 +81,7 @@ export interface ServerConfig {
     /** Undefined: operators come by the local socket only. */
     readonly operators: HostAndPort | undefined;
     readonly socket: string;
-    /** DNS names in the server’s certificate, for clients that verify a server by its name. */
+    /** DNS names and IP addresses in the server’s certificate, for clients that verify a server by its name. */
     readonly names: readonly string[];
   };
   readonly agentTtlSeconds: number;
@@ -129,8 +132,8 @@ export function parseServerConfig(value: unknown): ServerConfig {
   };
 }
 
-/** The name of this host, where DNS could have it, and localhost. */
+/** The name of this host, where DNS could have it, and the names by which it calls itself. */
 function ownNames(): readonly string[] {
   const own = dnsName.safeParse(hostname().toLowerCase());
-  return [...new Set([...(own.success ? [own.data] : []), 'localhost'])];
+  return [...new Set([...(own.success ? [own.data] : []), 'localhost', '127.0.0.1', '::1'])];
 }
