@@ -1,5 +1,5 @@
 import { PicketError } from '../../shared/errors/errors.ts';
-import { decodeIpAddress, encodeIpAddress } from '../native/ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 
 /** A network: its first address in RFC 5952 form and the bits that are fixed. */
 export interface Cidr {

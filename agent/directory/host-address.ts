@@ -1,5 +1,5 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
-import { decodeIpAddress, encodeIpAddress } from '../native/ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 
 const LOOPBACK = buildList([
   ['127.0.0.0', 8, 'ipv4'],

@@ -1,4 +1,4 @@
-import { decodeIpAddress, encodeIpAddress } from './ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import { AF_INET, AF_INET6 } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 

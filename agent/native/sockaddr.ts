@@ -1,4 +1,4 @@
-import { decodeIpAddress, encodeIpAddress, isIpv4Mapped } from './ip-address.ts';
+import { decodeIpAddress, encodeIpAddress, isIpv4Mapped } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from './socket-address.ts';
 
 export const AF_INET = 2;

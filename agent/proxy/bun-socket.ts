@@ -1,5 +1,5 @@
 import { PicketError } from '../../shared/errors/errors.ts';
-import { decodeIpAddress, encodeIpAddress } from '../native/ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 
 /** A Bun socket with the descriptor that Bun's types leave out; -1 once it is closed. */

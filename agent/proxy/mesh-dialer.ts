@@ -2,7 +2,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
-import { encodeIpAddress } from '../native/ip-address.ts';
+import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { StreamFailure } from './byte-stream.ts';
 import type { MeshDialer, MeshObserver, MeshOutcome, MeshRequest } from './mesh.ts';

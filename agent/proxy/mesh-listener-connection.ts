@@ -6,7 +6,7 @@ import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
 import type { FrameAddress } from '../../shared/wire/tunnel-frame.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { SvidLife } from '../identity/svid-life.ts';
-import { decodeIpAddress } from '../native/ip-address.ts';
+import { decodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import type { MeshCaller, MeshObserver, MeshOpening } from './mesh.ts';

@@ -1,6 +1,6 @@
 import { formatCidr, parseCidr } from '../../../agent/capture/cidr.ts';
 import { canonicalAddress, isHostAddress } from '../../../agent/directory/host-address.ts';
-import { decodeIpAddress, encodeIpAddress } from '../../../agent/native/ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../../shared/runtime/ip-address.ts';
 import { parseNodeAddress } from '../../../server/agents/node-address.ts';
 import { hostAndPort } from '../../../shared/config/config-values.ts';
 import { parseDurationSeconds } from '../../../shared/config/duration.ts';

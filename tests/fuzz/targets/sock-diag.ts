@@ -1,4 +1,4 @@
-import { decodeIpAddress, encodeIpAddress } from '../../../agent/native/ip-address.ts';
+import { decodeIpAddress, encodeIpAddress } from '../../../shared/runtime/ip-address.ts';
 import { decodeAnswer } from '../../../agent/native/sock-diag-message.ts';
 import { decodeSockaddr } from '../../../agent/native/sockaddr.ts';
 import { fromBase64, SEEDS } from '../seeds.ts';
