@@ -38,6 +38,16 @@ describe('parseServerConfig()', () => {
       expect(faults).toContain(name);
   });
 
+  test('takes names and addresses for the certificate, and has those by which the host calls itself', () => {
+    const namesOf = (listen: object): readonly string[] =>
+      parseServerConfig({ ...LEAST, listen }).listen.names;
+    expect(namesOf({})).toEqual(expect.arrayContaining(['localhost', '127.0.0.1', '::1']) as never);
+    const names = ['server.example.org', 'db-1', '10.0.0.1', '2001:db8::1'];
+    expect(namesOf({ names })).toEqual(names);
+    for (const bad of ['10.0.0.256', '1.2', 'UPPER', '-a', 'a b', '', '*.example.org', '::g', 'fe80::1%eth0'])
+      expect(JSON.stringify(faultsOf({ ...LEAST, listen: { names: [bad] } }))).toContain('names');
+  });
+
   test('refuses settings that contradict each other', () => {
     expect(faultsOf({ ...LEAST, tpm: { require_certificate: true } })).toBeDefined();
     expect(faultsOf({ ...LEAST, database: { url: 'postgres://a/b', url_file: '/c' } })).toBeDefined();

@@ -166,7 +166,7 @@ async function listen(start: Start, served: Served): Promise<void> {
   const certificate = await startServerCertificate({
     authority,
     trustDomain: config.trustDomain,
-    dnsNames: config.listen.names,
+    names: config.listen.names,
     clock,
     random,
     log,

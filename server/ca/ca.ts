@@ -22,6 +22,8 @@ export interface LeafRequest {
   /** Wished life; the leaf never outlives the intermediate. */
   readonly ttlSeconds: number;
   readonly dnsNames: readonly string[];
+  /** IPv4 and IPv6 addresses in text form; none if absent. */
+  readonly ipAddresses?: readonly string[];
 }
 
 /** The online certificate authority: it holds the intermediate, never the root. */

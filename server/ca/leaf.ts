@@ -13,12 +13,15 @@ import {
   derSequence,
   derTime,
 } from '../../shared/wire/der-writer.ts';
+import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import { EXTENSION, KEY_USAGE, PURPOSE } from '../../shared/wire/x509-extensions.ts';
 
 /** What stands in a leaf beside its profile, which is always that of X509-SVID.md 4. */
 export interface LeafContent {
   readonly spiffeId: SpiffeId;
   readonly dnsNames: readonly string[];
+  /** IPv4 and IPv6 addresses in text form. */
+  readonly ipAddresses: readonly string[];
   /** SubjectPublicKeyInfo, DER. */
   readonly publicKeySpki: Uint8Array;
   /** At most 20 bytes, the first bit zero, not all zero (RFC 5280 4.1.2.2). */
@@ -31,6 +34,7 @@ export interface LeafContent {
 
 const URI = contextTag(6);
 const DNS_NAME = contextTag(2);
+const IP_ADDRESS = contextTag(7);
 const KEY_IDENTIFIER = contextTag(0);
 const EXTENSIONS = constructedContextTag(3);
 const VERSION = derElement(constructedContextTag(0), derInteger(2n));
@@ -51,6 +55,7 @@ export function encodeLeaf(content: LeafContent): Uint8Array {
   const names = [
     derElement(URI, Buffer.from(content.spiffeId)),
     ...content.dnsNames.map((name) => derElement(DNS_NAME, Buffer.from(name, 'latin1'))),
+    ...content.ipAddresses.map((address) => derElement(IP_ADDRESS, encodeIpAddress(address))),
   ];
   return derSequence(
     VERSION,

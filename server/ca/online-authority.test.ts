@@ -14,6 +14,7 @@ import { reasonOf } from '../../tests/kit/reason-of.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { x509 } from '../../tests/kit/test-authority.ts';
 import { createTestCa, type TestCa } from '../../tests/kit/test-ca.ts';
+import type { LeafRequest } from './ca.ts';
 import { readCsr } from './csr.ts';
 
 const WEB = parseSpiffeId('spiffe://example.org/ns/shop/sa/web');
@@ -32,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const issue = async (change: { readonly ttlSeconds?: number; readonly dnsNames?: readonly string[] } = {}) =>
+const issue = async (change: Partial<Pick<LeafRequest, 'ttlSeconds' | 'dnsNames' | 'ipAddresses'>> = {}) =>
   await ca.authority.issue({ spiffeId: WEB, publicKeySpki, ttlSeconds: 3600, dnsNames: [], ...change });
 const bundles = () => new Map([[ca.authority.bundle.current.trustDomain, ca.authority.bundle.current]]);
 
@@ -70,13 +71,15 @@ describe('OnlineAuthority.issue()', () => {
   });
 
   test('follows the profile of X509-SVID.md: one URI, critical usage, no authority, five minutes of grace', async () => {
-    const issued = await issue({ dnsNames: ['web.example.org'] });
+    const issued = await issue({ dnsNames: ['web.example.org'], ipAddresses: ['192.0.2.7', '2001:db8::7'] });
     const leaf = new x509.X509Certificate(Buffer.from(issued.chain[0]!));
     const names = leaf.getExtension(x509.SubjectAlternativeNameExtension);
     expect(names?.critical).toBe(true);
     expect(names?.names.toJSON()).toEqual([
       { type: 'url', value: WEB },
       { type: 'dns', value: 'web.example.org' },
+      { type: 'ip', value: '192.0.2.7' },
+      { type: 'ip', value: '2001:db8::7' },
     ]);
     expect(leaf.getExtension(x509.BasicConstraintsExtension)?.ca).toBe(false);
     expect(leaf.getExtension(x509.KeyUsagesExtension)).toMatchObject({

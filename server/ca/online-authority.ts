@@ -53,6 +53,7 @@ export class OnlineAuthority implements CertificateAuthority {
     const content = {
       spiffeId: request.spiffeId,
       dnsNames: request.dnsNames,
+      ipAddresses: request.ipAddresses ?? [],
       publicKeySpki: request.publicKeySpki,
       serial,
       notBeforeMs: nowMs - CLOCK_SKEW_MS,

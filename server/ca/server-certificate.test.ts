@@ -29,7 +29,7 @@ describe('startServerCertificate()', () => {
     running = await startServerCertificate({
       authority: ca.authority,
       trustDomain: TRUST_DOMAIN,
-      dnsNames: ['server.example.org'],
+      names: ['server.example.org', '192.0.2.7', '2001:db8::7'],
       clock,
       random: () => 0.5,
       log,
@@ -58,7 +58,11 @@ describe('startServerCertificate()', () => {
     const { current } = await start();
     const svid = verified(current.chainPem);
     expect(svid.spiffeId as string).toBe('spiffe://example.org/picket/server');
-    expect(new X509Certificate(current.chainPem).checkHost('server.example.org')).toBe('server.example.org');
+    const leaf = new X509Certificate(current.chainPem);
+    expect(leaf.checkHost('server.example.org')).toBe('server.example.org');
+    expect(leaf.checkHost('192.0.2.7')).toBeUndefined();
+    for (const address of ['192.0.2.7', '2001:db8::7']) expect(leaf.checkIP(address)).toBe(address);
+    expect(leaf.checkIP('192.0.2.8')).toBeUndefined();
     expect(current.notAfterMs).toBe(svid.notAfterMs);
     const key = createPublicKey(createPrivateKey(current.keyPem));
     expect(new X509Certificate(current.chainPem).publicKey.equals(key)).toBe(true);
@@ -99,7 +103,7 @@ describe('startServerCertificate()', () => {
     const options = {
       authority: ca.authority,
       trustDomain: TRUST_DOMAIN,
-      dnsNames: [],
+      names: [],
       clock,
       random: () => 0.5,
       log: createLog({ level: 'error', nowMs: () => 0, write: () => undefined }),

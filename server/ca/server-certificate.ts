@@ -1,4 +1,5 @@
 import { createPublicKey, generateKeyPair } from 'node:crypto';
+import { isIP } from 'node:net';
 import { promisify } from 'node:util';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
@@ -14,8 +15,8 @@ import type { CertificateAuthority } from './ca.ts';
 export interface ServerCertificateOptions {
   readonly authority: CertificateAuthority;
   readonly trustDomain: TrustDomain;
-  /** DNS names beside the SPIFFE ID, for clients such as curl that verify a server by its name. Agents and the command line go by the SPIFFE ID alone. */
-  readonly dnsNames: readonly string[];
+  /** DNS names and IP addresses beside the SPIFFE ID, for clients such as curl that verify a server by its name. Agents and the command line go by the SPIFFE ID alone. */
+  readonly names: readonly string[];
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -73,14 +74,15 @@ function untilRenewal(certificate: ServerCertificate, clock: Clock): number {
 async function makeCertificate({
   authority,
   trustDomain,
-  dnsNames,
+  names,
 }: ServerCertificateOptions): Promise<ServerCertificate> {
   const { privateKey } = await generate('ec', { namedCurve: 'P-256' });
   const issued = await authority.issue({
     spiffeId: serverId(trustDomain),
     publicKeySpki: new Uint8Array(createPublicKey(privateKey).export({ format: 'der', type: 'spki' })),
     ttlSeconds: LIFE_SECONDS,
-    dnsNames,
+    dnsNames: names.filter((name) => isIP(name) === 0),
+    ipAddresses: names.filter((name) => isIP(name) !== 0),
   });
   return {
     chainPem: issued.chain.map((der) => encodePem('CERTIFICATE', der)).join(''),

@@ -88,7 +88,7 @@ export class AgentServer {
     const certificate = await startServerCertificate({
       authority,
       trustDomain: TEST_TRUST_DOMAIN,
-      dnsNames: [],
+      names: [],
       clock,
       random: Math.random,
       log: silentLog,

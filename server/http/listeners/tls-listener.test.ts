@@ -43,7 +43,7 @@ async function certify(): Promise<RunningServerCertificate> {
   return await startServerCertificate({
     authority: ca.authority,
     trustDomain: TEST_TRUST_DOMAIN,
-    dnsNames: ['localhost'],
+    names: ['localhost'],
     clock: systemClock,
     random: Math.random,
     log: silentLog,
