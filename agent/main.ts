@@ -67,7 +67,7 @@ export async function startAgent(runtime: AgentRuntime): Promise<Running> {
 }
 
 const clock = systemClock;
-const random = (): number => Math.random();
+const OWN_UID = process.getuid?.() ?? 0;
 
 const PROVERS: ProverAdapters = {
   joinToken: (token) => new JoinTokenProver(token),
@@ -122,7 +122,7 @@ class AgentStart {
     await manager.start();
     this.#add('identity', manager);
     const send = api.sendAudit.bind(api);
-    this.#add('shipper', startShipper({ spool, send, clock, random, log: this.#log }));
+    this.#add('shipper', startShipper({ spool, send, clock, random: Math.random, log: this.#log }));
     this.#reportStatus(identity, holder);
     this.#log.info('agent_ready', {
       agentId: manager.agentSvid.current.spiffeId,
@@ -136,7 +136,7 @@ class AgentStart {
       state: this.#parts,
       denials: this.#denials,
       capture,
-      agentUid: ownUid(),
+      agentUid: OWN_UID,
       log: this.#log,
     });
     this.#add('admin', admin);
@@ -163,7 +163,7 @@ class AgentStart {
       agentVersion: this.#runtime.version,
       addresses: () => this.#claims(),
       clock,
-      random,
+      random: Math.random,
       log: this.#log,
     });
     this.shutdown.add('server link', () => identity.close());
@@ -182,7 +182,7 @@ class AgentStart {
       fetchArtifact: async (digest) => await api.fetchArtifact(digest),
       store,
       clock,
-      random,
+      random: Math.random,
       log: this.#log,
       observer: this.#metrics,
     });
@@ -245,7 +245,7 @@ class AgentStart {
       denials: this.#denials,
       observer: this.#metrics,
       clock,
-      random,
+      random: Math.random,
       newId: () => randomUUID(),
       log: this.#log,
     });
@@ -258,7 +258,7 @@ class AgentStart {
     const keeper = await startCapture({
       config: this.#config,
       sshConnection: this.#runtime.environment['SSH_CONNECTION'],
-      agentUid: ownUid(),
+      agentUid: OWN_UID,
       capture,
       directory,
       clock,
@@ -297,8 +297,4 @@ class AgentStart {
   #add(name: string, part: Running): void {
     this.shutdown.add(name, async () => await part.stop());
   }
-}
-
-function ownUid(): number {
-  return process.getuid?.() ?? 0;
 }

@@ -29,6 +29,16 @@ export function nodeRoutes(options: {
     if (found !== undefined) return found;
     throw new PicketError('not_found', 'node_unknown', `There is no node "${nodeId}"`);
   };
+  return [...hostRoutes({ nodes, show, requireNode }), ...addressRoutes({ addresses, show, requireNode })];
+}
+
+interface Answers {
+  readonly show: (found: Node) => Promise<z.input<typeof node>>;
+  readonly requireNode: (nodeId: SpiffeId) => Promise<Node>;
+}
+
+function hostRoutes(options: Answers & { readonly nodes: Nodes }): readonly Route<OperatorCaller>[] {
+  const { nodes, show, requireNode } = options;
   return [
     defineOperatorRoute({
       method: 'GET',
@@ -73,6 +83,14 @@ export function nodeRoutes(options: {
       answer: emptyAnswer('Evicted'),
       handle: async ({ params: { nodeId } }) => void (await nodes.evict(nodeId)),
     }),
+  ];
+}
+
+function addressRoutes(
+  options: Answers & { readonly addresses: NodeAddresses },
+): readonly Route<OperatorCaller>[] {
+  const { addresses, show, requireNode } = options;
+  return [
     defineOperatorRoute({
       method: 'PUT',
       path: '/nodes/:nodeId/addresses/:address',
