@@ -1,0 +1,92 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Child, runOk } from '../../kit/child.ts';
+import { asUser, isListening, startNginx } from '../../kit/programs.ts';
+import { Shop, SHOP_USERS } from '../../kit/shop.ts';
+import { waitUntil } from '../../kit/wait.ts';
+
+const NGINX_PORT = 8080;
+const ROGUE_PORT = 8081;
+const ROGUE_USER = 7030;
+/** How long nothing may come before an answer counts as complete, in seconds. */
+const QUIET_SECONDS = 1.5;
+
+/** `/redirect` is a mistake that real sites make: it repeats the decoded path in a header. */
+const LOCATIONS = `
+  location /upload/ { return 200 "uploaded"; }
+  location /secret { return 201 "secret"; }
+  location /redirect { return 302 http://$host$uri; }
+  location / { return 200 "identity=$http_x_forwarded_client_cert|"; }`;
+
+const program = (name: string): string => readFileSync(join(import.meta.dirname, 'programs', name), 'utf8');
+
+/** A shop with two more applications on `store`, both /invoices: an nginx on 8080, and one that answers whatever it is told to. */
+export class SmugglingRig {
+  readonly shop: Shop;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(shop: Shop, stack: AsyncDisposableStack) {
+    this.shop = shop;
+    this.#stack = stack;
+  }
+
+  static async open(): Promise<SmugglingRig> {
+    await using stack = new AsyncDisposableStack();
+    const shop = await Shop.open();
+    stack.defer(async () => await shop.close());
+    const { store } = shop;
+    const nginx = await startNginx(store.host, {
+      folder: join(shop.folder, 'nginx-two'),
+      locations: LOCATIONS,
+      listen: [String(NGINX_PORT)],
+    });
+    stack.defer(async () => void (await nginx.stop()));
+    const rogue = new Child({
+      command: store.host.in(
+        ...asUser(ROGUE_USER, '/usr/bin/python3', '-c', program('rogue-application.py'), String(ROGUE_PORT)),
+      ),
+      logFile: join(shop.folder, 'rogue.log'),
+      cwd: '/',
+    });
+    stack.defer(async () => void (await rogue.stop('SIGKILL')));
+    await rogue.ready('the rogue listens', async () => await isListening(store.host, ROGUE_PORT));
+    const workload = { path: '/invoices', on: store };
+    const nginxSelectors = ['unix:user:www-data', 'unix:group:www-data'];
+    await shop.mesh.register({ ...workload, selectors: nginxSelectors, listen: [String(NGINX_PORT)] });
+    const rogueSelectors = [`unix:uid:${ROGUE_USER}`];
+    await shop.mesh.register({ ...workload, selectors: rogueSelectors, listen: [String(ROGUE_PORT)] });
+    const rig = new SmugglingRig(shop, stack.move());
+    await waitUntil('both are reached', async () => {
+      const good = await rig.send('GET /ready HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n');
+      return (
+        good.includes('200 OK') && (await rig.askRogue('HTTP/1.1 204 No Content\r\n\r\n')).includes(' 204 ')
+      );
+    });
+    return rig;
+  }
+
+  /** Sends `text` (Latin-1) as /web to nginx; what came back. */
+  async send(text: string, port = NGINX_PORT): Promise<string> {
+    const { desk, store } = this.shop;
+    const hex = Buffer.from(text, 'latin1').toString('hex');
+    const args = [store.host.ipv4, String(port), hex, String(QUIET_SECONDS)];
+    const client = asUser(SHOP_USERS.web, '/usr/bin/python3', '-c', program('raw-client.py'), ...args);
+    return Buffer.from(await runOk(desk.host.in(...client), { cwd: '/' }), 'hex').toString('latin1');
+  }
+
+  /** What /web gets when the application answers `text` (Latin-1). */
+  async askRogue(text: string, following = ''): Promise<string> {
+    const hex = Buffer.from(text, 'latin1').toString('hex');
+    return await this.send(`GET /${hex} HTTP/1.1\r\nHost: shop\r\n\r\n${following}`, ROGUE_PORT);
+  }
+
+  /** The request lines that nginx saw, in order. */
+  requestLines(): readonly string[] {
+    const log = readFileSync(join(this.shop.folder, 'nginx-two/access.log'), 'utf8');
+    return Array.from(log.matchAll(/\] "([^"]*)"/g), ([, line = '']) => line);
+  }
+
+  async close(): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
