@@ -55,7 +55,7 @@ describe('scripts/demo', () => {
 
   test('leaves nothing behind when Ctrl-C ends it in the middle', async () => {
     const demo = startDemonstration(folder, 'interrupted');
-    await waitUntil('both hosts are attested', () => demo.log().includes('curl') || !demo.isRunning, 120_000);
+    await demo.ready('both hosts are attested', () => demo.log().includes('curl'), 120_000);
     expect(findProcesses()).not.toEqual([]);
     // Ctrl-C reaches every program of the terminal's foreground, not the demonstration alone.
     process.kill(-demo.pid, 'SIGINT');
