@@ -359,6 +359,18 @@ describe('Http1Relay before an application that does not behave', () => {
     expect(client.received).not.toContain('forged');
   });
 
+  test('gives a request that waits no answer that stood there before it was asked', async () => {
+    respond = (socket) => {
+      socket.write(
+        'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged',
+      );
+    };
+    client.send(get + get);
+    await waitUntil('the connection ends', () => client.isEnded);
+    expect(client.received).not.toContain('forged');
+    expect(rig.judged).toHaveLength(1);
+  });
+
   test('carries what follows an agreed upgrade as bytes, both ways', async () => {
     respond = (socket) => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\nfirst ');

@@ -58,8 +58,9 @@ export class ResponseReader {
   #takeBody(bytes: Buffer, sink: ResponseSink): Buffer {
     const end = this.#body.follow(bytes, 0);
     sink.onBytes(bytes.subarray(0, end));
-    if (!this.#body.isInBody) this.#complete(sink);
-    return bytes.subarray(end);
+    const rest = bytes.subarray(end);
+    if (!this.#body.isInBody) this.#completeWith(rest, sink);
+    return rest;
   }
 
   #takeHead(bytes: Buffer, sink: ResponseSink): Buffer {
@@ -78,8 +79,9 @@ export class ResponseReader {
     else if (framing.kind === 'chunked') this.#body.beginChunked();
     else if (framing.kind === 'until_close') this.#body.beginEndless();
     else if (framing.kind === 'upgraded') this.#upgrade(sink);
-    if (framing.kind === 'length' && framing.bytes === 0) this.#complete(sink);
-    return head.subarray(scan.end);
+    const rest = head.subarray(scan.end);
+    if (framing.kind === 'length' && framing.bytes === 0) this.#completeWith(rest, sink);
+    return rest;
   }
 
   #keepHead(head: Buffer): Buffer {
@@ -93,6 +95,12 @@ export class ResponseReader {
     this.#isUpgraded = true;
     this.#expected = undefined;
     sink.onUpgrade();
+  }
+
+  /** What already stands behind an answer was not asked for: it must not become the answer to the request that is let through next. */
+  #completeWith(rest: Buffer, sink: ResponseSink): void {
+    if (rest.length > 0) throw refused('the application answers more than was asked');
+    this.#complete(sink);
   }
 
   #complete(sink: ResponseSink): void {

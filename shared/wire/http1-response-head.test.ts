@@ -58,6 +58,8 @@ describe('parseResponseHead()', () => {
     ['a bare LF in a field', 'HTTP/1.1 200 OK\r\nx: y\nContent-Length: 5\r\n\r\n'],
     ['a space before the colon', answer('200 OK', 'Content-Length : 5')],
     ['obs-fold', answer('200 OK', 'x: y', ' z')],
+    ['a bare CR in a field', answer('200 OK', 'x: y\rContent-Length: 5')],
+    ['a NUL in a field', answer('200 OK', 'x: y\0z')],
   ])('refuses %s', (_name, text) => {
     expect(reasonOf(() => parse(text))).toBe('http1_response_refused');
   });

@@ -51,10 +51,12 @@ function readFramingFields(
 ): { readonly contentLength: number; readonly isChunked: boolean } {
   let contentLength = -1;
   let isChunked = false;
+  if (bytes.subarray(start, end).includes(0)) throw refused('a field holds a NUL');
   for (let at = start; at < end;) {
     const lineEnd = bytes.indexOf(LF, at);
     const colon = findColon(bytes, at);
-    if (bytes[lineEnd - 1] !== CR || colon < 0) throw refused('a field line is not valid');
+    // A CR elsewhere ends a line for some clients.
+    if (bytes.indexOf(CR, at) !== lineEnd - 1 || colon < 0) throw refused('a field line is not valid');
     const name = isFramingLength(colon - at) ? bytes.toString('latin1', at, colon).toLowerCase() : '';
     const value = name === '' ? '' : bytes.toString('latin1', colon + 1, lineEnd - 1).trim();
     if (name === 'content-length') contentLength = requireLength(value, contentLength);
