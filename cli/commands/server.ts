@@ -1,5 +1,4 @@
-import { createReadStream, createWriteStream } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
@@ -117,12 +116,13 @@ async function backup(file: string, _options: unknown, command: Command): Promis
 async function restore(file: string, { config: configPath }: ConfigOption, command: Command): Promise<void> {
   const { loadServerConfig, openConfiguredDatastore } = await import('../../server/load-config.ts');
   const { restoreBackup } = await import('../../server/datastore/backup.ts');
+  const { readBackupLines } = await import('../../server/datastore/backup-file.ts');
   const output = outputOf(command);
   const config = await loadServerConfig({ configPath, environment: process.env });
   const datastore = await openConfiguredDatastore(config, commandLog('warn'));
   try {
     output.note(`Restoring ${file} …`);
-    await restoreBackup(datastore, createInterface({ input: createReadStream(file), crlfDelay: Infinity }));
+    await restoreBackup(datastore, readBackupLines(file));
   } finally {
     await datastore.close();
   }

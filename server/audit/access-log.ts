@@ -138,7 +138,7 @@ async function recordGap(
     action: 'audit.gap',
     subject: epoch,
     decision: 'allow',
-    outcome: 'ok',
+    outcome: 'done',
     detail: { from, to, records: to - from + 1 },
   });
 }

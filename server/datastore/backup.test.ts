@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'bun:test';
+import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { asc } from 'drizzle-orm';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
@@ -11,6 +11,9 @@ import { Registration } from '../registration/registration.ts';
 import { restoreBackup, writeBackup } from './backup.ts';
 import type { Datastore } from './datastore.ts';
 import * as schema from './schema.ts';
+
+// A PostgreSQL is made for it.
+setDefaultTimeout(60_000);
 
 const clock = new FakeClock();
 const opened: TestDatastore[] = [];

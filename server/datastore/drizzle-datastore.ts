@@ -38,9 +38,9 @@ export class DrizzleDatastore implements Datastore {
   }
 
   async readSnapshot<T>(work: (db: Database) => Promise<T>): Promise<T> {
-    return await this.#driver.db.transaction(work, {
-      isolationLevel: 'repeatable read',
-      accessMode: 'read only',
+    const options = { isolationLevel: 'repeatable read', accessMode: 'read only' } as const;
+    return await this.#driver.db.transaction(work, options).catch((error: unknown) => {
+      throw toDatabaseError(error);
     });
   }
 

@@ -1,6 +1,7 @@
 import { Hono } from 'hono';
 import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { toDatabaseError } from '../datastore/database-error.ts';
 import type { HttpEnvironment } from './mount-routes.ts';
 import { problemResponse } from './problem-response.ts';
 
@@ -17,9 +18,11 @@ export function buildApp(log: Log): Hono<HttpEnvironment> {
     problemResponse(new PicketError('not_found', 'path_unknown', 'There is nothing at this path')),
   );
   app.onError((error, context) => {
-    const picketError = toPicketError(error);
-    if (picketError.code === 'internal')
-      log.error('request_failed', { method: context.req.method, path: context.req.path, error });
+    const picketError = toPicketError(toDatabaseError(error));
+    const { method, path } = context.req;
+    if (picketError.code === 'internal') log.error('request_failed', { method, path, error });
+    else if (picketError.reason === 'database_unavailable')
+      log.warn('request_failed', { method, path, error });
     return problemResponse(picketError);
   });
   return app;

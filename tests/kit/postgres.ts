@@ -16,6 +16,8 @@ export interface TestPostgres {
   readonly url: string;
   /** Stops it at once and starts it again on the same port and data; every connection is lost. */
   restart(): Promise<void>;
+  /** As `restart`, with `work` done before it is started again. */
+  whileStopped(work: () => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -59,12 +61,18 @@ export async function startPostgres(host?: TestHost): Promise<TestPostgres> {
     return child;
   };
   let child = await start();
+  const whileStopped = async (work: () => Promise<void>): Promise<void> => {
+    await child.stop('SIGINT');
+    try {
+      await work();
+    } finally {
+      child = await start();
+    }
+  };
   return {
     url,
-    async restart() {
-      await child.stop('SIGINT');
-      child = await start();
-    },
+    restart: async () => await whileStopped(async () => undefined),
+    whileStopped,
     async stop() {
       await child.stop('SIGINT');
       rmSync(folder, { recursive: true, force: true });
