@@ -1,28 +1,14 @@
 import { toPicketError, type PicketError } from '../../shared/errors/errors.ts';
 import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
-import type { Clock } from '../../shared/runtime/clock.ts';
 import { rebuildHead, type RequestHead } from '../../shared/wire/http1-head.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
 import { buildDenialResponse } from './denial-response.ts';
 import { RequestReader, type ReadRequest, type RequestSink } from './http1-requests.ts';
 import { ResponseReader, type ResponseSink } from './http1-responses.ts';
-import type { Judgement, Refusal } from './judge.ts';
+import type { Http1RelayOptions } from './http1-relay-options.ts';
+import { HEAD_MS, Http1RelayTimer } from './http1-relay-timer.ts';
+import type { Judgement } from './judge.ts';
 import { splice } from './splice.ts';
-
-export interface Http1RelayOptions {
-  readonly client: ByteStream;
-  /** Connects to the application, when the first request is allowed. Rejects with `unavailable`. */
-  readonly openApplication: () => Promise<ByteStream>;
-  /** Decides a request and records it. */
-  readonly judge: (http: DecisionHttpRequest) => Judgement;
-  /** Records a refusal that is not the policy's. */
-  readonly refuse: (refusal: Refusal) => Judgement;
-  /** Field line that tells the application who calls; may be empty. */
-  readonly clientCertLine: Uint8Array;
-  readonly clock: Clock;
-  /** Called once, when both sides are closed. */
-  readonly onDone: (failure: StreamFailure | undefined) => void;
-}
 
 /** A request that was allowed and is not answered yet. */
 interface UnderWay {
@@ -32,12 +18,8 @@ interface UnderWay {
   isComplete: boolean;
 }
 
-/** From the first byte of a head to its last. */
-const HEAD_MS = 10_000;
 /** Of a refused request's body that is read away; the connection of one that announces more is ended. */
 const MAX_DISCARDED_BYTES = 256 * 1024;
-/** How long a client may go on sending after it was refused for good: a reset at once would overtake the answer. */
-const LINGER_MS = 5000;
 
 const STATUS = { badRequest: 400, timeout: 408, headTooLong: 431, badGateway: 502 } as const;
 
@@ -58,11 +40,11 @@ export class Http1Relay {
   #isClientEnded = false;
   #isOver = false;
   #openStreams = 1;
-  #isHeadTimed = false;
-  #cancelTimer: () => void = () => undefined;
+  readonly #timer: Http1RelayTimer;
 
   constructor(options: Http1RelayOptions) {
     this.#options = options;
+    this.#timer = new Http1RelayTimer(options.clock);
   }
 
   /** Begins with bytes of the client that were read before, and with the application if it is connected already. */
@@ -124,6 +106,7 @@ export class Http1Relay {
     } catch (error) {
       return this.#refuseMalformed(toPicketError(error));
     }
+    if (this.#isEnding) return;
     if (this.#requests.isFull) this.#options.client.pause();
     this.#timeHead();
   }
@@ -200,7 +183,7 @@ export class Http1Relay {
   #spliceBoth(): void {
     const application = this.#application;
     if (application === undefined) return;
-    this.#cancelTimer();
+    this.#timer.stop();
     this.#send(this.#requests.surrender());
     this.#options.client.resume();
     splice(this.#options.client, application, (failure) => this.#finish(failure));
@@ -253,15 +236,15 @@ export class Http1Relay {
   /** Ends after a refusal: a client that does not end in turn is reset. */
   #endSoon(): void {
     this.#end();
-    this.#cancelTimer = this.#options.clock.schedule(LINGER_MS, () =>
-      this.cut({ message: 'It was refused' }),
-    );
+    this.#timer.linger(() => this.cut({ message: 'It was refused' }));
   }
 
   #end(): void {
     if (this.#isEnding || this.#isOver) return;
     this.#isEnding = true;
-    this.#cancelTimer();
+    // Requests that came in the same piece of bytes must neither be decided nor reach the application.
+    this.#requests.hold();
+    this.#timer.stop();
     this.#options.client.resume();
     this.#options.client.end();
     this.#application?.end();
@@ -303,19 +286,13 @@ export class Http1Relay {
   #finish(failure: StreamFailure | undefined): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#cancelTimer();
+    this.#timer.stop();
     if (failure !== undefined) this.#application?.abort(failure);
     this.#options.onDone(failure);
   }
 
-  /** A head that has begun must come to its end in time, however its bytes are spread. */
   #timeHead(): void {
-    if (this.#isOver || this.#isEnding) return;
-    const { isInHead } = this.#requests;
-    if (isInHead === this.#isHeadTimed) return;
-    this.#isHeadTimed = isInHead;
-    this.#cancelTimer();
-    if (isInHead) this.#cancelTimer = this.#options.clock.schedule(HEAD_MS, () => this.#refuseSlow());
+    if (!this.#isOver) this.#timer.watchHead(this.#requests.isInHead, () => this.#refuseSlow());
   }
 
   #refuseSlow(): void {

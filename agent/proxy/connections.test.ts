@@ -1,0 +1,62 @@
+import { describe, expect, test } from 'bun:test';
+import type { StreamFailure } from './byte-stream.ts';
+import { OpenConnections, type OpenConnection } from './connections.ts';
+
+const LOST: StreamFailure = { reason: 'policy_deny', message: 'The permit is gone' };
+
+class Connection implements OpenConnection {
+  failure: StreamFailure | undefined;
+  readonly cuts: StreamFailure[] = [];
+
+  reconsider(): StreamFailure | undefined {
+    return this.failure;
+  }
+
+  cut(failure: StreamFailure): void {
+    this.cuts.push(failure);
+  }
+}
+
+describe('OpenConnections', () => {
+  test('tryEnter() gives out so many places, and each comes back once', () => {
+    const connections = new OpenConnections(2);
+    const leave = connections.tryEnter();
+    expect(connections.tryEnter()).toBeDefined();
+    expect(connections.tryEnter()).toBeUndefined();
+    leave?.();
+    leave?.();
+    expect(connections.size).toBe(1);
+    expect(connections.tryEnter()).toBeDefined();
+    expect(connections.tryEnter()).toBeUndefined();
+  });
+
+  test('tryEnter() counts open connections too', () => {
+    const connections = new OpenConnections(1);
+    const remove = connections.add(new Connection());
+    expect(connections.tryEnter()).toBeUndefined();
+    remove();
+    remove();
+    expect(connections.size).toBe(0);
+    expect(connections.tryEnter()).toBeDefined();
+  });
+
+  test('reconsiderAll() cuts those that lost their permit, once', () => {
+    const connections = new OpenConnections(9);
+    const [kept, lost] = [new Connection(), new Connection()];
+    connections.add(kept);
+    connections.add(lost);
+    lost.failure = LOST;
+    connections.reconsiderAll();
+    connections.reconsiderAll();
+    expect([kept.cuts, lost.cuts, connections.size]).toEqual([[], [LOST], 1]);
+  });
+
+  test('cutAll() ends every connection', () => {
+    const connections = new OpenConnections(9);
+    const all = [new Connection(), new Connection()];
+    for (const connection of all) connections.add(connection);
+    connections.cutAll(LOST);
+    expect(all.map((connection) => connection.cuts)).toEqual([[LOST], [LOST]]);
+    expect(connections.size).toBe(0);
+  });
+});
