@@ -54,6 +54,11 @@ function requireSameEnd(passed: Buffer): void {
   requireSame(answer?.end, passed.length - at, 'the end of an answer for a second reader');
 }
 
+/** Bytes behind an answer come with its end or after it: that depends on how they are cut, and they are refused either way. */
+function isExcess({ message }: PicketError): boolean {
+  return /answers (?:more than was asked|no request)$/.test(message);
+}
+
 function read(pieces: readonly Buffer[], isHead: boolean): Answer {
   const reader = new ResponseReader();
   const passed: Buffer[] = [];
@@ -75,7 +80,7 @@ function read(pieces: readonly Buffer[], isHead: boolean): Answer {
     if (way === 'goes on' && !reader.end(sink)) way = 'cut off';
   } catch (error) {
     if (!(error instanceof PicketError)) throw error;
-    way = `${way}: ${outcomeOfRefusal(error)}`;
+    way = isExcess(error) ? 'more than was asked' : `${way}: ${outcomeOfRefusal(error)}`;
   }
   return { passed: Buffer.concat(passed), way };
 }
