@@ -43,7 +43,7 @@ interface Flood {
 /** Floods `store` for some seconds, while /web asks one request after another on connections of its own; what became of those. */
 async function askDuring({ from, uid, port, count, send }: Flood): Promise<{
   readonly standing: number;
-  readonly statuses: ReadonlySet<number>;
+  readonly answers: ReadonlySet<string>;
   readonly slowestMs: number;
 }> {
   const args = [shop.store.host.ipv4, String(port), String(count), Buffer.from(send).toString('hex'), '4'];
@@ -51,20 +51,26 @@ async function askDuring({ from, uid, port, count, send }: Flood): Promise<{
   const flood = run(from.in(...asUser(uid, '/usr/bin/python3', '-c', FLOOD, ...args)), { cwd: '/' }).finally(
     () => over.abort(),
   );
-  const statuses = new Set<number>();
+  const answers = new Set<string>();
   let slowestMs = 0;
   while (!over.signal.aborted) {
     const startMs = performance.now();
-    statuses.add((await shop.ask(web, '/invoices')).status);
+    const { status, error } = await shop.ask(web, '/invoices');
+    answers.add(`${status} ${error}`.trim());
     slowestMs = Math.max(slowestMs, performance.now() - startMs);
   }
-  return { standing: Number((await flood).stdout), statuses, slowestMs };
+  return { standing: Number((await flood).stdout), answers, slowestMs };
+}
+
+async function whatWasRefused(): Promise<string> {
+  const { stdout } = await shop.desk.picket(['why', '--last', '3', '--json'], { uid: web });
+  return stdout;
 }
 
 /** How many connections of the flood stood after a second. */
 async function expectHonestTraffic(flood: Flood): Promise<number> {
-  const { standing, statuses, slowestMs } = await askDuring(flood);
-  expect([...statuses]).toEqual([200]);
+  const { standing, answers, slowestMs } = await askDuring(flood);
+  expect([...answers], await whatWasRefused()).toEqual(['200']);
   expect(slowestMs).toBeLessThan(ANSWERED_MS);
   expect((await shop.query(SHOP_USERS.reports)).stdout.trim()).toBe('2');
   return standing;
