@@ -58,6 +58,15 @@ capture:
   #   - { address: 192.0.2.53, port: 53 }
   allow_udp: []
 
+# Ports of this host that lead to a service of the mesh, for programs whose connections cannot be captured. Who connects is found out as for captured ones.
+#   - { listen: 127.0.0.1:5433, to: 10.0.0.2:5432 }
+forwards: []
+
+# TLS connections between agents carry one connection of programs after another, and resume their sessions. Each costs a handshake more when it is false.
+mesh:
+  reuse_connections: true
+  resume_sessions: true
+
 # The records of all decisions, until the server has them. When they fill max_bytes, requests are refused.
 audit:
   max_bytes: 1073741824

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { absolutePath, hostAndPort, logLevel, socketPath } from '../shared/config/config-values.ts';
 import { ipAddress, port, sha256Hex, trustDomain } from '../shared/protocol/wire-values.ts';
@@ -50,6 +51,19 @@ const ports = z
   .refine((value) => new Set(Object.values(value)).size === 3, 'must be three different ports');
 
 const MAX_LIST = 1024;
+const MAX_FORWARDS = 64;
+
+const literalAddress = hostAndPort.refine(
+  ({ host }) => isIP(host) !== 0,
+  'must be an IP address and a port, such as 10.0.0.2:80',
+);
+
+const forward = z.strictObject({ listen: loopbackAddress, to: literalAddress });
+
+const mesh = z.strictObject({
+  reuse_connections: z.boolean().default(true),
+  resume_sessions: z.boolean().default(true),
+});
 
 const exclude = z.strictObject({
   inbound_ports: z.array(port).max(MAX_LIST).default([22]),
@@ -102,6 +116,8 @@ export const agentConfigFile = z.strictObject({
   sockets: sockets.prefault({}),
   ports: ports.prefault({}),
   capture: capture.prefault({}),
+  forwards: z.array(forward).max(MAX_FORWARDS).default([]),
+  mesh: mesh.prefault({}),
   audit: audit.prefault({}),
   log_level: logLevel,
   metrics_address: loopbackAddress.nullable().prefault('127.0.0.1:15020'),

@@ -7,6 +7,8 @@ import { PicketError } from '../shared/errors/errors.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { CapturePorts, CaptureSettings } from './capture/capture.ts';
 import { resolveSettings } from './capture/resolved-settings.ts';
+import type { SocketAddress } from './native/socket-address.ts';
+import type { Forward } from './proxy/forward.ts';
 import { agentConfigFile, type AgentConfigFile } from './config-schema.ts';
 
 /** How the host proves itself (one kind). */
@@ -45,6 +47,10 @@ export interface AgentConfig {
     readonly exclude: CaptureSettings['exclude'];
     readonly allowUdp: CaptureSettings['allowUdp'];
   };
+  /** Ports of this host that lead to a service of the mesh, for programs whose connections cannot be captured. */
+  readonly forwards: readonly Forward[];
+  /** Whether TLS connections between agents are used again, and their sessions resumed. */
+  readonly mesh: { readonly reusesConnections: boolean; readonly resumesSessions: boolean };
   readonly audit: {
     readonly directory: string;
     readonly maxBytes: number;
@@ -134,6 +140,8 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
       },
       allowUdp: capture.allow_udp,
     },
+    forwards: file.forwards.map(({ listen, to }) => ({ listen: addressOf(listen), to: addressOf(to) })),
+    mesh: { reusesConnections: file.mesh.reuse_connections, resumesSessions: file.mesh.resume_sessions },
     audit: {
       directory: join(file.data_dir, 'audit'),
       maxBytes: audit.max_bytes,
@@ -151,6 +159,10 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
       },
     },
   };
+}
+
+function addressOf({ host, port }: HostAndPort): SocketAddress {
+  return { address: host, port };
 }
 
 function buildTrust(trust: AgentConfigFile['trust']): AgentConfig['trust'] {

@@ -232,9 +232,14 @@ class AgentStart {
     readonly directory: RegisteredDirectory;
   }): void {
     const { manager, holder, processes, spool, directory } = parts;
-    const { ports, capture, limits } = this.#config;
+    const { ports, forwards, mesh, capture, limits } = this.#config;
     const proxy = startProxy({
       ports,
+      forwards,
+      dialerLimits: {
+        ...(mesh.reusesConnections ? {} : { maxIdle: 0 }),
+        ...(mesh.resumesSessions ? {} : { maxTickets: 0 }),
+      },
       mark: capture.mark,
       maxConnections: limits.connections,
       identities: manager,

@@ -13,7 +13,7 @@ import type { OpenConnections } from './connections.ts';
 import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
 import { splice } from './splice.ts';
-import { dialTcp, type AcceptedSocket } from './tcp-stream.ts';
+import { dialTcp } from './tcp-stream.ts';
 
 export interface OutboundOptions {
   readonly judge: Judge;
@@ -27,6 +27,16 @@ export interface OutboundOptions {
   /** Of the connections that leave the mesh. */
   readonly mark: number;
   readonly clock: Clock;
+}
+
+/** Whose connection it is, and where it goes. */
+export interface OutboundRequest {
+  /** The program's own address. */
+  readonly client: SocketAddress;
+  /** The address that the program connected to. */
+  readonly dialled: SocketAddress;
+  /** Where it wants to go: what it connected to, unless that was a forward. */
+  readonly destination: SocketAddress;
 }
 
 /** A captured connection of a process of this host. */
@@ -54,16 +64,16 @@ export class Outbound {
     this.#options = options;
   }
 
-  /** Sees a captured connection through. Never rejects. */
-  async handle(stream: ByteStream, socket: AcceptedSocket, destination: SocketAddress): Promise<void> {
+  /** Sees a connection through. Never rejects. */
+  async handle(stream: ByteStream, { client, dialled, destination }: OutboundRequest): Promise<void> {
     const { connections, judge } = this.#options;
     const connectionId = judge.newId();
     const unknown = { svid: null, identity: NOBODY, process: null };
-    const arrived = { stream, source: socket.remote, destination, connectionId, ...unknown };
+    const arrived = { stream, source: client, destination, connectionId, ...unknown };
     const leave = connections.tryEnter();
     if (leave === undefined) return this.#refuse(arrived, null, { reason: 'overloaded' });
     try {
-      await this.#depart({ ...arrived, ...(await this.#identify(socket.remote, destination)) });
+      await this.#depart({ ...arrived, ...(await this.#identify(client, dialled)) });
     } catch (error) {
       this.#refuse(arrived, null, { reason: 'target_unreachable', message: toPicketError(error).message });
     } finally {
@@ -73,9 +83,9 @@ export class Outbound {
 
   async #identify(
     client: SocketAddress,
-    destination: SocketAddress,
+    dialled: SocketAddress,
   ): Promise<Pick<Departure, 'svid' | 'identity' | 'process'>> {
-    const identity = await this.#options.processes.identifyCaller(client, destination);
+    const identity = await this.#options.processes.identifyCaller(client, dialled);
     const svid = identity.kind === 'identified' ? this.#findSvid(identity.spiffeId) : null;
     const { pid } = identity;
     return { identity, svid, process: { pid, uid: pid === null ? null : (findUidOfProcess(pid) ?? null) } };

@@ -12,9 +12,10 @@ import type { Authorizer } from '../policy/authorizer.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
+import type { Forward } from './forward.ts';
 import { Inbound } from './inbound.ts';
 import { Judge } from './judge.ts';
-import { createMeshDialer } from './mesh-dialer.ts';
+import { createMeshDialer, type MeshDialerLimits } from './mesh-dialer.ts';
 import { startMeshListener } from './mesh-listener.ts';
 import type { MeshObserver } from './mesh.ts';
 import { Outbound } from './outbound.ts';
@@ -25,6 +26,8 @@ import { listenTcp, type AcceptedSocket, type TcpListener, type TcpStream } from
 
 export interface ProxyOptions {
   readonly ports: CapturePorts;
+  readonly forwards: readonly Forward[];
+  readonly dialerLimits: Partial<MeshDialerLimits>;
   /** Of every connection that the proxy makes. */
   readonly mark: number;
   /** Connections that are carried at once. */
@@ -61,7 +64,7 @@ export function startProxy(options: ProxyOptions): Proxy {
   const judge = new Judge(options);
   const connections = new OpenConnections(options.maxConnections);
   const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
-  const dialer = createMeshDialer({ ...options, meshPort: ports.mesh });
+  const dialer = createMeshDialer({ ...options, limits: options.dialerLimits, meshPort: ports.mesh });
   const outbound = new Outbound({
     judge,
     directory,
@@ -81,11 +84,17 @@ export function startProxy(options: ProxyOptions): Proxy {
   };
   capture(
     ports.outbound,
-    async (stream, socket, destination) => await outbound.handle(stream, socket, destination),
+    async (stream, socket, destination) =>
+      await outbound.handle(stream, { client: socket.remote, dialled: destination, destination }),
   );
   capture(ports.inbound, async (stream, socket, destination) => {
     await inbound.handle(arrivalOfPlaintext(stream, socket, { destination, connectionId: judge.newId() }));
   });
+  for (const { listen, to } of options.forwards) {
+    const onStream = (stream: TcpStream, { remote, local }: AcceptedSocket): void =>
+      void outbound.handle(stream, { client: remote, dialled: local, destination: to });
+    listeners.push(listenTcp({ ...listen, onStream }));
+  }
   const mesh = startMeshListener({
     ...options,
     port: ports.mesh,
