@@ -2,7 +2,7 @@ import { describeError, toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
-import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
+import type { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import { SvidLife } from '../identity/svid-life.ts';
@@ -31,6 +31,7 @@ export interface MeshDial {
 export interface MeshDialerContext {
   readonly clock: Clock;
   readonly bundles: Watched<TrustBundles>;
+  readonly verifier: SvidVerifier;
   /** For TCP and TLS together. */
   readonly connectMs: number;
   readonly answerMs: number;
@@ -178,8 +179,8 @@ export class OutboundMeshConnection implements MeshSocketOwner {
 
   /** Throws `unauthenticated` when it is not the target that answers. */
   #establish(socket: Bun.Socket<MeshSocketOwner>): void {
-    const { clock, bundles, answerMs, onHandshake } = this.#context;
-    const peer = requireMeshPeer(socket, { bundles: bundles.current, nowMs: clock.nowMs() });
+    const { clock, bundles, verifier, answerMs, onHandshake } = this.#context;
+    const peer = requireMeshPeer(socket, { verifier, bundles: bundles.current, nowMs: clock.nowMs() });
     if (peer.svid.spiffeId !== this.dial.target)
       throw untrusted('identity_mismatch', `it is ${peer.svid.spiffeId}, not ${this.dial.target}`);
     const client = new TunnelClient({
@@ -199,11 +200,11 @@ export class OutboundMeshConnection implements MeshSocketOwner {
   }
 
   #lapse({ lives, peer }: Established): StreamFailure | undefined {
-    const { clock, bundles } = this.#context;
+    const { clock, bundles, verifier } = this.#context;
     if (lives.some((life) => life.isEnded))
       return { reason: 'target_untrusted', message: 'A certificate of the connection has ended' };
     try {
-      verifyX509Svid(peer.chain, bundles.current, clock.nowMs());
+      verifier.verify(peer.chain, bundles.current, clock.nowMs());
       return undefined;
     } catch (error) {
       return { reason: 'target_untrusted', message: toPicketError(error).message };

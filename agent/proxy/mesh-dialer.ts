@@ -1,6 +1,7 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
+import { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
@@ -96,6 +97,7 @@ class Dialer implements RunningMeshDialer {
     this.#context = {
       clock,
       bundles,
+      verifier: new SvidVerifier(),
       connectMs: this.#limits.connectMs,
       answerMs: this.#limits.answerMs,
       onHandshake: (outcome) => observer?.handshaken({ side: 'caller', outcome }),

@@ -2,7 +2,7 @@ import { toPicketError, type PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import { verifyX509Svid } from '../../shared/spiffe/x509-svid.ts';
+import type { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { FrameAddress } from '../../shared/wire/tunnel-frame.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { SvidLife } from '../identity/svid-life.ts';
@@ -18,6 +18,7 @@ import { TunnelServer, type TunnelOpening } from './tunnel-server.ts';
 /** What all connections of a listener share. */
 export interface MeshListenerContext {
   readonly identities: IdentitySource;
+  readonly verifier: SvidVerifier;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: MeshListenerLimits;
@@ -137,9 +138,10 @@ export class InboundMeshConnection implements MeshSocketOwner {
   }
 
   #verify(socket: Bun.Socket<unknown>): VerifiedPeer | undefined {
-    const { clock, identities } = this.#context;
+    const { clock, identities, verifier } = this.#context;
     try {
-      const peer = requireMeshPeer(socket, { bundles: identities.bundles.current, nowMs: clock.nowMs() });
+      const bundles = identities.bundles.current;
+      const peer = requireMeshPeer(socket, { verifier, bundles, nowMs: clock.nowMs() });
       const { spiffeId, notAfterMs } = peer.svid;
       const leaf = peer.chain[0] ?? new Uint8Array();
       return { ...peer, life: new SvidLife(peer.svid, clock), caller: { spiffeId, notAfterMs, leaf } };
@@ -178,7 +180,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
 
   /** Why the connection may not go on. The peer's certificate is verified under the bundles of now, for its validity never stretches. */
   #lapse(peer: VerifiedPeer): StreamFailure | undefined {
-    const { clock, identities } = this.#context;
+    const { clock, identities, verifier } = this.#context;
     if (this.#currentSvid() === undefined)
       return { reason: 'target_unknown', message: `${this.#svid.spiffeId} is served here no more` };
     if (this.#svid.notAfterMs <= clock.nowMs())
@@ -186,7 +188,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
     if (peer.life.isEnded)
       return { reason: 'caller_untrusted', message: "The caller's certificate has ended" };
     try {
-      verifyX509Svid(peer.chain, identities.bundles.current, clock.nowMs());
+      verifier.verify(peer.chain, identities.bundles.current, clock.nowMs());
       return undefined;
     } catch (error) {
       return { reason: 'caller_untrusted', message: toPicketError(error).message };

@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { spiffeServerName } from '../../shared/spiffe/server-name.ts';
+import { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { addressesOf, listenNative, type NativeSocket } from './bun-socket.ts';
 import type { MeshObserver, MeshOpening } from './mesh.ts';
@@ -69,6 +70,7 @@ class Listener implements MeshListener {
     const { identities, clock, log, onOpening, observer } = options;
     this.#context = {
       identities,
+      verifier: new SvidVerifier(),
       clock,
       log,
       limits,

@@ -3,7 +3,8 @@ import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
 import { spiffeServerName } from '../../shared/spiffe/server-name.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
-import { verifyX509Svid, type VerifiedSvid } from '../../shared/spiffe/x509-svid.ts';
+import type { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
+import type { VerifiedSvid } from '../../shared/spiffe/x509-svid.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 
 /** Where agents listen for each other (design: ports and sockets). */
@@ -53,14 +54,14 @@ export function clientTlsOptions(svid: HeldSvid, target: SpiffeId): Bun.TLSOptio
  */
 export function requireMeshPeer(
   socket: Bun.Socket<unknown>,
-  trust: { readonly bundles: TrustBundles; readonly nowMs: number },
+  trust: { readonly verifier: SvidVerifier; readonly bundles: TrustBundles; readonly nowMs: number },
 ): MeshPeer {
   if (socket.alpnProtocol !== ALPN_NAME) throw untrusted('tls_unsuitable', `it does not speak ${ALPN_NAME}`);
   const version = socket.getTLSVersion();
   if (version !== 'TLSv1.3') throw untrusted('tls_unsuitable', `it speaks ${version}`);
   const chain = peerChainOf(socket);
   if (chain.length === 0) throw untrusted('certificate_missing', 'it showed no certificate');
-  const svid = verifyX509Svid(chain, trust.bundles, trust.nowMs);
+  const svid = trust.verifier.verify(chain, trust.bundles, trust.nowMs);
   const kind = identityKindOf(svid.spiffeId);
   if (kind !== 'workload')
     throw untrusted('identity_kind_refused', `${svid.spiffeId} is the ${kind}, not a workload`);

@@ -21,20 +21,20 @@ export function readCertificate(der: Uint8Array): ParsedCertificate {
  * Walks from the leaf (first in `chain`) over each following certificate to an authority of `bundle`, which is the only place that
  * trust comes from (RFC 5280 6.1, without policies and name constraints: a certificate that has those is refused). Each
  * certificate must be valid at `nowMs` and each must be signed by the next. What stands in `chain` after an authority was
- * reached is not looked at. Returns when the first certificate of the path ends. Throws `unauthenticated`, reasons of
+ * reached is not looked at. Returns when the last certificate of the path begins and the first one ends. Throws `unauthenticated`, reasons of
  * `CertificateRefusal`. The leaf's own profile is the caller's to check.
  */
 export function verifyCertificatePath(
   chain: readonly ParsedCertificate[],
   trust: { readonly bundle: TrustBundle; readonly nowMs: number },
-): { readonly notAfterMs: number } {
+): { readonly notBeforeMs: number; readonly notAfterMs: number } {
   const [leaf, ...intermediates] = chain;
   if (leaf === undefined || chain.length > MAX_CHAIN_LENGTH)
     throw certificateRefused('chain_length_refused', `its chain has ${chain.length} certificates`);
   requireValid(leaf, trust.nowMs);
   const roots = authoritiesOf(trust.bundle);
   let current = leaf;
-  let notAfterMs = leaf.notAfterMs;
+  let { notBeforeMs, notAfterMs } = leaf;
   for (let authoritiesBelow = 0; ; authoritiesBelow++) {
     const check = { ...trust, authoritiesBelow };
     const root = findRoot(roots, current, check);
@@ -42,8 +42,9 @@ export function verifyCertificatePath(
     if (next === undefined || !hasSigned(next, current))
       throw certificateRefused('certificate_untrusted', 'no authority of its trust domain signed it');
     requireAuthority(next, check);
+    notBeforeMs = Math.max(notBeforeMs, next.notBeforeMs);
     notAfterMs = Math.min(notAfterMs, next.notAfterMs);
-    if (root !== undefined) return { notAfterMs };
+    if (root !== undefined) return { notBeforeMs, notAfterMs };
     current = next;
   }
 }

@@ -85,6 +85,7 @@ describe('verifyX509Svid()', () => {
       spiffeId: ID as typeof verified.spiffeId,
       trustDomain: parseTrustDomain('one.test'),
       serial: leaf.certificate.serialNumber,
+      pathNotBeforeMs: leaf.certificate.notBefore.getTime(),
       notBeforeMs: leaf.certificate.notBefore.getTime(),
       notAfterMs: leaf.certificate.notAfter.getTime(),
       fingerprintSha256: createHash('sha256').update(leaf.der).digest('hex'),

@@ -21,6 +21,8 @@ export interface LeafIdentity {
 /** A leaf whose path was verified. `notAfterMs` is when the first certificate of the path ends, at the latest the leaf itself. */
 export interface VerifiedSvid extends LeafIdentity {
   readonly trustDomain: TrustDomain;
+  /** When the last certificate of the path begins, at the earliest the leaf itself. */
+  readonly pathNotBeforeMs: number;
 }
 
 /**
@@ -43,7 +45,8 @@ export function verifyX509Svid(
   if (bundle === undefined || bundle.trustDomain !== trustDomain)
     throw certificateRefused('trust_domain_unknown', `trust domain ${trustDomain} is not known`);
   const path = verifyCertificatePath([leaf, ...chain.slice(1).map(readCertificate)], { bundle, nowMs });
-  return { ...identity, trustDomain, notAfterMs: path.notAfterMs };
+  const { notBeforeMs: pathNotBeforeMs, notAfterMs } = path;
+  return { ...identity, trustDomain, pathNotBeforeMs, notAfterMs };
 }
 
 /**
