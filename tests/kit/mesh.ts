@@ -40,6 +40,8 @@ export interface Mesh {
   readonly control: ControlPlane;
   /** Sets up an agent on a host; it is not started. */
   prepareHost(host: TestHost, options: HostOptions): MeshHost;
+  /** Sets up an agent with a join token of its own; it is not started. */
+  prepareJoin(host: TestHost, name: string, settings?: MeshHostOptions['settings']): Promise<MeshHost>;
   /** Sets up and starts an agent with a join token of its own, and waits until the server has its address. */
   joinHost(host: TestHost, name: string, settings?: MeshHostOptions['settings']): Promise<MeshHost>;
   /** Starts an agent whose TPM nobody knows, approves the TPM that shows up, and waits until the host has attested. */
@@ -110,15 +112,15 @@ class StartedMesh implements Mesh {
     return agent;
   }
 
-  async joinHost(host: TestHost, name: string, settings?: MeshHostOptions['settings']): Promise<MeshHost> {
+  async prepareJoin(host: TestHost, name: string, settings?: MeshHostOptions['settings']): Promise<MeshHost> {
     const addresses = ['--address', host.ipv4, '--address', host.ipv6];
     const made = await this.control.picketJson(createdToken, 'token', 'create', name, ...addresses);
     const attestation = { type: 'join_token', token: made.token } as const;
-    const agent = this.prepareHost(host, {
-      name,
-      attestation,
-      ...(settings === undefined ? {} : { settings }),
-    });
+    return this.prepareHost(host, { name, attestation, ...(settings === undefined ? {} : { settings }) });
+  }
+
+  async joinHost(host: TestHost, name: string, settings?: MeshHostOptions['settings']): Promise<MeshHost> {
+    const agent = await this.prepareJoin(host, name, settings);
     await agent.start();
     return agent;
   }

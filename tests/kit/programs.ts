@@ -22,11 +22,18 @@ export function accountOf(name: string): { readonly uid: number; readonly gid: n
   return { uid: Number(uid), gid: Number(gid) };
 }
 
+export interface NginxOptions {
+  readonly folder: string;
+  readonly locations: string;
+  /** As nginx's `listen` takes them; port 80 of both families if absent. */
+  readonly listen?: readonly string[];
+  readonly accessLog?: boolean;
+  /** At once; 1024 if absent. */
+  readonly connections?: number;
+}
+
 /** nginx with its workers as www-data. `locations` are nginx `location` blocks. */
-export async function startNginx(
-  host: TestHost,
-  options: { readonly folder: string; readonly locations: string; readonly listen?: readonly string[] },
-): Promise<Child> {
+export async function startNginx(host: TestHost, options: NginxOptions): Promise<Child> {
   mkdirSync(options.folder, { recursive: true });
   const { uid, gid } = accountOf('www-data');
   chownSync(options.folder, uid, gid);
@@ -35,9 +42,9 @@ export async function startNginx(
   writeFileSync(
     config,
     `daemon off; user www-data; worker_processes 1; pid ${options.folder}/nginx.pid; error_log ${options.folder}/error.log;
-events { worker_connections 1024; }
+events { worker_connections ${options.connections ?? 1024}; }
 http {
-  access_log ${options.folder}/access.log; client_max_body_size 0;
+  access_log ${options.accessLog === false ? 'off' : `${options.folder}/access.log`}; client_max_body_size 0;
   client_body_temp_path ${options.folder}/body; proxy_temp_path ${options.folder}/proxy; fastcgi_temp_path ${options.folder}/fastcgi;
   uwsgi_temp_path ${options.folder}/uwsgi; scgi_temp_path ${options.folder}/scgi;
   server { ${listen.map((address) => `listen ${address};`).join(' ')} ${options.locations} }

@@ -1,0 +1,243 @@
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run } from '../kit/child.ts';
+import { createMesh, type Mesh } from '../kit/mesh.ts';
+import type { MeshHost, MeshHostOptions } from '../kit/mesh-host.ts';
+import type { TestHost } from '../kit/netns.ts';
+import { asUser, startNginx } from '../kit/programs.ts';
+import { waitUntil } from '../kit/wait.ts';
+import { pinTo, type Contender, type PairMode, type Sessions } from './contenders/contender.ts';
+import { startEnvoy } from './contenders/envoy.ts';
+import { startHaproxy } from './contenders/haproxy.ts';
+import { startNginxPair } from './contenders/nginx.ts';
+import { processTree } from './process-cost.ts';
+import { writePeerCertificates, type PeerCertificates } from './contenders/peer-certificates.ts';
+
+/** The user that makes load: the workload /load of the mesh. */
+export const LOAD_UID = 7001;
+/** The core of load and application where the pair has one of its own. */
+export const LOAD_CORE = '0';
+export const PAIR_CORE = '1';
+export const ALL_CORES = '0,1';
+
+/** nginx behind every pair: the same responses at a port that is decided per connection and at one decided per request. */
+const APPLICATION_PORTS: Readonly<Record<PairMode, number>> = { tcp: 80, http: 81 };
+const LOCATIONS = `
+  location = /r { default_type text/plain; return 200 "hello world\\n"; }
+  location = /gib { root FOLDER; }
+  keepalive_requests 100000000; keepalive_timeout 600;`;
+const POLICY = join(import.meta.dirname, 'policies/bench');
+const GIB = 1024 * 1024 * 1024;
+const FORWARD_PORTS: Readonly<Record<PairMode, number>> = { tcp: 9080, http: 9081 };
+
+export const PEERS = ['haproxy', 'nginx', 'envoy'] as const;
+export type PeerName = (typeof PEERS)[number];
+
+/** How an agent of the lab differs from a usual one. */
+export type PicketVariant = 'pooled' | 'resumed' | 'full' | 'captured';
+
+const VARIANTS: Readonly<Record<PicketVariant, MeshHostOptions['settings']>> = {
+  pooled: { capture: { enabled: false } },
+  resumed: { capture: { enabled: false }, mesh: { reuse_connections: false } },
+  full: { capture: { enabled: false }, mesh: { reuse_connections: false, resume_sessions: false } },
+  captured: {},
+};
+
+/** What is under test in every table: the hosts, the mesh, the peers, each started when it is first asked for. */
+export class Lab {
+  readonly mesh: Mesh;
+  readonly folder: string;
+  readonly #envoy: string;
+  readonly #stack: AsyncDisposableStack;
+  readonly #certificates: PeerCertificates;
+  readonly #started = new Map<string, Promise<unknown>>();
+  #freePort = 21_000;
+  #freeHost = 1;
+
+  private constructor(
+    parts: {
+      readonly mesh: Mesh;
+      readonly folder: string;
+      readonly envoy: string;
+      readonly certificates: PeerCertificates;
+    },
+    stack: AsyncDisposableStack,
+  ) {
+    this.mesh = parts.mesh;
+    this.folder = parts.folder;
+    this.#envoy = parts.envoy;
+    this.#certificates = parts.certificates;
+    this.#stack = stack;
+  }
+
+  /** Makes the network and starts the server; `envoy` is Envoy's executable. */
+  static async open(envoy: string): Promise<Lab> {
+    await using stack = new AsyncDisposableStack();
+    const folder = mkdtempSync(join(tmpdir(), 'picket-bench-'));
+    chmodSync(folder, 0o711);
+    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
+    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 12 });
+    stack.defer(async () => await mesh.remove());
+    const certificates = await writePeerCertificates(folder);
+    const lab = new Lab({ mesh, folder, envoy, certificates }, stack.move());
+    await lab.publish();
+    return lab;
+  }
+
+  /** Puts the policy of the tables in force. */
+  async publish(): Promise<void> {
+    await this.mesh.control.picketOk('policy', 'publish', POLICY, '-m', 'bench');
+  }
+
+  /** The agent of the host from which the usual pair is called. */
+  async callingAgent(): Promise<MeshHost> {
+    return await this.#once('caller pooled', async () => await this.#startCaller('pooled'));
+  }
+
+  async close(): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  /** Picket's pair, kept to some cores. */
+  async picket(variant: PicketVariant, mode: PairMode, cores: string): Promise<Contender> {
+    const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
+    const caller = await this.#once(`caller ${variant}`, () => this.#startCaller(variant));
+    await pinTo(cores, [called.pid, caller.pid]);
+    const name = variant === 'captured' ? 'picket, captured' : 'picket';
+    const entry =
+      variant === 'captured'
+        ? `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`
+        : `127.0.0.1:${FORWARD_PORTS[mode]}`;
+    const pids = (): readonly number[] => [called.pid, caller.pid];
+    const pair = { name, caller: caller.host, entry, pids };
+    await waitUntil(`${name} carries a request`, async () => await answers(pair), 30_000);
+    return pair;
+  }
+
+  /** A peer's pair, kept to some cores, with as many threads. */
+  async peer(
+    peer: PeerName,
+    options: { readonly mode: PairMode; readonly sessions: Sessions; readonly cores: string },
+  ): Promise<Contender> {
+    const { mode, sessions, cores } = options;
+    const threads = cores.split(',').length;
+    const pair = await this.#once(
+      `${peer} ${mode} ${sessions} ${threads}`,
+      async () => await this.#startPeer(peer, { mode, sessions, threads }),
+    );
+    await pinTo(cores, pair.pids());
+    return pair;
+  }
+
+  /** The application itself, asked from another host. */
+  async direct(): Promise<Contender> {
+    const { caller, called } = await this.#peerHosts();
+    return { name: 'direct', caller, entry: `${called.ipv4}:${APPLICATION_PORTS.tcp}`, pids: () => [] };
+  }
+
+  async #startPeer(
+    peer: PeerName,
+    options: { readonly mode: PairMode; readonly sessions: Sessions; readonly threads: number },
+  ): Promise<Contender> {
+    const { caller, called } = await this.#peerHosts();
+    const ports = { entry: this.#freePort++, tls: this.#freePort++ };
+    const application = APPLICATION_PORTS[options.mode];
+    const certificates = this.#certificates;
+    const pair = { ...options, caller, called, ports, application, certificates, folder: this.folder };
+    const before = this.#stack;
+    const started = await startPeerPair(peer, pair, this.#envoy);
+    before.defer(() => {
+      for (const pid of started.pids().slice(0, 1)) process.kill(pid);
+    });
+    return started;
+  }
+
+  async #peerHosts(): Promise<{ readonly caller: TestHost; readonly called: TestHost }> {
+    return await this.#once('peer hosts', async () => {
+      const called = this.#takeHost();
+      await this.#startApplication(called);
+      return { caller: this.#takeHost(), called };
+    });
+  }
+
+  async #startCalled(variant: PicketVariant): Promise<MeshHost> {
+    const host = this.#takeHost();
+    await this.#startApplication(host);
+    const settings = { ...AGENT_SETTINGS, ...(variant === 'captured' ? {} : VARIANTS.pooled) };
+    const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
+    const listen = [`${APPLICATION_PORTS.tcp}/tcp`, `${APPLICATION_PORTS.http}/http`];
+    await this.mesh.register({ path: '/application', on: agent, selectors: ['unix:user:www-data'], listen });
+    return agent;
+  }
+
+  async #startCaller(variant: PicketVariant): Promise<MeshHost> {
+    const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
+    const host = this.#takeHost();
+    const forwards = (['tcp', 'http'] as const).map((mode) => ({
+      listen: `127.0.0.1:${FORWARD_PORTS[mode]}`,
+      to: `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`,
+    }));
+    const settings = {
+      ...AGENT_SETTINGS,
+      ...VARIANTS[variant],
+      ...(variant === 'captured' ? {} : { forwards }),
+    };
+    const agent = await this.mesh.joinHost(host, `caller-${variant}`, settings);
+    await this.mesh.register({ path: '/load', on: agent, selectors: [`unix:uid:${LOAD_UID}`] });
+    return agent;
+  }
+
+  async #startApplication(host: TestHost): Promise<void> {
+    const folder = join(this.folder, `application-${host.name}`);
+    mkdirSync(folder, { recursive: true });
+    const file = join(folder, 'gib');
+    await Bun.write(file, '');
+    await host.runOk('truncate', '-s', String(GIB), file);
+    chownSync(file, 33, 33);
+    const nginx = await startNginx(host, {
+      folder,
+      locations: LOCATIONS.replaceAll('FOLDER', folder),
+      listen: Object.values(APPLICATION_PORTS).map((port) => `${port} backlog=4096`),
+      accessLog: false,
+      connections: 9000,
+    });
+    this.#stack.defer(async () => void (await nginx.stop()));
+    await pinTo(LOAD_CORE, processTree(nginx.pid));
+  }
+
+  #takeHost(): TestHost {
+    const host = this.mesh.network.hosts[this.#freeHost++];
+    if (host === undefined) throw new RangeError('The network has too few hosts');
+    return host;
+  }
+
+  async #once<T>(key: string, start: () => Promise<T>): Promise<T> {
+    const started = this.#started.get(key) ?? start();
+    this.#started.set(key, started);
+    return (await started) as T;
+  }
+}
+
+/** A long run must not fill the spool, and what is logged must not be what is measured. */
+const AGENT_SETTINGS = { log_level: 'warn', audit: { max_bytes: 16 * GIB }, limits: { connections: 20_000 } };
+
+async function startPeerPair(
+  peer: PeerName,
+  pair: Parameters<typeof startHaproxy>[0],
+  envoy: string,
+): Promise<Contender> {
+  switch (peer) {
+    case 'haproxy':
+      return await startHaproxy(pair);
+    case 'nginx':
+      return await startNginxPair(pair);
+    case 'envoy':
+      return await startEnvoy(pair, envoy);
+  }
+}
+
+async function answers({ caller, entry }: Contender): Promise<boolean> {
+  const command = asUser(LOAD_UID, 'curl', '-sf', '-m', '5', '-o', '/dev/null', `http://${entry}/r`);
+  return (await run(caller.in(...command), { cwd: '/' })).exitCode === 0;
+}
