@@ -50,6 +50,9 @@ class Decider {
     const loaded = policy.current;
     if (loaded === undefined) return denyWith('no_policy', { policyVersion: null, latencyUs: latencyUs() });
     const { version, entrypoints } = loaded.statement;
+    const { direction } = question;
+    const recent = loaded.cache?.findRecent(request, direction);
+    if (recent !== undefined) return { ...recent, latencyUs: latencyUs() };
     const denyReason = question.direction === 'inbound' ? 'policy_deny' : 'egress_deny';
     const context = (): VerdictContext => ({ denyReason, policyVersion: version, latencyUs: latencyUs() });
     const entrypoint = question.direction === 'inbound' ? entrypoints.allow : entrypoints.egress;
@@ -57,13 +60,21 @@ class Decider {
     const nowMs = clock.nowMs();
     let input: PolicyInput;
     try {
-      input = buildPolicyInput(request, { nowMs, direction: question.direction });
+      input = buildPolicyInput(request, { nowMs, direction });
     } catch (error) {
       return toErrorVerdict(error, context());
     }
+    const key = loaded.cache?.keyOf(input, direction);
+    const known = key === undefined ? undefined : loaded.cache?.find(key);
+    if (known !== undefined) {
+      loaded.cache?.keep(key, request, { direction, verdict: known });
+      return { ...known, latencyUs: latencyUs() };
+    }
     try {
       const value = loaded.engine.evaluate(entrypoint, input, nowMs);
-      return toVerdict(value, context());
+      const verdict = toVerdict(value, context());
+      loaded.cache?.keep(key, request, { direction, verdict });
+      return verdict;
     } catch (error) {
       this.#logFailure(error, { entrypoint, version });
       // Where a policy fails is none of the caller's business.

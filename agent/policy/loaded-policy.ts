@@ -5,11 +5,14 @@ import { buildPolicyInput } from '../../shared/policy/policy-input.ts';
 import { findResultFault } from '../../shared/policy/verdict.ts';
 import type { PolicyStatement } from '../../shared/protocol/policy-statement.ts';
 import { buildSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import { DecisionCache } from './decision-cache.ts';
 
 /** A policy that is in force on this host. */
 export interface LoadedPolicy {
   readonly statement: PolicyStatement;
   readonly engine: PolicyEngine;
+  /** Undefined for a policy whose verdicts must not be kept. */
+  readonly cache: DecisionCache | undefined;
 }
 
 /** The first evaluations of a module run in an interpreter and take up to 3 ms; no request should pay for that. */
@@ -32,7 +35,7 @@ export async function loadPolicy(
       throw refuse('policy_artifact_invalid', `it has no entry point ${entrypoint}`);
     warmUp(engine, { entrypoint, statement, nowMs });
   }
-  return { statement, engine };
+  return { statement, engine, cache: DecisionCache.for(engine.reads) };
 }
 
 function warmUp(

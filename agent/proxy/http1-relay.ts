@@ -18,6 +18,12 @@ interface UnderWay {
   isComplete: boolean;
 }
 
+interface PreparedRequest {
+  readonly head: RequestHead;
+  readonly http: DecisionHttpRequest;
+  readonly rebuilt: Uint8Array;
+}
+
 /** Of a refused request's body that is read away; the connection of one that announces more is ended. */
 const MAX_DISCARDED_BYTES = 256 * 1024;
 
@@ -33,6 +39,7 @@ export class Http1Relay {
   readonly #responses = new ResponseReader();
   #application: ByteStream | undefined;
   #underWay: UnderWay | undefined;
+  #prepared: PreparedRequest | undefined;
   #isDiscarding = false;
   #isUpgraded = false;
   /** Whether we have told the client that nothing more comes; what it sends from then on is thrown away. */
@@ -112,15 +119,22 @@ export class Http1Relay {
   }
 
   #onHead({ head, bytes }: ReadRequest): void {
-    const http = { method: head.method, path: head.path, host: head.host, headers: head.headers };
+    const { http, rebuilt } = this.#prepare(head, bytes);
     const judgement = this.#options.judge(http);
     if (!judgement.verdict.isAllowed) return this.#deny(judgement, head);
-    const range = { start: 0, end: bytes.length, cuts: head.cuts };
-    const rebuilt = rebuildHead(bytes, range, this.#options.clientCertLine);
     this.#underWay = { http, head, isComplete: false };
     this.#responses.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
     if (this.#application === undefined) void this.#openApplication(rebuilt);
     else this.#send(rebuilt);
+  }
+
+  /** What the policy is asked and the application gets: the same objects for a head that is the same as the one before. */
+  #prepare(head: RequestHead, bytes: Buffer): PreparedRequest {
+    if (this.#prepared?.head === head) return this.#prepared;
+    const http = { method: head.method, path: head.path, host: head.host, headers: head.headers };
+    const range = { start: 0, end: bytes.length, cuts: head.cuts };
+    this.#prepared = { head, http, rebuilt: rebuildHead(bytes, range, this.#options.clientCertLine) };
+    return this.#prepared;
   }
 
   async #openApplication(head: Uint8Array): Promise<void> {

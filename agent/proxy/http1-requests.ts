@@ -22,15 +22,21 @@ export interface RequestSink {
 /** The longest request head: longer ones are refused with 431. */
 export const MAX_REQUEST_HEAD_BYTES = 64 * 1024;
 
+/** A longer head is not remembered, for a connection's memory. */
+const MAX_REMEMBERED_BYTES = 2048;
+const NOTHING = Buffer.alloc(0);
+
 /**
  * Takes requests apart one after another, each only after the one before was answered: `hold` stops it. Bytes that cannot be read in one way
  * alone throw `invalid_argument`: `http1_head_refused`, `http1_target_refused`, `http1_body_refused`, `http1_head_too_long`.
  */
 export class RequestReader {
   readonly #body = new BodyFollower();
-  #kept: Buffer = Buffer.alloc(0);
+  #kept: Buffer = NOTHING;
   #scanned = 0;
   #isHeld = false;
+  /** The last head and its bytes: a client that asks the same again is not parsed again, and its head is the same object. */
+  #last: { readonly bytes: Buffer; readonly head: RequestHead } | undefined;
 
   /** Whether a head has begun and not ended. */
   get isInHead(): boolean {
@@ -55,7 +61,7 @@ export class RequestReader {
   /** What came while it was held, for whoever reads on in another way. */
   surrender(): Uint8Array {
     const kept = this.#kept;
-    this.#kept = Buffer.alloc(0);
+    this.#kept = NOTHING;
     return kept;
   }
 
@@ -98,7 +104,7 @@ export class RequestReader {
       return undefined;
     }
     this.#scanned = 0;
-    const head = parseRequestHead(bytes, 0, scan.end);
+    const head = this.#parseHead(bytes, scan.end);
     if (head.isChunked) this.#body.beginChunked();
     else this.#body.beginLength(head.bodyBytes);
     sink.onHead({ head, bytes: bytes.subarray(0, scan.end) });
@@ -106,9 +112,18 @@ export class RequestReader {
     return bytes.subarray(scan.end);
   }
 
+  #parseHead(bytes: Buffer, end: number): RequestHead {
+    const last = this.#last;
+    if (last?.bytes.length === end && bytes.compare(last.bytes, 0, end, 0, end) === 0) return last.head;
+    const head = parseRequestHead(bytes, 0, end);
+    this.#last =
+      end > MAX_REMEMBERED_BYTES ? undefined : { bytes: Buffer.from(bytes.subarray(0, end)), head };
+    return head;
+  }
+
   /** A copy, because what is given is good only during the call. */
   #keep(rest: Buffer): void {
-    this.#kept = rest.length === 0 ? Buffer.alloc(0) : Buffer.from(rest);
+    this.#kept = rest.length === 0 ? NOTHING : Buffer.from(rest);
   }
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { InputPath } from '../../shared/policy/policy-bundle.ts';
 import type { FiredRule, PolicyFault, PolicyFiles, PolicyRefusal } from './policy-compiler.ts';
 
 /** What the `opa` executable prints, as far as we read it. */
@@ -37,6 +38,10 @@ const traceReport = z.object({
 const ruleNode = z.object({
   default: z.boolean().default(false),
   head: z.object({ ref: z.array(z.object({ value: z.unknown() })) }),
+});
+
+const dependencies = z.object({
+  base: z.array(z.array(z.object({ type: z.string(), value: z.unknown() }))).default([]),
 });
 
 /** A rule's name in OPA's text for an error about a builtin that the capabilities leave out. */
@@ -139,4 +144,15 @@ function packageOf(source: string | undefined): string {
 /** OPA names files of a bundle relative to its root, with or without a leading slash. */
 function cleanFile(file: string): string {
   return file.replace(/^\.?\//, '');
+}
+
+/** The parts of the input in what `opa deps --format json` prints. What stands behind a step that is no field's name is meant whole. */
+export function readInputPaths(text: string): readonly InputPath[] {
+  const { base } = dependencies.parse(JSON.parse(text));
+  return base
+    .filter(([root]) => root?.type === 'var' && root.value === 'input')
+    .map(([, ...steps]) => {
+      const end = steps.findIndex(({ type, value }) => type !== 'string' || typeof value !== 'string');
+      return (end < 0 ? steps : steps.slice(0, end)).map(({ value }) => String(value));
+    });
 }

@@ -49,6 +49,34 @@ describe('OpaCompiler.compile()', () => {
     expect(engine.evaluate('picket/authz/egress', { target: { port: 80 } }, 0)).toBeUndefined();
   });
 
+  test.each<[string, string, readonly (readonly string[])[] | undefined]>([
+    [
+      'fields',
+      'input.request.method == "GET"; input.caller.path == "/a"',
+      [
+        ['caller', 'path'],
+        ['request', 'method'],
+      ],
+    ],
+    ['a field behind a variable', 'some name; input.request.headers[name] == "x"', [['request', 'headers']]],
+    ['a field in the data', 'input.target.port in data.ports.open', [['target', 'port']]],
+    ['the input in a function of its own', 'is_read(input)', [[]]],
+    ['the input in a builtin', 'object.get(input, ["request", "method"], "") == "GET"', [[]]],
+    [
+      'a field of what was assigned',
+      'asked := input.request; asked.method == "GET"',
+      [['request', 'method']],
+    ],
+    ['nothing of the input', 'count(data.ports.open) > 0', []],
+    ['the clock', 'time.now_ns() > 0; input.request.method == "GET"', undefined],
+  ])('the artefact says what a policy reads that reads %s', async (_, condition, reads) => {
+    const rego = `package picket.authz\n\nallow if {\n\t${condition.replaceAll('; ', '\n\t')}\n}\n`;
+    const helper = 'package picket.authz\n\nis_read(asked) if asked.request.method == "GET"\n';
+    const files = { 'policy.rego': rego, 'helper.rego': helper, 'ports/data.json': '{"open": [443]}' };
+    const compiled = await compiler.compile(files, 'mesh');
+    expect((await createOpaWasmLoader().load(compiled.artifact)).reads).toEqual(reads);
+  });
+
   test('builds equal artefacts of equal policies', async () => {
     const files = { 'policy.rego': GOOD };
     const [first, second] = [await compiler.compile(files, 'mesh'), await compiler.compile(files, 'mesh')];

@@ -4,10 +4,16 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { SUPPORTED_BUILTINS } from '../../shared/policy/builtins/supported-builtins.ts';
-import { buildPolicyBundle, MAX_ARTIFACT_BYTES, readTarGz } from '../../shared/policy/policy-bundle.ts';
+import {
+  buildPolicyBundle,
+  MAX_ARTIFACT_BYTES,
+  MAX_READS,
+  readTarGz,
+  type InputPath,
+} from '../../shared/policy/policy-bundle.ts';
 import { ChildLimitError, runBoundedChild, type ChildResult } from './bounded-child.ts';
 import { withWorkspace, type CompilerWorkspace } from './compiler-workspace.ts';
-import { findTestResults, readErrors, readFiredRules } from './opa-output.ts';
+import { findTestResults, readErrors, readFiredRules, readInputPaths } from './opa-output.ts';
 import type {
   CompiledPolicy,
   ExplainOptions,
@@ -65,7 +71,8 @@ export class OpaCompiler implements PolicyCompiler {
       await this.#check(workspace, { allowed, schema });
       const testCount = await this.#test(workspace, allowed);
       const entrypoints = await this.#build(workspace, { allowed, target });
-      const artifact = await readArtifact(join(workspace.folder, BUILD_OUTPUT));
+      const reads = await this.#findReads(workspace, entrypoints);
+      const artifact = await readArtifact(join(workspace.folder, BUILD_OUTPUT), reads);
       const digest = createHash('sha256').update(artifact).digest('hex');
       return { artifact, digest, entrypoints, testCount };
     });
@@ -123,6 +130,22 @@ export class OpaCompiler implements PolicyCompiler {
     }
     const message = `no package ${options.target.packages.map((name) => name.replace('/', '.')).join(' or ')} has a rule "allow"`;
     throw refusePolicy('policy_no_entrypoint', [{ file: '', line: 0, message }]);
+  }
+
+  /** The parts of the input that the entry points depend on, by OPA's own analysis; undefined where it tells of none or of too many. */
+  async #findReads(
+    workspace: CompilerWorkspace,
+    entrypoints: PolicyEntrypoints,
+  ): Promise<readonly InputPath[] | undefined> {
+    const paths: InputPath[] = [];
+    for (const rule of Object.values<string>(entrypoints)) {
+      const query = `data.${rule.replaceAll('/', '.')}`;
+      const flags = ['--ignore', '*_test.rego', '--format', 'json'];
+      const result = await this.#step(workspace, ['deps', '--bundle', '.', ...flags, query]);
+      if (result.exitCode !== 0) return undefined;
+      paths.push(...readInputPaths(result.stdout));
+    }
+    return paths.length > MAX_READS ? undefined : paths;
   }
 
   async #refuse(result: ChildResult): Promise<PicketError> {
@@ -233,13 +256,13 @@ function entrypointsOf(target: PolicyTarget): readonly PolicyEntrypoints[] {
 }
 
 /** Keeps the module and the data of what was built: sources stay on the server. */
-async function readArtifact(path: string): Promise<Uint8Array> {
+async function readArtifact(path: string, reads: readonly InputPath[] | undefined): Promise<Uint8Array> {
   const files = readTarGz(await readFile(path), BUILD_LIMITS);
   const wasm = files.get('policy.wasm');
   const data = files.get('data.json');
   if (wasm === undefined || data === undefined)
     throw new PicketError('internal', 'policy_build_failed', 'The compiler built no module');
-  const artifact = buildPolicyBundle({ wasm, data });
+  const artifact = buildPolicyBundle({ wasm, data, ...(reads === undefined ? {} : { reads }) });
   if (artifact.length > MAX_ARTIFACT_BYTES)
     throw refusePolicy('policy_too_big', [
       { file: '', line: 0, message: `compiled it is longer than ${MAX_ARTIFACT_BYTES} bytes` },

@@ -1,7 +1,7 @@
 import * as library from '@open-policy-agent/opa-wasm';
 import { PicketError } from '../errors/errors.ts';
 import { createHostBuiltins, isHostBuiltin } from './builtins/supported-builtins.ts';
-import { readPolicyBundle } from './policy-bundle.ts';
+import { readPolicyBundle, type InputPath } from './policy-bundle.ts';
 import type { PolicyEngine, PolicyEngineLoader, PolicyInput } from './policy-engine.ts';
 
 /** 64 MiB in pages of 64 KiB: an evaluation that makes a set of three million items would otherwise keep 600 MB for good. */
@@ -31,10 +31,11 @@ export function createOpaWasmLoader(): PolicyEngineLoader {
 }
 
 async function loadEngine(artifact: Uint8Array): Promise<PolicyEngine> {
-  const { wasm, data } = readPolicyBundle(artifact);
+  const { wasm, data, reads } = readPolicyBundle(artifact);
   try {
     return new OpaWasmEngine(await WebAssembly.compile(toArrayBuffer(wasm)), {
       data: toArrayBuffer(data),
+      reads,
       memoryPages: FIRST_MEMORY_PAGES + Math.ceil(wasm.length / PAGE_BYTES),
     });
   } catch (cause) {
@@ -42,22 +43,30 @@ async function loadEngine(artifact: Uint8Array): Promise<PolicyEngine> {
   }
 }
 
+interface EngineOptions {
+  readonly data: ArrayBuffer;
+  readonly memoryPages: number;
+  readonly reads: readonly InputPath[] | undefined;
+}
+
+/** The only builtin whose answer is not determined by its arguments. */
+const CLOCK = 'time.now_ns';
+
 class OpaWasmEngine implements PolicyEngine {
   readonly entrypoints: readonly string[];
+  readonly reads: readonly InputPath[] | undefined;
   readonly #module: WebAssembly.Module;
-  readonly #options: { readonly data: ArrayBuffer; readonly memoryPages: number };
+  readonly #options: EngineOptions;
   #policy: LoadedPolicy | undefined;
   #nowNs = 0n;
   /** Evaluations of this instance that threw. */
   #thrown = 0;
 
-  constructor(
-    module: WebAssembly.Module,
-    options: { readonly data: ArrayBuffer; readonly memoryPages: number },
-  ) {
+  constructor(module: WebAssembly.Module, options: EngineOptions) {
     this.#module = module;
     this.#options = options;
     this.#policy = this.#instantiate();
+    this.reads = readRequiredBuiltins(this.#policy).includes(CLOCK) ? undefined : options.reads;
     this.entrypoints = Object.keys(this.#policy.entrypoints as Readonly<Record<string, number>>);
   }
 

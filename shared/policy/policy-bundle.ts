@@ -1,4 +1,5 @@
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { z } from 'zod';
 import { PicketError } from '../errors/errors.ts';
 import { buildTar, readTar, type TarFiles, type TarLimits } from './tar.ts';
 
@@ -7,7 +8,17 @@ export interface PolicyBundle {
   readonly wasm: Uint8Array;
   /** JSON text of an object. */
   readonly data: Uint8Array;
+  /** The parts of the input that the policy's answers depend on; undefined where that is not known. */
+  readonly reads?: readonly InputPath[];
 }
+
+/** Names of fields from the root of the input on, such as `['request', 'method']`: all that stands below it is meant. */
+export type InputPath = readonly string[];
+
+/** A policy that reads more parts of its input than this is not told what it reads. */
+export const MAX_READS = 64;
+
+const reads = z.array(z.array(z.string().max(256)).max(16)).max(MAX_READS);
 
 /** The longest artefact in bytes, compressed. A policy of 10,000 rules takes 290 KB. */
 export const MAX_ARTIFACT_BYTES = 16 * 1024 * 1024;
@@ -15,7 +26,7 @@ export const MAX_ARTIFACT_BYTES = 16 * 1024 * 1024;
 const MAX_BUNDLE_BYTES = 64 * 1024 * 1024;
 const BUNDLE_LIMITS: TarLimits = { maxFiles: 4, maxFileBytes: 32 * 1024 * 1024 };
 
-/** Reads an artefact: gzip, tar, /policy.wasm and /data.json. Throws `invalid_argument`, reason `policy_artifact_invalid`. */
+/** Reads an artefact: gzip, tar, /policy.wasm, /data.json and, if it is there, /reads.json. Throws `invalid_argument`, reason `policy_artifact_invalid`. */
 export function readPolicyBundle(artifact: Uint8Array): PolicyBundle {
   if (artifact.length > MAX_ARTIFACT_BYTES) throw invalid(`it is longer than ${MAX_ARTIFACT_BYTES} bytes`);
   const files = readArchive(artifact);
@@ -23,7 +34,8 @@ export function readPolicyBundle(artifact: Uint8Array): PolicyBundle {
   const data = files.get('data.json');
   if (wasm === undefined) throw invalid('/policy.wasm is missing');
   if (data === undefined) throw invalid('/data.json is missing');
-  return { wasm, data };
+  const readsText = files.get('reads.json');
+  return { wasm, data, ...(readsText === undefined ? {} : { reads: parseReads(readsText) }) };
 }
 
 /** Builds an artefact. Equal bundles give equal bytes. */
@@ -33,6 +45,9 @@ export function buildPolicyBundle(bundle: PolicyBundle): Uint8Array {
       new Map([
         ['policy.wasm', bundle.wasm],
         ['data.json', bundle.data],
+        ...(bundle.reads === undefined
+          ? []
+          : [['reads.json', Buffer.from(JSON.stringify(bundle.reads))] as const]),
       ]),
     ),
     { level: 9 },
@@ -57,6 +72,14 @@ function gunzip(bytes: Uint8Array, maxOutputLength: number): Uint8Array {
       isTooBig ? `The archive is longer than ${maxOutputLength} bytes` : 'The archive is not valid gzip',
       { cause },
     );
+  }
+}
+
+function parseReads(text: Uint8Array): readonly InputPath[] {
+  try {
+    return reads.parse(JSON.parse(Buffer.from(text).toString('utf8')));
+  } catch (cause) {
+    throw invalid('/reads.json is not valid', cause);
   }
 }
 

@@ -1,3 +1,5 @@
+import type { InputPath } from './policy-bundle.ts';
+
 /** The input document of a decision; built by `policy-input.ts`, described by `policies/schema/input.json`. */
 export type PolicyInput = Readonly<Record<string, unknown>>;
 
@@ -8,6 +10,11 @@ export type PolicyInput = Readonly<Record<string, unknown>>;
 export interface PolicyEngine {
   /** The Rego paths that the policy answers, for example picket/authz/allow. */
   readonly entrypoints: readonly string[];
+  /**
+   * The parts of the input that every answer depends on, and on nothing else: the same values give the same answer. Undefined where that is not known, and for a
+   * policy that reads the clock.
+   */
+  readonly reads: readonly InputPath[] | undefined;
   /**
    * The value of an entry point for `input`, or undefined when it has none. Throws PicketError `internal` with reason `policy_error` when
    * the evaluation fails or passes a limit. The caller takes undefined and any throw for a denial.

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildPolicyBundle, readTarGz } from '../../shared/policy/policy-bundle.ts';
+import { buildPolicyBundle, readTarGz, type InputPath } from '../../shared/policy/policy-bundle.ts';
 
 const LIMITS = { maxFiles: 64, maxFileBytes: 1 << 26, maxBytes: 1 << 27 };
 
@@ -10,6 +10,8 @@ export function buildPolicy(options: {
   readonly rego: string;
   readonly data?: unknown;
   readonly entrypoints?: readonly string[];
+  /** As the server would have found them. */
+  readonly reads?: readonly InputPath[];
 }): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'picket-policy-'));
   try {
@@ -24,7 +26,8 @@ export function buildPolicy(options: {
     if (!build.success)
       throw new Error(`opa build failed: ${build.stderr.toString()}${build.stdout.toString()}`);
     const files = readTarGz(readFileSync(output), LIMITS);
-    return buildPolicyBundle({ wasm: files.get('policy.wasm')!, data: files.get('data.json')! });
+    const reads = options.reads === undefined ? {} : { reads: options.reads };
+    return buildPolicyBundle({ ...reads, wasm: files.get('policy.wasm')!, data: files.get('data.json')! });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
