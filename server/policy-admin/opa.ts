@@ -138,7 +138,8 @@ export class OpaCompiler implements PolicyCompiler {
     entrypoints: PolicyEntrypoints,
   ): Promise<readonly InputPath[] | undefined> {
     const paths: InputPath[] = [];
-    for (const rule of Object.values<string>(entrypoints)) {
+    for (const rule of [entrypoints.allow, entrypoints.egress]) {
+      if (rule === undefined) continue;
       const query = `data.${rule.replaceAll('/', '.')}`;
       const flags = ['--ignore', '*_test.rego', '--format', 'json'];
       const result = await this.#step(workspace, ['deps', '--bundle', '.', ...flags, query]);

@@ -66,6 +66,11 @@ export class ControlPlane {
     });
   }
 
+  get pid(): number {
+    if (this.#server === undefined) throw new Error('The server does not run');
+    return this.#server.pid;
+  }
+
   get logFile(): string {
     return join(this.folder, 'server.log');
   }
