@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { buildPgliteTemplate } from '../server/datastore/build-template.ts';
 import manifest from '../package.json' with { type: 'json' };
 
 const root = join(import.meta.dirname, '..');
@@ -16,6 +17,8 @@ await main();
 
 async function main(): Promise<void> {
   mkdirSync(join(root, 'dist'), { recursive: true });
+  // The embedded database of a new server starts from it, in a third of the time.
+  await buildPgliteTemplate();
   rmSync(options.outfile, { force: true });
   const command = [
     process.execPath,

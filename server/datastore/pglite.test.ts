@@ -43,7 +43,8 @@ describe('openPglite() with a data directory', () => {
   });
 
   test('begins again when a first start was cut short', async () => {
-    await Bun.write(join(folder, 'cut', 'pglite.new', 'PG_VERSION'), '18');
+    await Bun.write(join(folder, 'cut', 'pglite', 'PG_VERSION'), '18');
+    await Bun.write(join(folder, 'cut', 'pglite.unfinished'), '');
     const datastore = await open('cut');
     expect((await datastore.position()).sequence).toBe(0);
     await datastore.close();

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import type { PGlite } from '@electric-sql/pglite';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { drizzle } from 'drizzle-orm/pglite';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
@@ -23,7 +24,7 @@ export async function openPglite(options: {
 }): Promise<Datastore> {
   const lock = options.dataDirectory === undefined ? undefined : takeDirectory(options.dataDirectory);
   try {
-    const pglite = await startPglite(await prepare(options));
+    const pglite = await start(options);
     const db = drizzle(pglite, { schema });
     const listeners = new Set<() => void>();
     try {
@@ -63,22 +64,22 @@ function takeDirectory(directory: string): DirectoryLock {
 }
 
 /**
- * The database has a folder of its own below the data directory. It is made under another name and renamed when it is whole, so that a first
- * start that was cut short is begun again.
+ * The database has a folder of its own below the data directory. While it is made a file stands beside it, so that a first start that was cut
+ * short is begun again.
  */
-async function prepare(options: {
+async function start(options: {
   readonly dataDirectory?: string;
   readonly template?: Blob;
-}): Promise<Parameters<typeof startPglite>[0]> {
+}): Promise<PGlite> {
   const template = options.template === undefined ? {} : { template: options.template };
-  if (options.dataDirectory === undefined) return template;
+  if (options.dataDirectory === undefined) return await startPglite(template);
   const directory = join(options.dataDirectory, 'pglite');
-  if (!existsSync(directory)) {
-    const unfinished = `${directory}.new`;
-    rmSync(unfinished, { recursive: true, force: true });
-    const pglite = await startPglite({ dataDirectory: unfinished, ...template });
-    await pglite.close();
-    renameSync(unfinished, directory);
-  }
-  return { dataDirectory: directory };
+  const unfinished = `${directory}.unfinished`;
+  if (existsSync(directory) && !existsSync(unfinished))
+    return await startPglite({ dataDirectory: directory });
+  rmSync(directory, { recursive: true, force: true });
+  writeFileSync(unfinished, '');
+  const pglite = await startPglite({ dataDirectory: directory, ...template });
+  rmSync(unfinished);
+  return pglite;
 }
