@@ -1,7 +1,7 @@
 /**
  * Measures Picket beside haproxy, nginx and Envoy in one run, and itself where it has no peer. Prints tables and, with --json, writes them as JSON.
  *
- *   bun scripts/bench.ts [--quick] [--only NAME]... [--rounds N] [--seconds N] [--json FILE] [--list]
+ *   bun scripts/bench.ts [--quick] [--only NAME]... [--rounds N] [--seconds N] [--json FILE] [--list] [--profile NAME]
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -9,6 +9,7 @@ import type { Effort } from '../tests/bench/bench-run.ts';
 import { BENCHMARKS } from '../tests/bench/benchmarks.ts';
 import { Lab } from '../tests/bench/lab.ts';
 import type { Table } from '../tests/bench/measure.ts';
+import { profile } from '../tests/bench/profile.ts';
 import { quietMachine } from '../tests/bench/quiet-machine.ts';
 import { describeMachine, renderTable } from '../tests/bench/report.ts';
 
@@ -19,6 +20,7 @@ const HELP = `bun scripts/bench.ts [options]
   --rounds N      rounds that count (5)
   --seconds N     of load in each round of each contender (3)
   --json FILE     writes the results as JSON, too
+  --profile NAME  one table with Picket under the profiler: what it spends its time on
   --list          prints the names of the tables
   --help
 
@@ -32,13 +34,15 @@ const { values: options } = parseArgs({
     seconds: { type: 'string' },
     json: { type: 'string' },
     list: { type: 'boolean', default: false },
+    profile: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
 
 if (options.help) console.log(HELP);
 else if (options.list) for (const { name, title } of BENCHMARKS) console.log(`${name.padEnd(24)} ${title}`);
-else await main();
+else if (options.profile === undefined) await main();
+else process.exitCode = await profile(options.profile, ['--rounds', options.rounds ?? '1']);
 
 async function main(): Promise<void> {
   const unknown = options.only.filter((wanted) => !BENCHMARKS.some(({ name }) => name === wanted));

@@ -7,7 +7,13 @@ import type { MeshHost, MeshHostOptions } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
 import { asUser, startNginx } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
-import { pinTo, type Contender, type PairMode, type Sessions } from './contenders/contender.ts';
+import {
+  pinTo,
+  type Contender,
+  type PairMode,
+  type PeerContender,
+  type Sessions,
+} from './contenders/contender.ts';
 import { startEnvoy } from './contenders/envoy.ts';
 import { startHaproxy } from './contenders/haproxy.ts';
 import { startNginxPair } from './contenders/nginx.ts';
@@ -146,11 +152,8 @@ export class Lab {
     const application = APPLICATION_PORTS[options.mode];
     const certificates = this.#certificates;
     const pair = { ...options, caller, called, ports, application, certificates, folder: this.folder };
-    const before = this.#stack;
     const started = await startPeerPair(peer, pair, this.#envoy);
-    before.defer(() => {
-      for (const pid of started.pids().slice(0, 1)) process.kill(pid);
-    });
+    this.#stack.defer(started.stop);
     return started;
   }
 
@@ -168,6 +171,7 @@ export class Lab {
     const settings = { ...AGENT_SETTINGS, ...(variant === 'captured' ? {} : VARIANTS.pooled) };
     const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
     const listen = [`${APPLICATION_PORTS.tcp}/tcp`, `${APPLICATION_PORTS.http}/http`];
+    this.#endInPeace(agent);
     await this.mesh.register({ path: '/application', on: agent, selectors: ['unix:user:www-data'], listen });
     return agent;
   }
@@ -185,8 +189,14 @@ export class Lab {
       ...(variant === 'captured' ? {} : { forwards }),
     };
     const agent = await this.mesh.joinHost(host, `caller-${variant}`, settings);
+    this.#endInPeace(agent);
     await this.mesh.register({ path: '/load', on: agent, selectors: [`unix:uid:${LOAD_UID}`] });
     return agent;
+  }
+
+  /** An agent that is killed leaves no profile. */
+  #endInPeace(agent: MeshHost): void {
+    this.#stack.defer(async () => void (await agent.stop()));
   }
 
   async #startApplication(host: TestHost): Promise<void> {
@@ -235,7 +245,7 @@ async function startPeerPair(
   peer: PeerName,
   pair: Parameters<typeof startHaproxy>[0],
   envoy: string,
-): Promise<Contender> {
+): Promise<PeerContender> {
   switch (peer) {
     case 'haproxy':
       return await startHaproxy(pair);

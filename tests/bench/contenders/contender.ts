@@ -13,6 +13,11 @@ export interface Contender {
   readonly pids: () => readonly number[];
 }
 
+/** A pair of a peer, which belongs to whoever started it. */
+export interface PeerContender extends Contender {
+  readonly stop: () => Promise<void>;
+}
+
 /** What both sides of a pair do with the bytes. */
 export type PairMode = 'tcp' | 'http';
 
@@ -25,9 +30,17 @@ export function pairOf(options: {
   readonly caller: TestHost;
   readonly entry: string;
   readonly processes: readonly Child[];
-}): Contender {
+}): PeerContender {
   const { name, caller, entry, processes } = options;
-  return { name, caller, entry, pids: () => processes.flatMap(({ pid }) => processTree(pid)) };
+  return {
+    name,
+    caller,
+    entry,
+    pids: () => processes.flatMap(({ pid }) => processTree(pid)),
+    stop: async () => {
+      await Promise.all(processes.map(async (each) => await each.stop('SIGTERM', 2000)));
+    },
+  };
 }
 
 /** Keeps processes and all their threads to some cores, such as `1` or `0,1`. */

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { Child } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { isListening } from '../../kit/programs.ts';
-import { pairOf, type Contender } from './contender.ts';
+import { pairOf, type PeerContender } from './contender.ts';
 import type { PeerPair } from './peer.ts';
 
 /** Envoy on both sides: tcp_proxy, or on the called side its HTTP connection manager with an RBAC rule and our header for each request. */
-export async function startEnvoy(pair: PeerPair, executable: string): Promise<Contender> {
+export async function startEnvoy(pair: PeerPair, executable: string): Promise<PeerContender> {
   const { caller, called, ports } = pair;
   const processes = [
     await startSide(called, { pair, executable, port: ports.tls, config: calledConfig(pair) }),

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { Child } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { isListening } from '../../kit/programs.ts';
-import { pairOf, type Contender } from './contender.ts';
+import { pairOf, type PeerContender } from './contender.ts';
 import type { PeerPair } from './peer.ts';
 
 /** haproxy on both sides: TCP, or on the called side HTTP with a rule and our header for each request. */
-export async function startHaproxy(pair: PeerPair): Promise<Contender> {
+export async function startHaproxy(pair: PeerPair): Promise<PeerContender> {
   const { caller, called, ports } = pair;
   const processes = [
     await startSide(called, { pair, port: ports.tls, name: 'called', config: calledConfig(pair) }),

@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { Child } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { isListening } from '../../kit/programs.ts';
-import { pairOf, type Contender } from './contender.ts';
+import { pairOf, type PeerContender } from './contender.ts';
 import type { PeerPair } from './peer.ts';
 
 const STREAM_MODULE = '/usr/lib/nginx/modules/ngx_stream_module.so';
 
 /** nginx on both sides: its stream module, or on the called side its http module with a rule and our header for each request. */
-export async function startNginxPair(pair: PeerPair): Promise<Contender> {
+export async function startNginxPair(pair: PeerPair): Promise<PeerContender> {
   const { caller, called, ports } = pair;
   const calledConfig = pair.mode === 'tcp' ? calledStream(pair) : calledHttp(pair);
   const processes = [
