@@ -11,7 +11,8 @@ import { Lab } from '../tests/bench/lab.ts';
 import type { Table } from '../tests/bench/measure.ts';
 import { profile } from '../tests/bench/profile.ts';
 import { quietMachine } from '../tests/bench/quiet-machine.ts';
-import { describeMachine, renderTable } from '../tests/bench/report.ts';
+import { peerVersions } from '../tests/bench/peer-versions.ts';
+import { describeMachine, renderReport, renderTable } from '../tests/bench/report.ts';
 
 const HELP = `bun scripts/bench.ts [options]
 
@@ -20,6 +21,7 @@ const HELP = `bun scripts/bench.ts [options]
   --rounds N      rounds that count (5)
   --seconds N     of load in each round of each contender (3)
   --json FILE     writes the results as JSON, too
+  --markdown FILE writes the tables as Markdown, too
   --profile NAME  one table with Picket under the profiler: what it spends its time on
   --list          prints the names of the tables
   --help
@@ -33,6 +35,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     seconds: { type: 'string' },
     json: { type: 'string' },
+    markdown: { type: 'string' },
     list: { type: 'boolean', default: false },
     profile: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -61,8 +64,11 @@ async function main(): Promise<void> {
   } finally {
     await lab.close();
   }
-  const report = { started, machine: describeMachine(), ...effort(), tables };
+  const command = ['bun scripts/bench.ts', ...process.argv.slice(2)].join(' ');
+  const versions = await peerVersions(envoy);
+  const report = { started, command, machine: describeMachine(), versions, ...effort(), tables };
   if (options.json !== undefined) await Bun.write(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  if (options.markdown !== undefined) await Bun.write(options.markdown, renderReport(report));
 }
 
 function isWanted({ name, isQuick }: { readonly name: string; readonly isQuick: boolean }): boolean {

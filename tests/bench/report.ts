@@ -19,6 +19,30 @@ export function describeMachine(): MachineShape {
   };
 }
 
+/** A whole run. */
+export interface Report {
+  /** ISO 8601. */
+  readonly started: string;
+  readonly command: string;
+  readonly machine: MachineShape;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly tables: readonly Table[];
+}
+
+/** The run as Markdown: on what and how, then its tables. */
+export function renderReport({ started, command, machine, versions, rounds, tables }: Report): string {
+  const { cpu, cores, memoryGib, kernel } = machine;
+  const programs = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  return [
+    `Measured on ${started.slice(0, 10)} by \`${command}\` on ${cores} cores (${cpu}), ${memoryGib} GiB, Linux ${kernel}.`,
+    `${programs.join(', ')}. Medians of ${rounds} interleaved rounds; in brackets the median of the rounds' ratios to the reference.`,
+    '',
+    ...tables.flatMap((table) => [renderTable(table), '']),
+  ].join('\n');
+}
+
 /** A table as Markdown: for each measure the value of each contender and, in brackets, its ratio to the reference. */
 export function renderTable(table: Table): string {
   const names = table.rows[0]?.results.map(({ contender }) => contender) ?? [];
