@@ -3,6 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { PicketError } from '../shared/errors/errors.ts';
 import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
 import type { WireBundle } from '../shared/protocol/attestation.ts';
+import type { SignedPolicy } from '../shared/protocol/policy-statement.ts';
 import { systemClock } from '../shared/runtime/clock.ts';
 import { createLog, type Log } from '../shared/runtime/log.ts';
 import { notifyReady } from '../shared/runtime/service-manager.ts';
@@ -47,6 +48,7 @@ import { toAdminRequest } from './policy-admin/admin-request.ts';
 import { findOpa } from './policy-admin/find-opa.ts';
 import { OpaCompiler } from './policy-admin/opa.ts';
 import { PolicyAdmin } from './policy-admin/policy-admin.ts';
+import { signPoliciesAnew } from './policy-admin/sign-anew.ts';
 import { Registration } from './registration/registration.ts';
 import { SyncSource } from './sync/sync.ts';
 import { storeTrustBundle } from './sync/trust-bundles.ts';
@@ -107,7 +109,10 @@ async function startParts(start: Start): Promise<void> {
   shutdown.add('sync', async () => await sync.stop());
   await mkdir(config.policy.temporaryDirectory, { recursive: true, mode: 0o700 });
   const compiler = new OpaCompiler({ executable: opa, temporaryFolder: config.policy.temporaryDirectory });
-  const policies = new PolicyAdmin({ datastore, compiler, authority, trustDomain, clock });
+  const verifySignature = (signed: SignedPolicy): void =>
+    verifyPolicySignature(signed, authority.bundle.current, clock.nowMs());
+  const policies = new PolicyAdmin({ datastore, compiler, authority, verifySignature, trustDomain, clock });
+  await signPoliciesAnew(policies, log);
   const capabilities = buildCapabilities(start, { datastore, authority, policies, sync });
   const maintenance = startMaintenance({ ...capabilities, retentionMs: config.auditRetentionMs, clock, log });
   shutdown.add('maintenance', async () => await maintenance.stop());

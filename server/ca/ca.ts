@@ -35,6 +35,8 @@ export interface CertificateAuthority {
    * trust domain or an authority's own, `public_key_refused` for a key that is not acceptable; `failed_precondition`, reason `intermediate_expired`.
    */
   issue(request: LeafRequest): Promise<IssuedCertificate>;
+  /** The certificate of the policy key, DER: what `signPolicy` puts beside a signature. */
+  readonly policyCertificate: Uint8Array;
   /**
    * Signs with the policy key, whose certificate the offline root made; `chain` goes beside the signature. Throws `failed_precondition`, reason
    * `policy_signer_expired`.

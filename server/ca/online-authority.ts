@@ -43,6 +43,10 @@ export class OnlineAuthority implements CertificateAuthority {
     return this.#options.intermediate.certificate.notAfterMs;
   }
 
+  get policyCertificate(): Uint8Array {
+    return this.#options.policySigner.certificate.der;
+  }
+
   async issue(request: LeafRequest): Promise<IssuedCertificate> {
     const { clock, random, intermediate } = this.#options;
     this.#requireIssuable(request);

@@ -37,6 +37,7 @@ describe('AdminPolicy.decide()', () => {
     const { datastore } = store;
     const { trustDomain } = signer;
     const authority = {
+      policyCertificate: Buffer.from('unused'),
       signPolicy: async (statement: Uint8Array) => {
         const { signature, chain } = signer.sign(Buffer.from(statement).toString());
         return {
@@ -45,7 +46,14 @@ describe('AdminPolicy.decide()', () => {
         };
       },
     };
-    admin = new PolicyAdmin({ datastore, compiler, authority, trustDomain, clock });
+    admin = new PolicyAdmin({
+      datastore,
+      compiler,
+      authority,
+      verifySignature: (signed) => verifyTestPolicy(signed, signer.bundle),
+      trustDomain,
+      clock,
+    });
     const bundle = new WatchedValue(signer.bundle);
     const loader = createOpaWasmLoader();
     policy = new AdminPolicy({

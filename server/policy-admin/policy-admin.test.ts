@@ -3,12 +3,13 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { count } from 'drizzle-orm';
+import { count, eq } from 'drizzle-orm';
 import { changesOf } from '../../tests/kit/change-recorder.ts';
 import { DATASTORES, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { createOpaWasmLoader } from '../../shared/policy/opa-wasm.ts';
 import { policyQuestion } from '../../shared/protocol/operator.ts';
-import { policyStatement } from '../../shared/protocol/policy-statement.ts';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { policyStatement, type SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { policyActivations, policyVersions } from '../datastore/schema.ts';
 import { OpaCompiler } from './opa.ts';
@@ -18,11 +19,33 @@ import { parseSubmission } from './submission.ts';
 
 const NOW_MS = Date.UTC(2026, 10, 23, 9, 30);
 const clock: Clock = { nowMs: () => NOW_MS, monotonicMs: () => 0, schedule: () => () => {} };
-const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-const authority = {
-  signPolicy: (statement: Uint8Array) =>
-    Promise.resolve({ signature: sign('sha256', statement, keys.privateKey), chain: [Buffer.from('leaf')] }),
-};
+
+/** A policy signer of an age of its own; its certificate is a word. */
+class Signer {
+  readonly keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  readonly policyCertificate: Uint8Array;
+
+  constructor(certificate: string) {
+    this.policyCertificate = Buffer.from(certificate);
+  }
+
+  signPolicy(statement: Uint8Array) {
+    const signature = sign('sha256', statement, this.keys.privateKey);
+    return Promise.resolve({ signature, chain: [this.policyCertificate] });
+  }
+
+  requireSigned({ statement, signature, chain }: SignedPolicy): void {
+    const isOwn = Buffer.from(chain[0]!, 'base64').equals(this.policyCertificate);
+    if (
+      !isOwn ||
+      !verify('sha256', Buffer.from(statement), this.keys.publicKey, Buffer.from(signature, 'base64'))
+    )
+      throw new PicketError('unauthenticated', 'policy_signature_invalid', 'not valid');
+  }
+}
+
+const authority = new Signer('first');
+const { keys } = authority;
 const compiler = new OpaCompiler({ executable: Bun.which('opa') ?? 'opa', temporaryFolder: tmpdir() });
 const root = join(import.meta.dirname, '..', '..', 'policies');
 
@@ -44,15 +67,19 @@ const publication = { target: 'mesh', message: '', actor: 'local:uid:0' } as con
 describe.each(DATASTORES)('PolicyAdmin on %s', (_name, open) => {
   let store: TestDatastore;
   let admin: PolicyAdmin;
-  beforeAll(async () => {
-    store = await open();
-    admin = new PolicyAdmin({
+  /** Who signs with `signer`, and believes what `trusted` signed. */
+  const adminWith = (signer: Signer, trusted = signer): PolicyAdmin =>
+    new PolicyAdmin({
       datastore: store.datastore,
       compiler,
-      authority,
+      authority: signer,
+      verifySignature: (signed) => trusted.requireSigned(signed),
       trustDomain: TEST_TRUST_DOMAIN,
       clock,
     });
+  beforeAll(async () => {
+    store = await open();
+    admin = adminWith(authority);
   }, 60_000);
   afterAll(() => store.dispose());
 
@@ -228,6 +255,53 @@ describe.each(DATASTORES)('PolicyAdmin on %s', (_name, open) => {
     expect(changes).toEqual([]);
     expect((await admin.current('admin'))?.version).toBe(1);
     expect((await admin.current('mesh'))?.version).toBe(1);
+  });
+
+  test('signAnew() lets what is in force stand where its signer is today’s', async () => {
+    const before = await admin.current('mesh');
+    expect(await admin.signAnew('mesh')).toBe(false);
+    expect(await admin.current('mesh')).toEqual(before);
+  });
+
+  test('signAnew() signs what the old signature proves with the new signer, as the next sequence, and tells the agents', async () => {
+    const second = new Signer('second');
+    const renewed = adminWith(second, authority);
+    const before = (await admin.current('mesh'))!;
+    const changes = await changesOf(store.datastore, async () => {
+      expect(await renewed.signAnew('mesh')).toBe(true);
+      expect(await renewed.signAnew('admin')).toBe(true);
+    });
+    expect(changes).toEqual(['policy mesh']);
+    const after = (await admin.current('mesh'))!;
+    second.requireSigned(after.signed);
+    const [old, anew] = [before, after].map(({ signed }) =>
+      policyStatement.parse(JSON.parse(signed.statement)),
+    );
+    expect(anew).toEqual({ ...old!, sequence: before.sequence + 1 });
+    expect(await renewed.signAnew('mesh')).toBe(false);
+    expect(await adminWith(authority, second).signAnew('mesh')).toBe(true);
+    expect(await adminWith(authority, second).signAnew('admin')).toBe(true);
+  });
+
+  test('signAnew() signs nothing that the old signature does not prove', async () => {
+    const thief = new Signer('thief');
+    const { db } = store.datastore;
+    const current = (await admin.current('mesh'))!;
+    const forge = async (signed: SignedPolicy, sequence: number): Promise<unknown> => {
+      const row = { target: 'mesh' as const, version: 1, activatedBy: 'thief', signed, sequence };
+      await db.insert(policyActivations).values(row);
+      const refused = await adminWith(new Signer('next'), authority)
+        .signAnew('mesh')
+        .catch((error: unknown) => error);
+      expect((await admin.current('mesh'))?.sequence).toBe(sequence);
+      await db.delete(policyActivations).where(eq(policyActivations.sequence, sequence));
+      return refused;
+    };
+    const { signature } = await thief.signPolicy(Buffer.from(current.signed.statement));
+    const forged = { ...current.signed, signature: Buffer.from(signature).toString('base64') };
+    const far = current.sequence + 1000;
+    expect(await forge(forged, far)).toMatchObject({ reason: 'policy_signature_invalid' });
+    expect(await forge(current.signed, far)).toMatchObject({ reason: 'policy_sequence_altered' });
   });
 
   test('publishes the examples of policies/ and decides as their authors meant', async () => {

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { policyActivated } from '../../shared/protocol/operator.ts';
+import { openSignedPolicy } from '../../shared/policy/signed-policy.ts';
 import type { PolicyStatement, SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
@@ -39,7 +40,9 @@ export interface PolicyPublished extends PolicyActivated {
 export interface PolicyAdminOptions {
   readonly datastore: Datastore;
   readonly compiler: PolicyCompiler;
-  readonly authority: Pick<CertificateAuthority, 'signPolicy'>;
+  readonly authority: Pick<CertificateAuthority, 'signPolicy' | 'policyCertificate'>;
+  /** Throws unless the signature holds now and its certificates chain to the bundle. */
+  readonly verifySignature: (signed: SignedPolicy) => void | Promise<void>;
   readonly trustDomain: TrustDomain;
   readonly clock: Clock;
 }
@@ -72,7 +75,7 @@ export class PolicyAdmin {
       const version = (await readLastVersion(transaction.db, target)) + 1;
       const row = { target, version, files, artifact, digest, entrypoints, message, createdBy: actor };
       await transaction.db.insert(policyVersions).values({ ...row, createdAt: new Date(clock.nowMs()) });
-      return await this.#activate(transaction, row, actor);
+      return await this.#activate(transaction, row, await this.#next(transaction, row.target, actor));
     });
     const untested = testCount === 0 ? ['it has no tests of its own'] : [];
     return { ...activated, warnings: [...untested, ...warnings], testCount };
@@ -90,7 +93,27 @@ export class PolicyAdmin {
     return await this.#options.datastore.write(async (transaction) => {
       await lockNames(transaction.db, [`policy:${request.target}`]);
       const row = await requireVersion(transaction.db, request);
-      return await this.#activate(transaction, row, request.actor);
+      return await this.#activate(transaction, row, await this.#next(transaction, row.target, request.actor));
+    });
+  }
+
+  /**
+   * Signs the policy in force again where another certificate than today's stands beside its signature: hosts refuse it once that one has ended. Says whether it did.
+   * What is signed is what the old signature proves, never what merely stands in the database, and its sequence is the next one: a statement that hosts have
+   * left behind stays behind. Throws what `verifySignature` throws, or `failed_precondition`, reason `policy_sequence_altered`, and changes nothing then.
+   */
+  async signAnew(target: PolicyTargetName): Promise<boolean> {
+    const { authority, datastore, trustDomain, verifySignature } = this.#options;
+    const signer = toBase64(authority.policyCertificate);
+    return await datastore.write(async (transaction) => {
+      await lockNames(transaction.db, [`policy:${target}`]);
+      const active = await findActivePolicy(transaction.db, target);
+      if (active === undefined || active.signed.chain[0] === signer) return false;
+      const statement = await openSignedPolicy(active.signed, { trustDomain, target, verifySignature });
+      requireSequence(statement, active);
+      const activation = { actor: SERVER_ACTOR, sequence: statement.sequence + 1 };
+      await this.#activate(transaction, { ...statement, target }, activation);
+      return true;
     });
   }
 
@@ -125,15 +148,18 @@ export class PolicyAdmin {
     return await evaluatePolicy(question, this.#options);
   }
 
+  async #next(transaction: Transaction, target: PolicyTargetName, actor: string): Promise<Activation> {
+    const last = await findActivePolicy(transaction.db, target);
+    return { actor, sequence: nextSequence(last?.sequence ?? 0, this.#options.clock.nowMs()) };
+  }
+
   async #activate(
     transaction: Transaction,
-    row: Pick<PolicyVersionRow, 'target' | 'version' | 'digest' | 'entrypoints'>,
-    actor: string,
+    row: Pick<PolicyStatement, 'version' | 'digest' | 'entrypoints'> & { readonly target: PolicyTargetName },
+    { actor, sequence }: Activation,
   ): Promise<PolicyActivated> {
     const { target, version, digest } = row;
     const nowMs = this.#options.clock.nowMs();
-    const last = await findActivePolicy(transaction.db, target);
-    const sequence = nextSequence(last?.sequence ?? 0, nowMs);
     const signed = await this.#sign({
       trustDomain: this.#options.trustDomain,
       target,
@@ -154,6 +180,25 @@ export class PolicyAdmin {
     const { signature, chain } = await this.#options.authority.signPolicy(Buffer.from(text));
     return { statement: text, signature: toBase64(signature), chain: chain.map(toBase64) };
   }
+}
+
+/** Who put a version in force, and as the how manieth. */
+interface Activation {
+  readonly actor: string;
+  readonly sequence: number;
+}
+
+/** Who activates what no operator asked for. */
+const SERVER_ACTOR = 'server';
+
+/** The column that orders activations is not signed. */
+function requireSequence(statement: PolicyStatement, active: ActivePolicy): void {
+  if (statement.sequence === active.sequence) return;
+  throw new PicketError(
+    'failed_precondition',
+    'policy_sequence_altered',
+    `The policy in force stands in the database as sequence ${active.sequence} and was signed as ${statement.sequence}`,
+  );
 }
 
 /**

@@ -40,18 +40,16 @@ export class ControlPlane {
 
   /** The offline ceremony: root, intermediate, policy signer. */
   async createAuthority(): Promise<void> {
-    const passphrase = join(this.folder, 'root.passphrase');
-    writeFileSync(passphrase, 'a passphrase of a test\n', { mode: 0o600 });
-    await this.picketOk(
-      'ca',
-      'init',
-      '--trust-domain',
-      this.#options.trustDomain,
-      '--out',
-      join(this.folder, 'ca'),
-      '--passphrase-file',
-      passphrase,
-    );
+    writeFileSync(this.#passphraseFile, 'a passphrase of a test\n', { mode: 0o600 });
+    const { trustDomain } = this.#options;
+    const where = ['--trust-domain', trustDomain, '--out', this.#authorityFolder];
+    await this.picketOk('ca', 'init', ...where, '--passphrase-file', this.#passphraseFile);
+  }
+
+  /** Signs a new intermediate and a new policy signer, for the server's next start. */
+  async renewAuthority(...options: readonly string[]): Promise<void> {
+    const passphrase = ['--passphrase-file', this.#passphraseFile];
+    await this.picketOk('ca', 'renew', this.#authorityFolder, ...passphrase, ...options);
   }
 
   async start(): Promise<void> {
@@ -110,6 +108,14 @@ export class ControlPlane {
       this.socket,
     );
     writeFileSync(this.configFile, JSON.stringify(config, null, 2));
+  }
+
+  get #authorityFolder(): string {
+    return join(this.folder, 'ca');
+  }
+
+  get #passphraseFile(): string {
+    return join(this.folder, 'root.passphrase');
   }
 
   #environment(): Readonly<Record<string, string>> {
