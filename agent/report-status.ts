@@ -22,7 +22,6 @@ export function reportStatus(options: {
       cursor: manager.sync.current.position?.cursor ?? 0,
       policySequence: holder.policy.current?.statement.sequence ?? 0,
       addresses: [...addresses()],
-      listening: [],
     }),
     send: async (status) => await api.sendStatus(status),
     clock,

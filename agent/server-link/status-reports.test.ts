@@ -10,7 +10,6 @@ const STATUS: AgentStatus = {
   cursor: 0,
   policySequence: 0,
   addresses: [],
-  listening: [],
 };
 
 let reports: StatusReports | undefined;

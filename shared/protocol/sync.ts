@@ -61,8 +61,6 @@ export const agentStatus = z.object({
   policySequence: counter,
   /** Claims, as in attestation. */
   addresses: z.array(ipAddress).max(64),
-  /** Ports of registered listeners on which a process that earns the identity was seen listening. */
-  listening: z.array(z.object({ spiffeId, port })).max(1024),
 });
 
 export type DirectoryRecord = z.output<typeof directoryRecord>;

@@ -323,7 +323,6 @@ describe('ServerApi', () => {
       cursor: 3,
       policySequence: 7,
       addresses: ['192.0.2.9'],
-      listening: [],
     };
     await rig.api.sendStatus(status);
     expect((await server.nodes.find(idOf('api')))?.status).toEqual(status);
