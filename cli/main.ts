@@ -15,6 +15,7 @@ import { registerToken } from './commands/token.ts';
 import { registerVersion } from './commands/version.ts';
 import { registerWhy } from './commands/why.ts';
 import { registerWorkload } from './commands/workload.ts';
+import { addExamplesOfGroups } from './example.ts';
 import { printable } from './output.ts';
 import { DEFAULT_SERVER_SOCKET } from './session.ts';
 
@@ -67,6 +68,7 @@ function buildProgram(): Command {
     registerVersion,
   ];
   for (const register of registrations) register(program);
+  addExamplesOfGroups(program);
   inheritSettings(program);
   return program;
 }

@@ -17,19 +17,23 @@ export function registerCompletion(program: Command): void {
   );
 }
 
-/** Every command path with what can follow it. */
-function paths(
-  command: Command,
-  prefix: string,
-): readonly { readonly path: string; readonly words: readonly string[] }[] {
-  const words = [
-    ...command.commands.map((child) => child.name()),
-    ...command.options.flatMap((option) => (option.long === undefined ? [] : [option.long])),
-    '--help',
-  ];
+interface Path {
+  /** `picket node address`. */
+  readonly path: string;
+  readonly children: readonly string[];
+  /** What else can follow. */
+  readonly words: readonly string[];
+}
+
+/** Every command path with what can follow it. Options of the commands above it are taken too. */
+function paths(command: Command, prefix: string, above: readonly string[] = []): readonly Path[] {
+  const children = command.commands.map((child) => child.name());
+  const choices = command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
+  const own = command.options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
+  const options = [...own, ...above];
   return [
-    { path: prefix, words },
-    ...command.commands.flatMap((child) => paths(child, `${prefix} ${child.name()}`)),
+    { path: prefix, children, words: [...choices, ...options, '--help'] },
+    ...command.commands.flatMap((child) => paths(child, `${prefix} ${child.name()}`, options)),
   ];
 }
 
@@ -52,7 +56,9 @@ function script(shell: string, program: Command): string {
 }
 
 function bash(all: ReturnType<typeof paths>): string {
-  const cases = all.map(({ path, words }) => `    '${path}') words='${words.join(' ')}' ;;`);
+  const cases = all.map(
+    ({ path, children, words }) => `    '${path}') words='${[...children, ...words].join(' ')}' ;;`,
+  );
   return `_picket() {
   local path=picket words='' word i
   for ((i = 1; i < COMP_CWORD; i++)); do
@@ -73,13 +79,9 @@ complete -o default -F _picket picket
 
 function fish(all: ReturnType<typeof paths>): string {
   return all
-    .flatMap(({ path, words }) => {
-      const parts = path.split(' ').slice(1);
-      const condition =
-        parts.length === 0
-          ? '__fish_use_subcommand'
-          : parts.map((part) => `__fish_seen_subcommand_from ${part}`).join('; and ');
-      return words.map((word) =>
+    .flatMap(({ path, children, words }) => {
+      const condition = fishCondition(path, children);
+      return [...children, ...words].map((word) =>
         word.startsWith('--')
           ? `complete -c picket -n '${condition}' -l ${word.slice(2)}`
           : `complete -c picket -f -n '${condition}' -a ${word}`,
@@ -87,4 +89,12 @@ function fish(all: ReturnType<typeof paths>): string {
     })
     .join('\n')
     .concat('\n');
+}
+
+/** Holds right behind the path, before any of its children. */
+function fishCondition(path: string, children: readonly string[]): string {
+  const [, ...parts] = path.split(' ');
+  const seen = parts.map((part) => `__fish_seen_subcommand_from ${part}`);
+  const unseen = children.length === 0 ? [] : [`not __fish_seen_subcommand_from ${children.join(' ')}`];
+  return [...seen, ...unseen].join('; and ');
 }

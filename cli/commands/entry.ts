@@ -25,8 +25,8 @@ export function registerEntry(program: Command): void {
     .description('registration entries: which process on which host has which identity');
   withExamples(
     entryOptions(entries.command('create <spiffe-id>').description('register a workload')).action(create),
-    'picket entry create spiffe://example.org/ns/shop/sa/invoices --parent spiffe://example.org/picket/agent/tpm/web-1 \\',
-    '    --selector unix:user:www-data --listen 80/http',
+    `picket entry create spiffe://example.org/ns/shop/sa/invoices --parent spiffe://example.org/picket/agent/tpm/web-1 \\
+    --selector unix:user:www-data --listen 80/http`,
   );
   withExamples(
     entries
@@ -37,14 +37,20 @@ export function registerEntry(program: Command): void {
       .action(list),
     'picket entry list --json',
   );
-  entries.command('show <entry-id>').description('one entry').action(show);
+  withExamples(
+    entries.command('show <entry-id>').description('one entry').action(show),
+    'picket entry show 0b2f…',
+  );
   withExamples(
     entryOptions(
       entries.command('update <entry-id>').description('change what is named, keep the rest'),
     ).action(update),
     'picket entry update 0b2f… --listen 80/http --listen 8080/tcp',
   );
-  entries.command('delete <entry-id>').description('withdraw the identity from its host').action(remove);
+  withExamples(
+    entries.command('delete <entry-id>').description('withdraw the identity from its host').action(remove),
+    'picket entry delete 0b2f…',
+  );
 }
 
 function entryOptions(command: Command): Command {

@@ -48,7 +48,10 @@ function registerAddress(nodes: Command): void {
       .action(addAddress),
     'picket node address add spiffe://example.org/picket/agent/tpm/web-1 10.0.0.5',
   );
-  address.command('remove <node-id> <ip>').description('withdraw an address').action(removeAddress);
+  withExamples(
+    address.command('remove <node-id> <ip>').description('withdraw an address').action(removeAddress),
+    'picket node address remove spiffe://example.org/picket/agent/tpm/web-1 10.0.0.5',
+  );
 }
 
 function registerTpm(nodes: Command): void {
@@ -68,7 +71,10 @@ function registerTpm(nodes: Command): void {
     'picket node tpm approve 2c26b4… --name web-1 --address 10.0.0.5',
     'picket node tpm approve 2c26b4… --pcr 0=3d458c… --pcr 7=65caf8…',
   );
-  tpm.command('deny <ek-hash>').description('refuse the TPM').action(denyTpm);
+  withExamples(
+    tpm.command('deny <ek-hash>').description('refuse the TPM').action(denyTpm),
+    'picket node tpm deny 2c26b4…',
+  );
 }
 
 async function list(_options: unknown, command: Command): Promise<void> {

@@ -25,8 +25,14 @@ export function registerOperator(program: Command): void {
     'picket operator create alice --role admin --out ~/.picket        (on the server’s host, as root: the first operator)',
     'picket --server https://server:8444 --cert ~/.picket/client.crt --key ~/.picket/client.key --ca ~/.picket/bundle.crt node list',
   );
-  operator.command('list').description('operators and their roles').action(list);
-  operator.command('revoke <name>').description('refuse the operator from now on').action(revoke);
+  withExamples(
+    operator.command('list').description('operators and their roles').action(list),
+    'picket operator list',
+  );
+  withExamples(
+    operator.command('revoke <name>').description('refuse the operator from now on').action(revoke),
+    'picket operator revoke alice',
+  );
 }
 
 async function create(

@@ -42,11 +42,14 @@ export function registerPolicy(program: Command): void {
       .action(list),
     'picket policy list',
   );
-  policy
-    .command('show <version>')
-    .description('the files of a version')
-    .option('--target <target>', 'mesh or admin', 'mesh')
-    .action(show);
+  withExamples(
+    policy
+      .command('show <version>')
+      .description('the files of a version')
+      .option('--target <target>', 'mesh or admin', 'mesh')
+      .action(show),
+    'picket policy show 3',
+  );
   withExamples(
     policy
       .command('rollback <version>')

@@ -25,14 +25,23 @@ export function registerServer(program: Command): void {
     ),
     'picket server run --config /etc/picket/server.yaml',
   );
-  withConfig(server.command('check-config').description('check the settings and start nothing')).action(
-    checkConfig,
+  withExamples(
+    withConfig(server.command('check-config').description('check the settings and start nothing')).action(
+      checkConfig,
+    ),
+    'picket server check-config --config server.yaml',
   );
-  server
-    .command('config-example')
-    .description('print a server.yaml with every setting and its default')
-    .action(printExample);
-  server.command('status').description('how the server is').action(status);
+  withExamples(
+    server
+      .command('config-example')
+      .description('print a server.yaml with every setting and its default')
+      .action(printExample),
+    'picket server config-example > /etc/picket/server.yaml',
+  );
+  withExamples(
+    server.command('status').description('how the server is').action(status),
+    'picket server status',
+  );
   withExamples(
     server
       .command('backup <file>')
