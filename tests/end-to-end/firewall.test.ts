@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { join } from 'node:path';
 import { run } from '../kit/child.ts';
-import { curl } from '../kit/programs.ts';
+import type { TestHost } from '../kit/netns.ts';
+import { curl, startNginx } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
 
@@ -11,46 +13,111 @@ setDefaultTimeout(90_000);
 const { web, nobody } = SHOP_USERS;
 /** A user whose connections leave as they are. */
 const EXCLUDED_USER = 7009;
+/** A port of other hosts to which connections leave as they are, and one of this host at which they arrive so. */
+const OUTBOUND_PORT = 9081;
+const INBOUND_PORT = 9022;
+/** UDP may leave to this port of the host without Picket, as to a DNS server. */
+const UDP_PORT = 9053;
+/** Every host of a test network has the same addresses each time: the first one runs the server and no agent, the fourth is the outsider. */
+const EXCLUDED_ADDRESSES = ['10.9.0.1/32', 'fd09::1/128'];
+const OUTSIDER = '10.9.0.4';
+
 let shop: Shop;
+let stack: AsyncDisposableStack;
 
 beforeAll(async () => {
-  const capture = { exclude: { users: [EXCLUDED_USER], inbound_ports: [9022] } };
+  stack = new AsyncDisposableStack();
+  const exclude = {
+    users: [EXCLUDED_USER],
+    outbound_ports: [OUTBOUND_PORT],
+    outbound_addresses: EXCLUDED_ADDRESSES,
+    inbound_ports: [INBOUND_PORT],
+  };
+  const capture = { exclude, allow_udp: [{ address: OUTSIDER, port: UDP_PORT }] };
   shop = await Shop.open({ settings: { capture } });
+  stack.defer(async () => await shop.close());
+  await serve(shop.outsider, 80, OUTBOUND_PORT);
+  await serve(shop.mesh.control.host, 80);
 }, 120_000);
-afterAll(async () => await shop.close());
+afterAll(async () => await stack.disposeAsync());
 
-/** What a listener of `protocol` on a host printed after somebody elsewhere sent it a line. */
-async function receive(options: { readonly udp: boolean; readonly port: number }): Promise<string> {
-  const { udp, port } = options;
-  const kind = udp ? '-u' : '-N';
-  const listen = shop.outsider.in('timeout', '3', 'nc', udp ? '-ul' : '-l', '-p', String(port));
-  const heard = run(listen);
-  const send = shop.desk.host.in(
-    'sh',
-    '-c',
-    `echo hello | timeout 1 nc ${kind} -w 1 ${shop.outsider.ipv4} ${port}`,
-  );
+/** nginx at ports of a host without agent. */
+async function serve(host: TestHost, ...ports: readonly number[]): Promise<void> {
+  const nginx = await startNginx(host, {
+    folder: join(shop.folder, `nginx-${host.name}`),
+    locations: 'location / { return 200; }',
+    listen: ports.flatMap((port) => [`${port}`, `[::]:${port}`]),
+  });
+  stack.defer(async () => void (await nginx.stop()));
+}
+
+/** The status that a user on `desk` gets from nginx on another host; 0 for no answer. */
+async function statusAt(address: string, port: number, uid: number = web): Promise<number> {
+  const host = address.includes(':') ? `[${address}]` : address;
+  return (await curl(shop.desk.host, { uid, args: [`http://${host}:${port}/`, '-m', '2'] })).status;
+}
+
+interface Sending {
+  readonly from: TestHost;
+  readonly to: TestHost;
+  readonly port: number;
+  readonly isUdp?: boolean;
+}
+
+/** What a listener on one host printed after root on another sent it a line. */
+async function receive({ from, to, port, isUdp = false }: Sending): Promise<string> {
+  const listen = ['timeout', '3', 'nc', isUdp ? '-ul' : '-l', '-p', `${port}`];
+  const heard = run(to.in(...listen));
   await waitUntil('it listens', async () => {
-    const sockets = await shop.outsider.runOk('ss', '-Hnl', udp ? '-u' : '-t', `sport = :${port}`);
+    const sockets = await to.runOk('ss', '-Hnl', isUdp ? '-u' : '-t', `sport = :${port}`);
     return sockets.trim() !== '';
   });
-  await run(send);
+  const send = ['timeout', '1', 'nc', isUdp ? '-u' : '-N', '-w', '1', to.ipv4, `${port}`];
+  await run(from.in(...send), { stdin: 'hello\n' });
   return (await heard).stdout;
 }
 
 describe('the rules of an agent', () => {
-  test('let no UDP out that is not allowed', async () => {
-    expect(await receive({ udp: true, port: 9053 })).toBe('');
+  test('let no UDP out but to what is allowed', async () => {
+    const sending = { from: shop.desk.host, to: shop.outsider, isUdp: true };
+    expect(await receive({ ...sending, port: UDP_PORT })).toBe('hello\n');
+    expect(await receive({ ...sending, port: UDP_PORT + 1 })).toBe('');
   });
 
   test('leave the connections of an excluded user as they are, and nobody else’s', async () => {
-    const ask = async (uid: number): Promise<number> =>
-      (await curl(shop.desk.host, { uid, args: [`http://${shop.outsider.ipv4}:9080/`, '-m', '2'] })).status;
-    const serve = 'while :; do printf "HTTP/1.0 200 OK\\r\\n\\r\\n" | nc -l -p 9080 -q 0; done';
-    const server = run(shop.outsider.in('timeout', '8', 'sh', '-c', serve));
-    await waitUntil('it passes', async () => (await ask(EXCLUDED_USER)) === 200);
-    expect(await ask(nobody)).toBe(0);
-    await server;
+    for (const address of [shop.outsider.ipv4, shop.outsider.ipv6]) {
+      expect(await statusAt(address, 80, EXCLUDED_USER)).toBe(200);
+      expect(await statusAt(address, 80, nobody)).toBe(0);
+    }
+  });
+
+  test('leave connections to an excluded port as they are, and to no other', async () => {
+    for (const address of [shop.outsider.ipv4, shop.outsider.ipv6]) {
+      expect(await statusAt(address, OUTBOUND_PORT)).toBe(200);
+      expect(await statusAt(address, 80)).toBe(0);
+    }
+  });
+
+  test('leave connections to an excluded address as they are, and to no other', async () => {
+    const excluded = shop.mesh.control.host;
+    for (const [address, other] of [
+      [excluded.ipv4, shop.outsider.ipv4],
+      [excluded.ipv6, shop.outsider.ipv6],
+    ] as const) {
+      expect(await statusAt(address, 80)).toBe(200);
+      expect(await statusAt(other, 80)).toBe(0);
+    }
+  });
+
+  test('take in at an excluded port of the host what comes in plaintext, and at no other', async () => {
+    const sending = { from: shop.outsider, to: shop.store.host };
+    expect(await receive({ ...sending, port: INBOUND_PORT })).toBe('hello\n');
+    expect(await receive({ ...sending, port: INBOUND_PORT + 1 })).toBe('');
+  });
+
+  test('open no other host of the mesh: what leaves for it as it is meets the rules there', async () => {
+    const sending = { from: shop.desk.host, to: shop.store.host };
+    expect(await receive({ ...sending, port: OUTBOUND_PORT })).toBe('');
   });
 
   test('are put back when somebody flushes the firewall, which status and metrics tell', async () => {
