@@ -40,7 +40,13 @@ export function codeOf(error: Error): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
+/** IPv4 as the kernel spells it, which is the only way. Only there for speed: every connection comes by here. */
+const DOTTED = /^[0-9.]+$/;
+const MAPPED = '::ffff:';
+
 /** A link-local address keeps the zone that Bun shows. */
 function canonical(address: string): string {
+  const dotted = address.startsWith(MAPPED) ? address.slice(MAPPED.length) : address;
+  if (DOTTED.test(dotted)) return dotted;
   return address.includes('%') ? address : decodeIpAddress(encodeIpAddress(address));
 }

@@ -3,7 +3,7 @@ import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
 import { spiffeServerName } from '../../shared/spiffe/server-name.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
-import type { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
+import type { SvidVerifier, VerifiedChain } from '../../shared/spiffe/svid-verifier.ts';
 import type { VerifiedSvid } from '../../shared/spiffe/x509-svid.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 
@@ -25,6 +25,13 @@ export interface MeshPeer {
   readonly svid: VerifiedSvid;
   /** Leaf first, DER, to be verified again when trust changes. */
   readonly chain: readonly Uint8Array[];
+}
+
+/** What a peer is judged by. */
+export interface Trust {
+  readonly verifier: SvidVerifier;
+  readonly bundles: TrustBundles;
+  readonly nowMs: number;
 }
 
 /**
@@ -52,20 +59,30 @@ export function clientTlsOptions(svid: HeldSvid, target: SpiffeId): Bun.TLSOptio
  * Who stands at the other end, after a handshake that succeeded, resumed or not. Throws `unauthenticated`, with the reasons of
  * `verifyX509Svid`, `certificate_missing`, `tls_unsuitable` or `identity_kind_refused`.
  */
-export function requireMeshPeer(
-  socket: Bun.Socket<unknown>,
-  trust: { readonly verifier: SvidVerifier; readonly bundles: TrustBundles; readonly nowMs: number },
-): MeshPeer {
+export function requireMeshPeer(socket: Bun.Socket<unknown>, trust: Trust): MeshPeer {
   if (socket.alpnProtocol !== ALPN_NAME) throw untrusted('tls_unsuitable', `it does not speak ${ALPN_NAME}`);
   const version = socket.getTLSVersion();
   if (version !== 'TLSv1.3') throw untrusted('tls_unsuitable', `it speaks ${version}`);
-  const chain = peerChainOf(socket);
-  if (chain.length === 0) throw untrusted('certificate_missing', 'it showed no certificate');
-  const svid = trust.verifier.verify(chain, trust.bundles, trust.nowMs);
+  const { svid, chain } = recallPeer(socket, trust) ?? verifyPeer(socket, trust);
   const kind = identityKindOf(svid.spiffeId);
   if (kind !== 'workload')
     throw untrusted('identity_kind_refused', `${svid.spiffeId} is the ${kind}, not a workload`);
   return { svid, chain };
+}
+
+/** Most peers are known: taking the whole chain apart, as Bun does to show it, costs more than all the rest. */
+function recallPeer(
+  socket: Bun.Socket<unknown>,
+  { verifier, bundles, nowMs }: Trust,
+): VerifiedChain | undefined {
+  const leaf = socket.getPeerX509Certificate()?.raw;
+  return leaf === undefined ? undefined : verifier.recall(leaf, bundles, nowMs);
+}
+
+function verifyPeer(socket: Bun.Socket<unknown>, { verifier, bundles, nowMs }: Trust): VerifiedChain {
+  const chain = peerChainOf(socket);
+  if (chain.length === 0) throw untrusted('certificate_missing', 'it showed no certificate');
+  return verifier.verify(chain, bundles, nowMs);
 }
 
 function sharedOptions(svid: HeldSvid): Readonly<Record<string, unknown>> {
