@@ -371,6 +371,38 @@ describe('Http1Relay before an application that does not behave', () => {
     expect(rig.judged).toHaveLength(1);
   });
 
+  test('brings it the rest of a body that it has answered already, and then the next request', async () => {
+    const end = 'the end of it';
+    respond = (socket) => {
+      let seen = '';
+      socket.write('HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nearly');
+      socket.on('data', (bytes) => {
+        seen += bytes.toString();
+        if (seen.startsWith(`${end}GET /a`)) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext');
+      });
+    };
+    client.send(`POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: ${end.length}\r\n\r\n`);
+    await client.until('early');
+    client.send(end + get);
+    await client.until('next');
+    expect(rig.judged.map(({ method }) => method)).toEqual(['POST', 'GET']);
+  });
+
+  test.each([
+    ['ends', (socket: Socket): unknown => socket.end()],
+    ['resets', (socket: Socket): unknown => socket.resetAndDestroy()],
+  ])('ends after an early answer when it %s, and the client has all of the answer', async (_name, leave) => {
+    respond = (socket) => {
+      socket.write('HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\n\r\ntoo much');
+      setTimeout(() => leave(socket), 50);
+    };
+    client.send('POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin');
+    await waitUntil('the connection ends', () => client.isEnded);
+    expect(client.received).toEndWith('too much');
+    client.socket.end();
+    await waitUntil('the relay is done', () => rig.done === 1);
+  });
+
   test('carries what follows an agreed upgrade as bytes, both ways', async () => {
     respond = (socket) => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\nfirst ');

@@ -10,12 +10,14 @@ import { HEAD_MS, Http1RelayTimer } from './http1-relay-timer.ts';
 import type { Judgement } from './judge.ts';
 import { splice } from './splice.ts';
 
-/** A request that was allowed and is not answered yet. */
+/** A request that was allowed, and has not both come and been answered whole. */
 interface UnderWay {
   readonly http: DecisionHttpRequest;
   readonly head: RequestHead;
   /** Whether all of it was read from the client. */
   isComplete: boolean;
+  /** An application may answer before it has read everything, and may want the rest all the same. */
+  isAnswered: boolean;
 }
 
 interface PreparedRequest {
@@ -122,7 +124,7 @@ export class Http1Relay {
     const { http, rebuilt } = this.#prepare(head, bytes);
     const judgement = this.#options.judge(http);
     if (!judgement.verdict.isAllowed) return this.#deny(judgement, head);
-    this.#underWay = { http, head, isComplete: false };
+    this.#underWay = { http, head, isComplete: false, isAnswered: false };
     this.#responses.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
     if (this.#application === undefined) void this.#openApplication(rebuilt);
     else this.#send(rebuilt);
@@ -170,10 +172,13 @@ export class Http1Relay {
 
   #onRequestComplete(): void {
     this.#isDiscarding = false;
-    if (this.#underWay === undefined) return;
-    this.#underWay.isComplete = true;
+    const request = this.#underWay;
+    if (request === undefined) return;
+    request.isComplete = true;
     // The next head waits for this one's answer.
-    this.#requests.hold();
+    if (!request.isAnswered) return this.#requests.hold();
+    this.#underWay = undefined;
+    if (request.head.closes) this.#end();
   }
 
   #onResponseBytes(bytes: Buffer): void {
@@ -188,8 +193,12 @@ export class Http1Relay {
 
   #onResponseComplete(): void {
     const answered = this.#underWay;
+    if (answered?.isComplete === false) {
+      answered.isAnswered = true;
+      return;
+    }
     this.#underWay = undefined;
-    if (answered?.isComplete !== true || answered.head.closes) return this.#end();
+    if (answered === undefined || answered.head.closes) return this.#end();
     this.#goOn();
   }
 
@@ -286,6 +295,8 @@ export class Http1Relay {
     this.#application = failure === undefined ? this.#application : undefined;
     if (failure !== undefined && !this.#isEnding) {
       this.#openStreams -= 1;
+      // It has said all that it had to say, and did not want the rest of the body.
+      if (this.#underWay?.isAnswered === true) return this.#endSoon();
       return this.#failRequest(failure.message);
     }
     this.#onClose(undefined);
