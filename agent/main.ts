@@ -92,7 +92,7 @@ class AgentStart {
     this.#config = config;
     this.#runtime = runtime;
     this.#log = log;
-    this.#parts = new RunningParts({ version, startedAtMs, trustDomain: config.trustDomain });
+    this.#parts = new RunningParts({ ...config, version, startedAtMs });
     const registry = createMetrics({ version, role: 'agent', startedAtMs });
     this.#metrics = new AgentMetrics(registry, { state: this.#parts, clock });
     if (config.metrics !== undefined) this.#add('metrics', startMetricsListener(config.metrics, registry));
@@ -166,7 +166,7 @@ class AgentStart {
       random: Math.random,
       log: this.#log,
     });
-    this.shutdown.add('server link', () => identity.close());
+    this.shutdown.add('server link', async () => await identity.close());
     this.#parts.manager = identity.manager;
     this.#parts.link = identity;
     return identity;

@@ -15,6 +15,7 @@ export class RunningParts implements AgentState {
   readonly version: AgentState['version'];
   readonly startedAtMs: number;
   readonly trustDomain: AgentState['trustDomain'];
+  readonly dataDirectory: string;
   manager: IdentityManager | undefined;
   link: Pick<OpenedIdentity, 'api' | 'time'> | undefined;
   holder: PolicyHolder | undefined;
@@ -24,10 +25,11 @@ export class RunningParts implements AgentState {
   api: WorkloadApi | undefined;
   proxy: Proxy | undefined;
 
-  constructor(facts: Pick<AgentState, 'version' | 'startedAtMs' | 'trustDomain'>) {
+  constructor(facts: Pick<AgentState, 'version' | 'startedAtMs' | 'trustDomain' | 'dataDirectory'>) {
     this.version = facts.version;
     this.startedAtMs = facts.startedAtMs;
     this.trustDomain = facts.trustDomain;
+    this.dataDirectory = facts.dataDirectory;
   }
 
   readonly findMissing = (): string | undefined => {
@@ -42,11 +44,15 @@ export class RunningParts implements AgentState {
 
   readonly server = (): StatusAnswer['server'] => {
     const refusal = this.link?.api.refusal.current?.message;
-    const skewMs = this.link?.time.isSkewed === true ? this.link.time.skewMs : undefined;
+    const skewMs = this.link?.time.skewMs;
+    const { lastHeardMs, failure } = this.manager?.contact ?? {};
     return {
       isConnected: this.manager?.isConnected === true,
+      ...(lastHeardMs === undefined ? {} : { lastHeardAt: new Date(lastHeardMs).toISOString() }),
+      ...(failure === undefined ? {} : { failure }),
       ...(refusal === undefined ? {} : { refusal }),
-      ...(skewMs === undefined ? {} : { clockSkewMs: skewMs }),
+      ...(skewMs === undefined ? {} : { clockSkewMs: Math.round(skewMs) }),
+      isClockSkewed: this.link?.time.isSkewed === true,
     };
   };
 
@@ -62,4 +68,6 @@ export class RunningParts implements AgentState {
   readonly workloadApi = () => this.api;
 
   readonly connections = (): number => this.proxy?.connections ?? 0;
+
+  readonly maxConnections = (): number => this.proxy?.maxConnections ?? 0;
 }

@@ -48,6 +48,11 @@ export function fields(pairs: readonly (readonly [string, string])[]): string {
   return pairs.map(([name, value]) => `${`${name}:`.padEnd(width + 2)}${printable(value)}`).join('\n');
 }
 
+/** A clock that is off, for people: `12 s ahead`. */
+export function formatSkew(skewMs: number): string {
+  return `${Math.abs(Math.round(skewMs / 1000))} s ${skewMs > 0 ? 'ahead' : 'behind'}`;
+}
+
 /** Escape sequences in names that others chose must not reach a terminal. */
 export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\u2028\u2029]/gu, (c) =>

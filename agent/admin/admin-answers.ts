@@ -19,10 +19,16 @@ export const statusAnswer = z.object({
   identities: z.array(life.extend({ spiffeId, entryId: z.string() })),
   server: z.object({
     isConnected: z.boolean(),
+    /** When it was last heard; absent: never since the agent started. */
+    lastHeardAt: timestamp.optional(),
+    /** What goes wrong now with attestation, renewal or the connection. */
+    failure: z.string().optional(),
     /** Why the server turns this host away, until it takes it again. */
     refusal: z.string().optional(),
-    /** How far the host's clock is ahead of the server's, in milliseconds; only where that is too far for certificates to be taken. */
+    /** How far the host's clock is ahead of the server's, in milliseconds; negative: behind. */
     clockSkewMs: z.number().optional(),
+    /** Whether that is too far for certificates to be taken. */
+    isClockSkewed: z.boolean(),
   }),
   policy: z.object({ version: counter, sequence: counter }).nullable(),
   capture: z.object({
@@ -44,8 +50,18 @@ export const statusAnswer = z.object({
     refusing: z.enum(['spool_full', 'disk_full', 'spool_failed', 'record_too_long']).optional(),
   }),
   workloadApi: z.object({ connections: counter, streams: counter }),
-  /** Connections that pass through the agent now. */
+  /** Connections that pass through the agent now, and how many may. */
   connections: counter,
+  maxConnections: counter,
+  descriptors: z.object({
+    open: counter,
+    /** Null: nothing limits them. */
+    limit: counter.nullable(),
+  }),
+  /** Where state and spool are kept. */
+  dataDirectory: z.string(),
+  /** Room there; absent where the file system does not tell. */
+  disk: z.object({ freeBytes: counter, totalBytes: counter }).optional(),
 });
 
 /** GET /why?last=: the newest denials, newest first; for a user those of his own processes, for root all. */

@@ -123,13 +123,15 @@ describe('GET /status', () => {
       ...state,
       findMissing: () => undefined,
       identities: () => source,
-      server: () => ({ isConnected: true }),
+      server: () => ({ isConnected: true, isClockSkewed: false }),
       policy: () => ({ version: 3, sequence: 5 }),
       capture: () => ({ isIntact: true, repairs: 2 }),
       localPorts: () => [80],
       spool: () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 }),
       workloadApi: () => new LiveCounts(),
       connections: () => 7,
+      maxConnections: () => 10,
+      dataDirectory: folder,
     };
     await start();
     const told = statusAnswer.parse((await answer('/status')).body);
@@ -142,8 +144,13 @@ describe('GET /status', () => {
       audit: { depth: 4, bytes: 1000, refused: 1 },
       workloadApi: { connections: 1, streams: 2 },
       connections: 7,
+      maxConnections: 10,
+      dataDirectory: folder,
     });
     expect(told.missing).toBeUndefined();
+    expect(told.descriptors.open).toBeGreaterThan(2);
+    expect(told.descriptors.limit).toBeGreaterThan(told.descriptors.open);
+    expect(told.disk?.totalBytes).toBeGreaterThan(told.disk?.freeBytes ?? Infinity);
     expect(Date.parse(told.identities[0]!.notAfter)).toBe(identity.svid.notAfterMs);
     expect(JSON.stringify(told)).not.toContain('PRIVATE');
   });

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
+import { tmpdir } from 'node:os';
 import type { Registry } from 'prom-client';
 import { createMetrics } from '../../shared/runtime/metrics.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
@@ -106,12 +107,18 @@ describe('AgentMetrics', () => {
 
   test('AgentMetrics tells policy, capture, spool and the Workload API as they stand', async () => {
     state.findMissing = () => undefined;
-    state.server = () => ({ isConnected: true });
+    state.server = () => ({
+      isConnected: true,
+      isClockSkewed: true,
+      clockSkewMs: -600_000,
+      lastHeardAt: new Date(5000).toISOString(),
+    });
     state.policy = () => ({ version: 3, sequence: 5 });
     state.capture = () => ({ isIntact: false, repairs: 2 });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
     state.workloadApi = () => ({ connections: 1, streams: 2 });
     state.connections = () => 7;
+    state.maxConnections = () => 10;
     for (const [name, expected] of Object.entries({
       picket_ready: 1,
       picket_server_connected: 1,
@@ -125,7 +132,13 @@ describe('AgentMetrics', () => {
       picket_workload_api_connections: 1,
       picket_workload_api_streams: 2,
       picket_connections: 7,
+      picket_connections_max: 10,
+      picket_server_last_heard_seconds: 5,
+      picket_clock_skew_seconds: -600,
     }))
       expect([name, await value(name)]).toEqual([name, expected]);
+    expect(await value('picket_data_disk_free_bytes')).toBeUndefined();
+    state.dataDirectory = tmpdir();
+    expect(await value('picket_data_disk_free_bytes')).toBeGreaterThan(0);
   });
 });

@@ -2,9 +2,8 @@ import { Counter, Histogram, type Registry } from 'prom-client';
 import { DECISION_REASONS } from '../../shared/policy/decision.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { addCounter, addGauge } from '../../shared/runtime/metrics.ts';
-import type { HeldSvid } from '../identity/identity.ts';
 import type { PolicyObserver } from '../policy/policy-holder.ts';
+import { addStateFigures } from './state-figures.ts';
 import type { AgentState } from './status.ts';
 
 /** A TLS handshake between agents: which side we were, and what came of it. */
@@ -58,8 +57,7 @@ export class AgentMetrics implements PolicyObserver {
       labelNames: ['reason'],
       registers,
     });
-    addCertificateFigures(registry, options);
-    addStateFigures(registry, options.state);
+    addStateFigures(registry, options);
   }
 
   /** A decision was recorded. */
@@ -93,102 +91,4 @@ export class AgentMetrics implements PolicyObserver {
   refused(reason: string): void {
     this.#policyRefusals.inc({ reason });
   }
-}
-
-/** The agent's own certificate, and of the workloads' the one that ends first: a series for each would grow with the host. */
-function addCertificateFigures(
-  registry: Registry,
-  { state, clock }: { readonly state: AgentState; readonly clock: Clock },
-): void {
-  const figures = (
-    name: string,
-    help: string,
-    secondsOf: (svid: HeldSvid) => number,
-    pick: (...seconds: number[]) => number,
-  ): void =>
-    addGauge(registry, {
-      name,
-      help,
-      labels: ['of'],
-      read: (tell) => {
-        const source = state.identities();
-        if (source === undefined) return;
-        tell(secondsOf(source.agentSvid.current), { of: 'agent' });
-        const workloads = Array.from(source.identities.current.values(), ({ svid }) => secondsOf(svid));
-        if (workloads.length > 0) tell(pick(...workloads), { of: 'workloads' });
-      },
-    });
-  figures(
-    'picket_certificate_remaining_seconds',
-    'Life left of the certificate; of the workloads’, the one that ends first.',
-    (svid) => (svid.notAfterMs - clock.nowMs()) / 1000,
-    Math.min,
-  );
-  figures(
-    'picket_certificate_age_seconds',
-    'Age of the certificate; of the workloads’, the oldest.',
-    (svid) => (clock.nowMs() - svid.notBeforeMs) / 1000,
-    Math.max,
-  );
-}
-
-function addStateFigures(registry: Registry, state: AgentState): void {
-  const gauge = (name: string, help: string, read: () => number | undefined): void =>
-    addGauge(registry, { name, help, read: (tell) => tellKnown(tell, read()) });
-  const counter = (name: string, help: string, read: () => number | undefined): void =>
-    addCounter(registry, { name, help, read: (tell) => tellKnown(tell, read()) });
-  gauge('picket_ready', '1 when the agent does all its work.', () => flag(state.findMissing() === undefined));
-  gauge(
-    'picket_workload_identities',
-    'Identities that the agent may serve.',
-    () => state.identities()?.identities.current.size,
-  );
-  gauge('picket_server_connected', '1 with a connection to a server.', () =>
-    flag(state.server().isConnected),
-  );
-  gauge('picket_policy_version', 'Version of the policy in force.', () => state.policy()?.version);
-  gauge('picket_policy_sequence', 'Sequence of the policy in force.', () => state.policy()?.sequence);
-  gauge('picket_connections', 'Connections that pass through the agent.', () => state.connections());
-  gauge('picket_capture_intact', '1 when the rules in the kernel are the agent’s.', () => {
-    const capture = state.capture();
-    return capture === undefined ? undefined : flag(capture.isIntact);
-  });
-  counter(
-    'picket_capture_repairs_total',
-    'How often somebody else’s change of the rules was undone.',
-    () => state.capture()?.repairs,
-  );
-  gauge(
-    'picket_audit_spool_records',
-    'Records that the server does not have yet.',
-    () => state.spool()?.depth,
-  );
-  gauge('picket_audit_spool_bytes', 'Bytes of the spool on disk.', () => state.spool()?.bytes);
-  counter(
-    'picket_audit_refused_total',
-    'Records that could not be kept; their requests were refused.',
-    () => state.spool()?.refused,
-  );
-  gauge(
-    'picket_audit_refusing',
-    '1 while decisions cannot be recorded, so that requests are refused.',
-    () => {
-      const spool = state.spool();
-      return spool === undefined ? undefined : flag(spool.refusing !== undefined);
-    },
-  );
-  gauge(
-    'picket_workload_api_connections',
-    'Connections to the Workload API.',
-    () => state.workloadApi()?.connections,
-  );
-  gauge('picket_workload_api_streams', 'Streams of the Workload API.', () => state.workloadApi()?.streams);
-}
-
-function tellKnown(tell: (value: number) => void, value: number | undefined): void {
-  if (value !== undefined) tell(value);
-}
-
-function flag(isSet: boolean): number {
-  return isSet ? 1 : 0;
 }

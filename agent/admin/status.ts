@@ -1,3 +1,4 @@
+import { findDiskSpace, readDescriptorUse } from '../../shared/runtime/process-limits.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
 import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
@@ -22,6 +23,8 @@ export interface AgentState {
   readonly workloadApi: () => { readonly connections: number; readonly streams: number } | undefined;
   /** Connections that pass through the proxy now. */
   readonly connections: () => number;
+  readonly maxConnections: () => number;
+  readonly dataDirectory: string;
 }
 
 /** How the agent stands, as told on the admin socket. */
@@ -61,6 +64,19 @@ export function buildStatus(state: AgentState): StatusAnswer {
     },
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     connections: state.connections(),
+    maxConnections: state.maxConnections(),
+    ...resourcesOf(state.dataDirectory),
+  };
+}
+
+/** What the process has of the host. */
+function resourcesOf(dataDirectory: string): Pick<StatusAnswer, 'descriptors' | 'dataDirectory' | 'disk'> {
+  const { open, limit } = readDescriptorUse();
+  const disk = findDiskSpace(dataDirectory);
+  return {
+    descriptors: { open, limit: Number.isFinite(limit) ? limit : null },
+    dataDirectory,
+    ...(disk === undefined ? {} : { disk }),
   };
 }
 

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { describeError, PicketError, toPicketError } from '../../shared/errors/errors.ts';
+import { describeError, failureOf, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -59,6 +59,7 @@ export class IdentityManager implements IdentitySource, Running {
   /** Of whom the state tells: the identity of an earlier run, also where its SVID has ended. */
   #knownAs: SpiffeId | undefined;
   #provenMs = -Infinity;
+  #failure: string | undefined;
   #isStopped = false;
   #unwatch: () => void = () => undefined;
   #run: Promise<void> | undefined;
@@ -130,6 +131,11 @@ export class IdentityManager implements IdentitySource, Running {
     return this.#stream.isLive;
   }
 
+  /** When the server was last heard since start (milliseconds since 1970), and what fails now: the attestation, a renewal, or the stream. */
+  get contact(): { readonly lastHeardMs: number | undefined; readonly failure: string | undefined } {
+    return { lastHeardMs: this.#stream.lastHeardMs, failure: this.#failure ?? this.#stream.failure };
+  }
+
   /** Takes what an earlier run left. Rejects with `seal_broken` when it was altered. */
   async restore(): Promise<void> {
     const { store, clock } = this.#options;
@@ -156,6 +162,7 @@ export class IdentityManager implements IdentitySource, Running {
       }
     }
     if (this.#isStopped) return;
+    this.#failure = undefined;
     this.#backoff.reset();
     this.#stream.start();
     this.#unwatch = this.#options.api.refusal.watch((refusal, previous) => {
@@ -239,6 +246,7 @@ export class IdentityManager implements IdentitySource, Running {
       this.#workloads.publish();
       if (error !== undefined) await this.#pause('renewal_failed', error);
       else {
+        this.#failure = undefined;
         this.#backoff.reset();
         await this.#wakeUp.sleep(this.#untilNextMs());
       }
@@ -277,7 +285,8 @@ export class IdentityManager implements IdentitySource, Running {
   async #pause(event: string, error: PicketError): Promise<void> {
     const delayMs = this.#backoff.nextMs();
     const { reason } = error;
-    this.#options.log.warn(event, { reason, error: describeError(error), retry_ms: Math.round(delayMs) });
+    this.#failure = describeError(error);
+    this.#options.log.warn(event, { reason, error: this.#failure, retry_ms: Math.round(delayMs) });
     await this.#wakeUp.sleep(delayMs);
   }
 
@@ -286,11 +295,4 @@ export class IdentityManager implements IdentitySource, Running {
     await store.writeSyncState(this.#sync.current);
     await store.writeWorkloadSvids(this.#workloads.stored());
   }
-}
-
-async function failureOf(work: Promise<void>): Promise<PicketError | undefined> {
-  return await work.then(
-    () => undefined,
-    (cause: unknown) => toPicketError(cause),
-  );
 }

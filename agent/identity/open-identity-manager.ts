@@ -43,7 +43,7 @@ export interface OpenedIdentity {
   /** How far the host's clock is from the server's. */
   readonly time: ServerTime;
   /** Ends the connection to the server. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Builds everything that the agent's identities need, and takes what an earlier run left. Rejects with `seal_broken`, `trust_bundle_invalid` or `root_pin_mismatch`. */
@@ -66,7 +66,11 @@ export async function openIdentityManager(options: OpenIdentityOptions): Promise
   const manager = new IdentityManager({ ...options, store, link, api, attestation, firstBundle }, initial);
   held.manager = manager;
   await manager.restore();
-  return { manager, api, time, close: () => link.close() };
+  const close = async (): Promise<void> => {
+    link.close();
+    await time.stop();
+  };
+  return { manager, api, time, close };
 }
 
 /** What an earlier run knew goes before what the host was set up with: the root may have been replaced since. */

@@ -50,6 +50,8 @@ export interface ProxyOptions {
 export interface Proxy extends Running {
   /** Connections that are carried now. */
   readonly connections: number;
+  /** Connections that may be carried at once. */
+  readonly maxConnections: number;
 }
 
 /** Both families on one socket. */
@@ -107,6 +109,7 @@ export function startProxy(options: ProxyOptions): Proxy {
     get connections() {
       return connections.size;
     },
+    maxConnections: options.maxConnections,
     stop: async () => {
       for (const stop of unwatch) stop();
       for (const listener of listeners) listener.stop();

@@ -1,4 +1,4 @@
-import { PicketError } from '../../shared/errors/errors.ts';
+import { describeError, PicketError } from '../../shared/errors/errors.ts';
 import { MAX_SYNC_LINE_BYTES, syncMessage, type SyncMessage } from '../../shared/protocol/sync.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
@@ -39,6 +39,7 @@ export class SyncStream implements Running {
   #isStopped = false;
   #isLive = false;
   #lastHeardMs: number | undefined;
+  #failure: string | undefined;
   #run: Promise<void> | undefined;
 
   constructor(options: SyncStreamOptions) {
@@ -55,6 +56,11 @@ export class SyncStream implements Running {
   /** When the server was last heard, pings included: milliseconds since 1970. */
   get lastHeardMs(): number | undefined {
     return this.#lastHeardMs;
+  }
+
+  /** Why the stream is down: undefined while it is live, and before the first attempt. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   start(): void {
@@ -90,10 +96,8 @@ export class SyncStream implements Running {
       if (this.#isRedialled) continue;
       if (this.#options.clock.monotonicMs() - startedMs >= GOOD_LIFE_MS) this.#backoff.reset();
       const delayMs = this.#backoff.nextMs();
-      this.#options.log.warn('sync_interrupted', {
-        error: error ?? 'the server ended the stream',
-        retry_ms: Math.round(delayMs),
-      });
+      this.#failure = describeError(error ?? 'the server ended the stream');
+      this.#options.log.warn('sync_interrupted', { error: this.#failure, retry_ms: Math.round(delayMs) });
       await this.#wakeUp.sleep(delayMs);
     }
   }
@@ -128,6 +132,7 @@ export class SyncStream implements Running {
     this.#lastHeardMs = clock.nowMs();
     if (!this.#isLive) log.info('sync_live', { ...position() });
     this.#isLive = true;
+    this.#failure = undefined;
   }
 
   #watchSilence(response: ServerResponse): { heard(): void; end(): void; isBroken(): boolean } {

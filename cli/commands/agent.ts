@@ -6,7 +6,7 @@ import type { Running } from '../../shared/runtime/shutdown.ts';
 import { waitForSignal } from '../../shared/runtime/signals.ts';
 import { AgentClient, withAgentSocket } from '../agent-client.ts';
 import { withExamples } from '../example.ts';
-import { fields, table } from '../output.ts';
+import { fields, formatSkew, table } from '../output.ts';
 import { outputOf } from '../session.ts';
 import { VERSION } from '../version.ts';
 import { configOption } from './agent-options.ts';
@@ -98,15 +98,13 @@ async function showStatus(
   outputOf(command).result(status, renderStatus);
 }
 
-function renderServer({ isConnected, refusal, clockSkewMs }: StatusAnswer['server']): string {
+function renderServer(server: StatusAnswer['server']): string {
+  const { isConnected, lastHeardAt, refusal, failure, isClockSkewed, clockSkewMs = 0 } = server;
   const facts = [
-    isConnected ? 'connected' : 'not connected',
+    isConnected ? 'connected' : `not connected, last heard ${lastHeardAt ?? 'never since start'}`,
     ...(refusal === undefined ? [] : [`turned away: ${refusal}`]),
-    ...(clockSkewMs === undefined
-      ? []
-      : [
-          `this host’s clock is ${Math.abs(Math.round(clockSkewMs / 1000))} s ${clockSkewMs > 0 ? 'ahead' : 'behind'}`,
-        ]),
+    ...(failure === undefined || refusal !== undefined ? [] : [failure]),
+    ...(isClockSkewed ? [`this host’s clock is ${formatSkew(clockSkewMs)}`] : []),
   ];
   return facts.join('; ');
 }

@@ -50,6 +50,11 @@ export function toPicketError(error: unknown): PicketError {
   return new PicketError('internal', 'unexpected', 'An unexpected error occurred', { cause: error });
 }
 
+/** What `work` failed with; undefined when it did not. */
+export async function failureOf(work: Promise<unknown>): Promise<PicketError | undefined> {
+  return await work.then(() => undefined, toPicketError);
+}
+
 /** One line on an error for a log: reason and message, followed by the messages of its causes. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];

@@ -28,6 +28,7 @@ describe('createMetrics()', () => {
     const value = (name: string): number => Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]);
     expect(value('process_resident_memory_bytes')).toBeGreaterThan(1_000_000);
     expect(value('process_open_fds')).toBeGreaterThan(2);
+    expect(value('process_max_fds')).toBeGreaterThan(value('process_open_fds'));
     expect(value('process_cpu_seconds_total')).toBeGreaterThan(0);
     const again = await (await fetch(`${url}/metrics`)).text();
     const cpu = Number(/^process_cpu_seconds_total (.*)$/m.exec(again)?.[1]);

@@ -1,5 +1,5 @@
-import { readdirSync } from 'node:fs';
 import { Counter, Gauge, Registry } from 'prom-client';
+import { readDescriptorLimit, readDescriptorUse } from './process-limits.ts';
 
 /** What every process tells of itself. */
 export interface ProcessFacts {
@@ -45,7 +45,12 @@ export function createMetrics(facts: ProcessFacts): Registry {
   addGauge(registry, {
     name: 'process_open_fds',
     help: 'Open file descriptors.',
-    read: (tell) => tell(readdirSync('/proc/self/fd').length),
+    read: (tell) => tell(readDescriptorUse().open),
+  });
+  addGauge(registry, {
+    name: 'process_max_fds',
+    help: 'File descriptors that may be open.',
+    read: (tell) => tell(readDescriptorLimit()),
   });
   addCounter(registry, {
     name: 'process_cpu_seconds_total',

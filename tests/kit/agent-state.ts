@@ -9,13 +9,15 @@ export function startingAgentState(change: Partial<AgentState> = {}): AgentState
     trustDomain: parseTrustDomain('example.org'),
     findMissing: () => 'the host has not attested yet',
     identities: () => undefined,
-    server: () => ({ isConnected: false }),
+    server: () => ({ isConnected: false, isClockSkewed: false }),
     policy: () => undefined,
     capture: () => undefined,
     localPorts: () => [],
     spool: () => undefined,
     workloadApi: () => undefined,
     connections: () => 0,
+    maxConnections: () => 0,
+    dataDirectory: '/nonexistent',
     ...change,
   };
 }

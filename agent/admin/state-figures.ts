@@ -1,0 +1,147 @@
+import type { Registry } from 'prom-client';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import { addCounter, addGauge } from '../../shared/runtime/metrics.ts';
+import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
+import type { HeldSvid } from '../identity/identity.ts';
+import type { AgentState } from './status.ts';
+
+/** How the agent stands, as figures that are read when somebody asks; what is not known yet is not told. */
+export function addStateFigures(
+  registry: Registry,
+  { state, clock }: { readonly state: AgentState; readonly clock: Clock },
+): void {
+  const figures: Figures = {
+    gauge: (name, help, read) => addGauge(registry, { name, help, read: (tell) => tellKnown(tell, read()) }),
+    counter: (name, help, read) =>
+      addCounter(registry, { name, help, read: (tell) => tellKnown(tell, read()) }),
+  };
+  addCertificateFigures(registry, { state, clock });
+  addServerFigures(figures, state);
+  addTrafficFigures(figures, state);
+  addCaptureFigures(figures, state);
+  addSpoolFigures(figures, state);
+}
+
+type AddFigure = (name: string, help: string, read: () => number | undefined) => void;
+
+interface Figures {
+  readonly gauge: AddFigure;
+  readonly counter: AddFigure;
+}
+
+/** The agent's own certificate, and of the workloads' the one that ends first: a series for each would grow with the host. */
+function addCertificateFigures(
+  registry: Registry,
+  { state, clock }: { readonly state: AgentState; readonly clock: Clock },
+): void {
+  const figures = (
+    name: string,
+    help: string,
+    secondsOf: (svid: HeldSvid) => number,
+    pick: (...seconds: number[]) => number,
+  ): void =>
+    addGauge(registry, {
+      name,
+      help,
+      labels: ['of'],
+      read: (tell) => {
+        const source = state.identities();
+        if (source === undefined) return;
+        tell(secondsOf(source.agentSvid.current), { of: 'agent' });
+        const workloads = Array.from(source.identities.current.values(), ({ svid }) => secondsOf(svid));
+        if (workloads.length > 0) tell(pick(...workloads), { of: 'workloads' });
+      },
+    });
+  figures(
+    'picket_certificate_remaining_seconds',
+    'Life left of the certificate; of the workloads’, the one that ends first.',
+    (svid) => (svid.notAfterMs - clock.nowMs()) / 1000,
+    Math.min,
+  );
+  figures(
+    'picket_certificate_age_seconds',
+    'Age of the certificate; of the workloads’, the oldest.',
+    (svid) => (clock.nowMs() - svid.notBeforeMs) / 1000,
+    Math.max,
+  );
+}
+
+function addServerFigures({ gauge }: Figures, state: AgentState): void {
+  gauge('picket_ready', '1 when the agent does all its work.', () => flag(state.findMissing() === undefined));
+  gauge('picket_server_connected', '1 with a connection to a server.', () =>
+    flag(state.server().isConnected),
+  );
+  gauge('picket_server_last_heard_seconds', 'When the server was last heard, in seconds since 1970.', () => {
+    const { lastHeardAt } = state.server();
+    return lastHeardAt === undefined ? undefined : Date.parse(lastHeardAt) / 1000;
+  });
+  gauge('picket_clock_skew_seconds', 'How far the clock of the host is ahead of the server’s.', () => {
+    const { clockSkewMs } = state.server();
+    return clockSkewMs === undefined ? undefined : clockSkewMs / 1000;
+  });
+  gauge('picket_policy_version', 'Version of the policy in force.', () => state.policy()?.version);
+  gauge('picket_policy_sequence', 'Sequence of the policy in force.', () => state.policy()?.sequence);
+}
+
+function addTrafficFigures({ gauge }: Figures, state: AgentState): void {
+  gauge(
+    'picket_workload_identities',
+    'Identities that the agent may serve.',
+    () => state.identities()?.identities.current.size,
+  );
+  gauge('picket_connections', 'Connections that pass through the agent.', () => state.connections());
+  gauge('picket_connections_max', 'Connections that may pass at once.', () => state.maxConnections());
+  gauge(
+    'picket_workload_api_connections',
+    'Connections to the Workload API.',
+    () => state.workloadApi()?.connections,
+  );
+  gauge('picket_workload_api_streams', 'Streams of the Workload API.', () => state.workloadApi()?.streams);
+}
+
+function addCaptureFigures({ gauge, counter }: Figures, state: AgentState): void {
+  gauge('picket_capture_intact', '1 when the rules in the kernel are the agent’s.', () => {
+    const capture = state.capture();
+    return capture === undefined ? undefined : flag(capture.isIntact);
+  });
+  counter(
+    'picket_capture_repairs_total',
+    'How often somebody else’s change of the rules was undone.',
+    () => state.capture()?.repairs,
+  );
+}
+
+function addSpoolFigures({ gauge, counter }: Figures, state: AgentState): void {
+  gauge(
+    'picket_audit_spool_records',
+    'Records that the server does not have yet.',
+    () => state.spool()?.depth,
+  );
+  gauge('picket_audit_spool_bytes', 'Bytes of the spool on disk.', () => state.spool()?.bytes);
+  counter(
+    'picket_audit_refused_total',
+    'Records that could not be kept; their requests were refused.',
+    () => state.spool()?.refused,
+  );
+  gauge(
+    'picket_audit_refusing',
+    '1 while decisions cannot be recorded, so that requests are refused.',
+    () => {
+      const spool = state.spool();
+      return spool === undefined ? undefined : flag(spool.refusing !== undefined);
+    },
+  );
+  gauge(
+    'picket_data_disk_free_bytes',
+    'Room on the disk that holds state and spool.',
+    () => findDiskSpace(state.dataDirectory)?.freeBytes,
+  );
+}
+
+function tellKnown(tell: (value: number) => void, value: number | undefined): void {
+  if (value !== undefined) tell(value);
+}
+
+function flag(isSet: boolean): number {
+  return isSet ? 1 : 0;
+}
