@@ -6,6 +6,7 @@ import { registerAgent } from './commands/agent.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerCa } from './commands/ca.ts';
 import { registerCompletion } from './commands/completion.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerEntry } from './commands/entry.ts';
 import { registerNode } from './commands/node.ts';
 import { registerOperator } from './commands/operator.ts';
@@ -64,6 +65,7 @@ function buildProgram(): Command {
     registerOperator,
     registerAgentHere,
     registerWhy,
+    registerDoctorHere,
     registerCompletion,
     registerVersion,
   ];
@@ -78,6 +80,14 @@ function registerAgentHere(program: Command): void {
   registerAgent(program, {
     startAgent: async (runtime) => await (await import('../agent/main.ts')).startAgent(runtime),
     openCapture: async (options) => new (await import('../agent/capture/nft.ts')).NftCapture(options),
+  });
+}
+
+function registerDoctorHere(program: Command): void {
+  registerDoctor(program, async () => {
+    const { NftCapture } = await import('../agent/capture/nft.ts');
+    const { findTcpListeners } = await import('../agent/native/sock-diag.ts');
+    return { capture: new NftCapture(), diagnoseSockets: () => void findTcpListeners(1) };
   });
 }
 

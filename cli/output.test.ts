@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { createOutput, fields, printable, table } from './output.ts';
+import { createOutput, fields, formatBytes, formatDuration, formatSkew, printable, table } from './output.ts';
 
 describe('table()', () => {
   const columns = [
@@ -30,6 +30,33 @@ describe('fields()', () => {
         ['long name', '2'],
       ]),
     ).toBe('a:         1\nlong name: 2');
+  });
+});
+
+describe('formatDuration(), formatBytes() and formatSkew()', () => {
+  test.each([
+    [-5, '0 s'],
+    [1500, '1 s'],
+    [60_000, '1 min'],
+    [3_725_000, '1 h 2 min'],
+    [90_000_000, '1 d 1 h'],
+    [86_400_000, '1 d'],
+  ])('formatDuration(%i) is %s', (durationMs, text) => {
+    expect(formatDuration(durationMs)).toBe(text);
+  });
+
+  test.each([
+    [0, '0 bytes'],
+    [1023, '1023 bytes'],
+    [1536, '1.5 KiB'],
+    [3 * 1024 ** 4, '3.0 TiB'],
+    [3 * 1024 ** 5, '3072.0 TiB'],
+  ])('formatBytes(%i) is %s', (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+
+  test('formatSkew() says which clock is ahead', () => {
+    expect([formatSkew(61_200), formatSkew(-3_600_000)]).toEqual(['61 s ahead', '3600 s behind']);
   });
 });
 

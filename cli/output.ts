@@ -48,6 +48,37 @@ export function fields(pairs: readonly (readonly [string, string])[]): string {
   return pairs.map(([name, value]) => `${`${name}:`.padEnd(width + 2)}${printable(value)}`).join('\n');
 }
 
+const UNITS_OF_TIME = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+] as const;
+
+/** A duration for people, in its two largest units at most: `3 d 4 h`, `12 min`, `40 s`. */
+export function formatDuration(durationMs: number): string {
+  const parts: string[] = [];
+  let restMs = Math.max(0, durationMs);
+  for (const [unit, unitMs] of UNITS_OF_TIME) {
+    const whole = Math.floor(restMs / unitMs);
+    restMs -= whole * unitMs;
+    if (whole > 0) parts.push(`${whole} ${unit}`);
+  }
+  if (durationMs < UNITS_OF_TIME[2][1]) parts.push(`${Math.floor(restMs / 1000)} s`);
+  return parts.slice(0, 2).join(' ');
+}
+
+/** A number of bytes for people: `1.5 GiB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit] ?? ''}`;
+}
+
 /** A clock that is off, for people: `12 s ahead`. */
 export function formatSkew(skewMs: number): string {
   return `${Math.abs(Math.round(skewMs / 1000))} s ${skewMs > 0 ? 'ahead' : 'behind'}`;

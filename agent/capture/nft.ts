@@ -72,6 +72,20 @@ export class NftCapture implements Capture {
     return (await this.#inTurn(() => this.#list())) ?? '';
   }
 
+  /** Asks the kernel whether it would take the rules; nothing is changed. Throws as `apply`. */
+  async tryOut(settings: CaptureSettings): Promise<void> {
+    await this.#inTurn(async () => await this.#load(renderNftRules(settings), ['--check']));
+  }
+
+  /** The chains of all tables, without their rules, as nft lists them. */
+  async listChains(): Promise<string> {
+    return await this.#inTurn(async () => {
+      const result = await this.#run(['--numeric', 'list', 'chains']);
+      if (result.exitCode !== 0) throw refused('list the chains', result);
+      return result.stdout;
+    });
+  }
+
   /** A script that brings back what is in the kernel now, be it nothing. */
   async buildRestoreScript(): Promise<string> {
     return REMOVAL + ((await this.#inTurn(() => this.#list())) ?? '');
@@ -93,8 +107,8 @@ export class NftCapture implements Capture {
     throw refused('list the capture rules', result);
   }
 
-  async #load(script: string): Promise<void> {
-    const result = await this.#run(['-f', '-'], script);
+  async #load(script: string, options: readonly string[] = []): Promise<void> {
+    const result = await this.#run([...options, '-f', '-'], script);
     if (result.exitCode !== 0) throw refused('load the capture rules', result);
   }
 

@@ -10,7 +10,7 @@ import { commandLog } from '../command-log.ts';
 import { openSession, outputOf } from '../session.ts';
 import { VERSION } from '../version.ts';
 
-const DEFAULT_CONFIG = '/etc/picket/server.yaml';
+export const DEFAULT_SERVER_CONFIG = '/etc/picket/server.yaml';
 
 interface ConfigOption {
   readonly config: string;
@@ -60,7 +60,7 @@ export function registerServer(program: Command): void {
 }
 
 function withConfig(command: Command): Command {
-  return command.option('--config <file>', 'settings', DEFAULT_CONFIG);
+  return command.option('--config <file>', 'settings', DEFAULT_SERVER_CONFIG);
 }
 
 async function run({ config }: ConfigOption): Promise<void> {

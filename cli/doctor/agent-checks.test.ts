@@ -1,0 +1,130 @@
+import { describe, expect, test } from 'bun:test';
+import { buildStatus } from '../../agent/admin/status.ts';
+import type { StatusAnswer } from '../../agent/admin/admin-answers.ts';
+import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import { startingAgentState } from '../../tests/kit/agent-state.ts';
+import { agentIsDown, checkAgent } from './agent-checks.ts';
+import type { Check } from './check.ts';
+
+const NOW_MS = Date.parse('2026-11-24T10:00:00.000Z');
+const HOUR_MS = 3_600_000;
+const GIB = 1024 ** 3;
+
+const at = (fromNowMs: number): string => new Date(NOW_MS + fromNowMs).toISOString();
+
+/** A certificate that lives for a day and has so much left. */
+const life = (leftMs: number): { readonly notBefore: string; readonly notAfter: string } => ({
+  notBefore: at(leftMs - 24 * HOUR_MS - 300_000),
+  notAfter: at(leftMs),
+});
+
+const spiffeId = parseSpiffeId('spiffe://example.org/web');
+
+const HEALTHY: StatusAnswer = {
+  ...buildStatus(startingAgentState()),
+  missing: undefined,
+  agent: { spiffeId: parseSpiffeId('spiffe://example.org/picket/agent/tpm/desk'), ...life(13 * HOUR_MS) },
+  identities: [{ spiffeId, entryId: '1', ...life(12 * HOUR_MS) }],
+  server: { isConnected: true, lastHeardAt: at(-4000), clockSkewMs: 800, isClockSkewed: false },
+  policy: { version: 3, sequence: 5 },
+  capture: { mode: 'nftables', isIntact: true, repairs: 0, localPorts: [80] },
+  audit: { depth: 3, bytes: 1000, refused: 0 },
+  connections: 7,
+  maxConnections: 100,
+  descriptors: { open: 50, limit: 1000 },
+  dataDirectory: '/var/lib/picket/agent',
+  disk: { freeBytes: 50 * GIB, totalBytes: 100 * GIB },
+};
+
+function checkOf(name: string, change: Partial<StatusAnswer>): Check {
+  const found = checkAgent({ ...HEALTHY, ...change }, NOW_MS).find((check) => check.name === name);
+  if (found === undefined) throw new Error(`There is no check ${name}`);
+  return found;
+}
+
+const server = (change: Partial<StatusAnswer['server']>): Partial<StatusAnswer> => ({
+  server: { ...HEALTHY.server, ...change },
+});
+const capture = (change: Partial<StatusAnswer['capture']>): Partial<StatusAnswer> => ({
+  capture: { ...HEALTHY.capture, ...change },
+});
+const audit = (change: Partial<StatusAnswer['audit']>): Partial<StatusAnswer> => ({
+  audit: { ...HEALTHY.audit, ...change },
+});
+
+/** What is wrong, the check that says so, how bad it is, and a part of what is found. */
+const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['outcome'], string])[] = [
+  ['ready', { missing: 'the agent is starting' }, 'fail', 'the agent is starting'],
+  ['certificate', { agent: null }, 'fail', 'none'],
+  ['certificate', { agent: { spiffeId, ...life(-1) } }, 'fail', 'ended'],
+  [
+    'certificate',
+    { agent: { spiffeId, ...life(5 * HOUR_MS) } },
+    'warn',
+    '5 h left: it should have been renewed',
+  ],
+  [
+    'workloads',
+    { identities: [{ spiffeId, entryId: '1', ...life(HOUR_MS) }, ...HEALTHY.identities] },
+    'warn',
+    '1 of 2 should have been renewed: spiffe://example.org/web',
+  ],
+  [
+    'server',
+    server({ isConnected: false, failure: 'No server answers' }),
+    'fail',
+    '4 s ago: No server answers',
+  ],
+  ['server', server({ isConnected: false, lastHeardAt: undefined }), 'fail', 'never heard'],
+  ['server', server({ refusal: 'Node "x" is banned' }), 'fail', 'turned away: Node "x" is banned'],
+  ['server', server({ failure: 'The server did not answer in time' }), 'warn', 'did not answer'],
+  ['clock', server({ clockSkewMs: undefined }), 'warn', 'not compared'],
+  ['clock', server({ clockSkewMs: 61_000 }), 'warn', '61 s ahead'],
+  ['clock', server({ clockSkewMs: -3_600_000, isClockSkewed: true }), 'fail', '3600 s behind'],
+  ['policy', { policy: null }, 'fail', 'everything is denied'],
+  ['capture', capture({ mode: 'off' }), 'warn', 'does not keep'],
+  ['capture', capture({ isIntact: false }), 'fail', 'not the agent’s'],
+  ['capture', capture({ repairs: 2 }), 'warn', '2 times'],
+  ['spool', audit({ refusing: 'disk_full', refused: 4 }), 'fail', 'requests are refused: disk_full'],
+  ['spool', audit({ refused: 4 }), 'warn', '4 requests were refused'],
+  ['spool', audit({ depth: 10_001 }), 'warn', '10001 records wait'],
+  ['connections', { connections: 75 }, 'warn', '75 of 100'],
+  ['connections', { connections: 95 }, 'fail', '95 of 100'],
+  ['descriptors', { descriptors: { open: 750, limit: 1000 } }, 'warn', '750 of 1000'],
+  ['descriptors', { descriptors: { open: 1000, limit: 1000 } }, 'fail', '1000 of 1000'],
+  ['disk', { disk: { freeBytes: 4 * GIB, totalBytes: 100 * GIB } }, 'warn', '4.0 GiB of 100.0 GiB'],
+  ['disk', { disk: { freeBytes: 4096, totalBytes: 100 * GIB } }, 'fail', '4.0 KiB'],
+  ['disk', { disk: undefined }, 'warn', 'cannot tell'],
+];
+
+describe('checkAgent()', () => {
+  test('checkAgent() finds nothing wrong with an agent that is well', () => {
+    const checks = checkAgent(HEALTHY, NOW_MS);
+    expect(checks.filter(({ outcome }) => outcome !== 'ok')).toEqual([]);
+    expect(checks.map(({ advice }) => advice)).toEqual(checks.map(() => undefined));
+    expect(checkOf('server', {}).found).toContain('4 s ago');
+  });
+
+  test.each(FAULTS.map(([name, change, outcome, found]) => ({ name, change, outcome, found })))(
+    'checkAgent() tells by $name ($outcome: $found), and what to do',
+    ({ name, change, outcome, found }) => {
+      const check = checkOf(name, change);
+      expect(check.outcome).toBe(outcome);
+      expect(check.found).toContain(found);
+      expect(check.advice).not.toBeEmpty();
+      const others = checkAgent({ ...HEALTHY, ...change }, NOW_MS).filter((each) => each.name !== name);
+      expect(others.filter((each) => each.outcome !== 'ok')).toEqual([]);
+    },
+  );
+
+  test('checkAgent() knows no limit of descriptors where there is none', () => {
+    expect(checkOf('descriptors', { descriptors: { open: 5, limit: null } }).outcome).toBe('ok');
+  });
+});
+
+describe('agentIsDown()', () => {
+  test('agentIsDown() says what becomes of traffic', () => {
+    expect(agentIsDown('Nothing answers.', true).found).toBe('Nothing answers. Traffic is refused');
+    expect(agentIsDown('Nothing answers.', false).found).toContain('WITHOUT Picket');
+  });
+});

@@ -1,0 +1,89 @@
+import type { ForeignChains } from '../../agent/capture/foreign-chains.ts';
+import type { PicketError } from '../../shared/errors/errors.ts';
+import { checkerOf, when, type Check } from './check.ts';
+
+const check = checkerOf('host');
+
+/** What was found out about the kernel and its rules; an error where it could not be found out. */
+export interface HostFacts {
+  /** What the kernel said of our rules, tried out and not installed. */
+  readonly trial: PicketError | undefined;
+  /** What it said when it was asked for sockets and their owners. */
+  readonly socketDiagnosis: PicketError | undefined;
+  /** The rules that are installed as text; empty: none. */
+  readonly rules: string | PicketError;
+  readonly foreign: ForeignChains | PicketError;
+  /** Whether anybody wants the rules to be there. */
+  readonly isCaptureWanted: boolean;
+}
+
+/** What the agent needs of the host, and what is in its way. */
+export function checkHost(facts: HostFacts): readonly Check[] {
+  return [
+    check(
+      'nftables',
+      'the kernel takes the rules',
+      facts.trial && [
+        'fail',
+        facts.trial.message,
+        'apt-get install nftables; a kernel with nf_tables, NAT, fib and socket',
+      ],
+    ),
+    check(
+      'sock_diag',
+      'the kernel tells whose a connection is',
+      facts.socketDiagnosis && [
+        'fail',
+        facts.socketDiagnosis.message,
+        'a kernel with inet_diag and tcp_diag',
+      ],
+    ),
+    checkRules(facts),
+    checkForeign(facts.foreign),
+  ];
+}
+
+function checkRules({ rules, isCaptureWanted }: HostFacts): Check {
+  if (typeof rules !== 'string') return check('rules', '', ['fail', rules.message, 'run it as root']);
+  return check(
+    'rules',
+    rules === '' ? 'none, as configured' : 'in the kernel',
+    when(
+      rules === '' && isCaptureWanted,
+      'fail',
+      'there are none: traffic passes WITHOUT Picket',
+      'start the agent, which installs them; the agent’s log: capture_failed',
+    ),
+    when(
+      rules !== '' && !isCaptureWanted,
+      'warn',
+      'there are rules, although capture.enabled is false',
+      'picket agent capture remove, unless you look after them yourself',
+    ),
+  );
+}
+
+function checkForeign(foreign: ForeignChains | PicketError): Check {
+  if (foreign instanceof Error) return check('other rules', '', ['warn', foreign.message, 'run it as root']);
+  const { programs, dropping } = foreign;
+  const forwarders = programs.filter((program) => FORWARDERS.has(program));
+  return check(
+    'other rules',
+    programs.length === 0 ? 'none' : `of ${programs.join(', ')}`,
+    when(
+      forwarders.length > 0,
+      'warn',
+      `${forwarders.join(', ')}: what this host forwards is dropped, so its containers or machines have no network`,
+      'do not run the agent on such a host',
+    ),
+    when(
+      dropping.length > 0,
+      'warn',
+      `others drop what they do not allow: ${dropping.join(', ')}`,
+      'let TCP port 15008 in, and out to other hosts, and 8443 out to the server, there',
+    ),
+  );
+}
+
+/** Programs whose guests reach the network through the host. */
+const FORWARDERS = new Set(['Docker', 'kube-proxy', 'libvirt']);

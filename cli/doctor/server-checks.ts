@@ -1,0 +1,69 @@
+import type { z } from 'zod';
+import type { PicketError } from '../../shared/errors/errors.ts';
+import type { serverHealth } from '../../shared/protocol/operator.ts';
+import type { CertificateSummary } from '../certificate-summary.ts';
+import { formatDuration } from '../output.ts';
+import { checkerOf, when, type Check } from './check.ts';
+
+const check = checkerOf('server');
+
+/** The certificates of an authority are renewed by people: they are told this long before. */
+const WARN_BEFORE_MS = 30 * 86_400_000;
+
+/** What the server answered when it was asked how it is. */
+export type Health = z.output<typeof serverHealth>;
+
+/** Whether the server runs, and its database with it. */
+export function checkServerHealth(health: Health | PicketError): readonly Check[] {
+  if (!(health instanceof Error))
+    return [
+      check('running', `version ${health.version}, ${health.agentsConnected} agents connected`),
+      check('database', `${health.datastore}, change ${health.changeSequence}`),
+    ];
+  if (health.reason === 'database_unavailable' || health.reason === 'database_full')
+    return [
+      check('running', 'it answers'),
+      check('database', '', [
+        'fail',
+        health.message,
+        'is PostgreSQL up, is database.url right, has its disk room? The server goes on by itself then; agents keep what they decide',
+      ]),
+    ];
+  return [
+    check('running', '', [
+      'fail',
+      health.message,
+      'systemctl start picket-server; why it ended: journalctl -u picket-server',
+    ]),
+  ];
+}
+
+/** The certificates of the authority, each by its end. */
+export function checkAuthority(
+  certificates: readonly CertificateSummary[] | PicketError,
+  nowMs: number,
+): readonly Check[] {
+  if (certificates instanceof Error)
+    return [
+      check('authority', '', [
+        'fail',
+        certificates.message,
+        'docs/backup.md, "Lost keys"; or is ca.directory another one?',
+      ]),
+    ];
+  return certificates.map((certificate) => checkEnd(certificate, nowMs));
+}
+
+function checkEnd({ subject, isRoot, notAfter }: CertificateSummary, nowMs: number): Check {
+  const leftMs = Date.parse(notAfter) - nowMs;
+  const found = `${subject}: ${leftMs > 0 ? `${formatDuration(leftMs)} left` : 'ended'}, ${notAfter}`;
+  const advice = isRoot
+    ? 'plan a new authority: docs/backup.md, "Lost keys"'
+    : 'picket ca renew, on the machine that has the root';
+  return check(
+    isRoot ? 'root' : 'authority',
+    found,
+    when(leftMs <= 0, 'fail', found, advice),
+    when(leftMs < WARN_BEFORE_MS, 'warn', found, advice),
+  );
+}
