@@ -1,17 +1,17 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { absolutePath, hostAndPort, logLevel, socketPath } from '../shared/config/config-values.ts';
+import {
+  absolutePath,
+  hostAndPort,
+  logLevel,
+  loopbackAddress,
+  socketPath,
+} from '../shared/config/config-values.ts';
 import { ipAddress, port, sha256Hex, trustDomain } from '../shared/protocol/wire-values.ts';
 
 /** What may stand in agent.yaml. Names are those of the file; what each means is told by config-example.ts. Unknown keys are refused everywhere. */
 
 const MAX_UID = 0xffff_fffe;
-
-/** Nothing that listens for people of the host may be reached from another one. */
-const loopbackAddress = hostAndPort.refine(
-  ({ host }) => /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::1',
-  'must be a loopback address, such as 127.0.0.1:15020',
-);
 
 /** Exactly one of the keys of an object must be there. */
 function exactlyOne(value: Readonly<Record<string, unknown>>): boolean {

@@ -46,4 +46,6 @@ audit:
   retention_days: 365
 
 log_level: info # debug, info, warn or error
+
+metrics_address: 127.0.0.1:15022 # for Prometheus, loopback only; null: not served
 `;

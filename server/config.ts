@@ -5,6 +5,7 @@ import {
   absolutePath,
   hostAndPort,
   logLevel,
+  loopbackAddress,
   parseConfig,
   socketPath,
   type HostAndPort,
@@ -65,6 +66,7 @@ const serverConfigFile = z.strictObject({
     .prefault({}),
   audit: z.strictObject({ retention_days: z.number().int().min(1).max(36_500).default(365) }).prefault({}),
   log_level: logLevel,
+  metrics_address: loopbackAddress.nullable().prefault('127.0.0.1:15022'),
 });
 
 /** The server's settings, checked and complete. */
@@ -94,6 +96,8 @@ export interface ServerConfig {
   readonly policy: { readonly opa: string; readonly temporaryDirectory: string };
   readonly auditRetentionMs: number;
   readonly logLevel: LogLevel;
+  /** Undefined: not served. */
+  readonly metrics: HostAndPort | undefined;
 }
 
 const DAY_MS = 86_400_000;
@@ -129,6 +133,7 @@ export function parseServerConfig(value: unknown): ServerConfig {
     },
     auditRetentionMs: file.audit.retention_days * DAY_MS,
     logLevel: file.log_level,
+    metrics: file.metrics_address ?? undefined,
   };
 }
 

@@ -1,6 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
-import { PicketError } from '../shared/errors/errors.ts';
 import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
 import type { WireBundle } from '../shared/protocol/attestation.ts';
 import type { SignedPolicy } from '../shared/protocol/policy-statement.ts';
@@ -10,7 +9,6 @@ import { notifyReady } from '../shared/runtime/service-manager.ts';
 import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
 import { verifyPolicySignature } from '../shared/spiffe/policy-signer.ts';
 import { pathOf } from '../shared/spiffe/spiffe-id.ts';
-import { parseX509Certificate } from '../shared/wire/x509-certificate.ts';
 import { AgentCertificates } from './agents/agent-certificates.ts';
 import { IssuedSvids } from './agents/issued-svids.ts';
 import { JoinTokens } from './agents/join-tokens.ts';
@@ -25,6 +23,8 @@ import { startServerCertificate } from './ca/server-certificate.ts';
 import type { ServerConfig } from './config.ts';
 import { loadServerConfig, openConfiguredDatastore, type ConfigLocation } from './load-config.ts';
 import type { Datastore } from './datastore/datastore.ts';
+import { WatchedDatastore } from './datastore/watched-datastore.ts';
+import { readHealth, startServerMetrics, type ServerState } from './health/health.ts';
 import { buildAgentApp } from './http/agent-app.ts';
 import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
 import { startTlsListener } from './http/listeners/tls-listener.ts';
@@ -98,7 +98,7 @@ const secureRandom = (length: number): Uint8Array => randomBytes(length);
 async function startParts(start: Start): Promise<void> {
   const { config, log, shutdown } = start;
   const opa = findOpa(config.policy.opa, start.runtime.environment['PATH']);
-  const datastore = await openConfiguredDatastore(config, log);
+  const datastore = new WatchedDatastore(await openConfiguredDatastore(config, log), log);
   shutdown.add('datastore', async () => await datastore.close());
   const keys = await openEncryptedDisk(config.keys);
   const { caDirectory: directory, trustDomain } = config;
@@ -113,21 +113,34 @@ async function startParts(start: Start): Promise<void> {
     verifyPolicySignature(signed, authority.bundle.current, clock.nowMs());
   const policies = new PolicyAdmin({ datastore, compiler, authority, verifySignature, trustDomain, clock });
   await signPoliciesAnew(policies, log);
-  const capabilities = buildCapabilities(start, { datastore, authority, policies, sync });
+  const state = buildState(start, { datastore, authority, sync });
+  const metrics = startServerMetrics(config.metrics, state);
+  shutdown.add('metrics', async () => await metrics?.stop());
+  const capabilities = buildCapabilities(start, { datastore, authority, policies, state });
   const maintenance = startMaintenance({ ...capabilities, retentionMs: config.auditRetentionMs, clock, log });
   shutdown.add('maintenance', async () => await maintenance.stop());
   await listen(start, { capabilities, sync, compiler, bundle });
+}
+
+function buildState(
+  { config, runtime }: Start,
+  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync'>,
+): ServerState {
+  const { trustDomain, dataDirectory, database } = config;
+  const isEmbedded = database.url === undefined && database.urlFile === undefined;
+  const databaseKind = isEmbedded ? 'pglite' : 'postgresql';
+  return { ...parts, version: runtime.version, trustDomain, databaseKind, dataDirectory, clock };
 }
 
 interface Core {
   readonly datastore: Datastore;
   readonly authority: OnlineAuthority;
   readonly policies: PolicyAdmin;
-  readonly sync: SyncSource;
+  readonly state: ServerState;
 }
 
-function buildCapabilities({ config, runtime, log }: Start, core: Core): OperatorCapabilities {
-  const { datastore, authority, policies, sync } = core;
+function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabilities {
+  const { datastore, authority, policies, state } = core;
   const { trustDomain } = config;
   return {
     datastore,
@@ -143,18 +156,9 @@ function buildCapabilities({ config, runtime, log }: Start, core: Core): Operato
     accessLog: new AccessLog({ datastore, log }),
     operatorLog: new OperatorLog({ datastore, clock }),
     operators: new Operators({ datastore, clock }),
-    rootKeySha256: () => rootKeySha256(authority),
+    rootKeySha256: () => authority.rootKeySha256,
     temporaryDirectory: config.policy.temporaryDirectory,
-    readHealth: async () => ({
-      status: 'ok',
-      version: runtime.version,
-      trustDomain,
-      datastore:
-        config.database.url === undefined && config.database.urlFile === undefined ? 'pglite' : 'postgresql',
-      agentsConnected: sync.streamCount,
-      intermediateNotAfter: new Date(authority.intermediateNotAfterMs).toISOString(),
-      changeSequence: (await datastore.position()).sequence,
-    }),
+    readHealth: async () => await readHealth(state),
   };
 }
 
@@ -288,10 +292,4 @@ async function buildOperators({ config, runtime, log }: Start, served: Served, d
     log,
     draining,
   });
-}
-
-function rootKeySha256(authority: OnlineAuthority): string {
-  const [root] = authority.bundle.current.x509Authorities;
-  if (root === undefined) throw new PicketError('internal', 'bundle_empty', 'The trust bundle is empty');
-  return createHash('sha256').update(parseX509Certificate(root).publicKeySpki).digest('hex');
 }

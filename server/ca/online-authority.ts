@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
@@ -5,7 +6,7 @@ import { parsePublicKey } from '../../shared/spiffe/public-key.ts';
 import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
 import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
-import type { ParsedCertificate } from '../../shared/wire/x509-certificate.ts';
+import { parseX509Certificate, type ParsedCertificate } from '../../shared/wire/x509-certificate.ts';
 import type { SigningKey } from '../key-manager/key-manager.ts';
 import { CLOCK_SKEW_MS, type CertificateAuthority, type IssuedCertificate, type LeafRequest } from './ca.ts';
 import { encodeLeaf, keyIdentifierOf, sealCertificate } from './leaf.ts';
@@ -41,6 +42,13 @@ export class OnlineAuthority implements CertificateAuthority {
   /** When the intermediate ends, in milliseconds since 1970. */
   get intermediateNotAfterMs(): number {
     return this.#options.intermediate.certificate.notAfterMs;
+  }
+
+  /** SHA-256 of the root's public key in hexadecimal, by which hosts recognise the root. */
+  get rootKeySha256(): string {
+    const [root] = this.bundle.current.x509Authorities;
+    if (root === undefined) throw new PicketError('internal', 'bundle_empty', 'The trust bundle is empty');
+    return createHash('sha256').update(parseX509Certificate(root).publicKeySpki).digest('hex');
   }
 
   get policyCertificate(): Uint8Array {

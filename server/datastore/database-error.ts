@@ -19,6 +19,9 @@ const UNREACHABLE = new Set([
   'ETIMEDOUT',
 ]);
 
+/** SQLSTATE disk_full, and what it is where the file system says it first. */
+const FULL = new Set(['53100', 'ENOSPC']);
+
 /** Whether the transaction that failed with `error` may simply be run again. */
 export function isRepeatable(error: unknown): boolean {
   return REPEATABLE.has(codeOf(error) ?? '');
@@ -32,8 +35,8 @@ export function isUniqueViolation(error: unknown, constraint?: string): boolean 
 }
 
 /**
- * What a caller may see of a failure of the database: `unavailable`/`database_unavailable` when it cannot be reached,
- * `invalid_argument`/`text_not_storable` for a NUL character in a text. Anything else comes back as it is.
+ * What a caller may see of a failure of the database: `unavailable`/`database_unavailable` when it cannot be reached, `unavailable`/`database_full`
+ * when its disk is full, `invalid_argument`/`text_not_storable` for a NUL character in a text. Anything else comes back as it is.
  */
 export function toDatabaseError(error: unknown): unknown {
   if (error instanceof PicketError) return error;
@@ -41,6 +44,10 @@ export function toDatabaseError(error: unknown): unknown {
   // Class 08 is connection exceptions, 57P01 to 57P03 a server that stops or starts.
   if (UNREACHABLE.has(code) || code.startsWith('08') || /^57P0[123]$/.test(code))
     return new PicketError('unavailable', 'database_unavailable', 'The database cannot be reached', {
+      cause: error,
+    });
+  if (FULL.has(code))
+    return new PicketError('unavailable', 'database_full', 'The disk of the database is full', {
       cause: error,
     });
   if (code === '22021' || code === '22P05')

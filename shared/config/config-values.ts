@@ -33,6 +33,12 @@ export const hostAndPort = z
     return z.NEVER;
   });
 
+/** Nothing that listens for people of the host may be reached from another one. */
+export const loopbackAddress = hostAndPort.refine(
+  ({ host }) => /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::1',
+  'must be a loopback address, such as 127.0.0.1:15020',
+);
+
 export const logLevel = z.enum(['debug', 'info', 'warn', 'error']).default('info');
 
 /** Checks what stands in a configuration file. Throws `invalid_argument`, reason `config_invalid`, with every setting that is wrong in `details.faults`. */
