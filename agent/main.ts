@@ -92,7 +92,12 @@ class AgentStart {
     this.#config = config;
     this.#runtime = runtime;
     this.#log = log;
-    this.#parts = new RunningParts({ ...config, version, startedAtMs });
+    this.#parts = new RunningParts({
+      ...config,
+      version,
+      startedAtMs,
+      keepsCapture: config.capture.isEnabled,
+    });
     const registry = createMetrics({ version, role: 'agent', startedAtMs });
     this.#metrics = new AgentMetrics(registry, { state: this.#parts, clock });
     if (config.metrics !== undefined) this.#add('metrics', startMetricsListener(config.metrics, registry));

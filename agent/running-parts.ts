@@ -10,12 +10,22 @@ import type { PolicyHolder } from './policy/policy-holder.ts';
 import type { Proxy } from './proxy/proxy.ts';
 import type { WorkloadApi } from './workload-api/workload-api.ts';
 
+/** What is known of the agent from the start. */
+export interface AgentFacts extends Pick<
+  AgentState,
+  'version' | 'startedAtMs' | 'trustDomain' | 'dataDirectory'
+> {
+  /** Whether it installs the capture rules and keeps them. */
+  readonly keepsCapture: boolean;
+}
+
 /** What runs so far: each part is put here as it starts, for status, metrics and readiness. */
 export class RunningParts implements AgentState {
   readonly version: AgentState['version'];
   readonly startedAtMs: number;
   readonly trustDomain: AgentState['trustDomain'];
   readonly dataDirectory: string;
+  readonly #keepsCapture: boolean;
   manager: IdentityManager | undefined;
   link: Pick<OpenedIdentity, 'api' | 'time'> | undefined;
   holder: PolicyHolder | undefined;
@@ -25,15 +35,18 @@ export class RunningParts implements AgentState {
   api: WorkloadApi | undefined;
   proxy: Proxy | undefined;
 
-  constructor(facts: Pick<AgentState, 'version' | 'startedAtMs' | 'trustDomain' | 'dataDirectory'>) {
+  constructor(facts: AgentFacts) {
     this.version = facts.version;
     this.startedAtMs = facts.startedAtMs;
     this.trustDomain = facts.trustDomain;
     this.dataDirectory = facts.dataDirectory;
+    this.#keepsCapture = facts.keepsCapture;
   }
 
   readonly findMissing = (): string | undefined => {
     if (this.manager === undefined || this.proxy === undefined) return 'the agent is starting';
+    if (this.#keepsCapture && this.keeper?.status.isIntact !== true)
+      return 'the capture rules are not in place';
     if (this.manager.credentials === undefined) return 'the host has not attested';
     if (this.manager.sync.current.position === undefined) return 'the server has not told anything yet';
     return undefined;

@@ -1,9 +1,10 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { Child, run, runOk, type RunResult } from './child.ts';
 import type { TestHost } from './netns.ts';
 import { picketBinary } from './picket-binary.ts';
+import { Examination, findMetric } from './witnesses.ts';
 
 export interface ControlPlaneOptions {
   readonly host: TestHost;
@@ -14,7 +15,11 @@ export interface ControlPlaneOptions {
   readonly databaseUrl?: string;
   /** PEM files of TPM manufacturers. */
   readonly manufacturers?: { readonly roots: string; readonly intermediates: string };
+  /** Settings beside these, by their names in server.yaml. */
+  readonly serverSettings?: Readonly<Record<string, unknown>>;
 }
+
+const METRICS_PORT = 15_022;
 
 /** `picket server` of a test on a host of its own, and the command line that operates it over its unix socket. */
 export class ControlPlane {
@@ -101,6 +106,21 @@ export class ControlPlane {
     return schema.parse(JSON.parse(await this.picketOk(...args, '--json')));
   }
 
+  /** What the server has printed so far. */
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** A series of the server's metrics. */
+  async metric(series: string): Promise<number | undefined> {
+    return await findMetric(this.host, METRICS_PORT, series);
+  }
+
+  /** What `picket doctor` finds on the server's host. */
+  async examine(): Promise<Examination> {
+    return new Examination(await this.picket('doctor', '--role', 'server', '--json'));
+  }
+
   #writeConfig(databaseUrl: string | undefined): void {
     const { databaseUrl: _, ...options } = this.#options;
     const config = configOf(
@@ -119,13 +139,13 @@ export class ControlPlane {
   }
 
   #environment(): Readonly<Record<string, string>> {
-    return { PICKET_SOCKET: this.socket, PICKET_SERVER: '' };
+    return { PICKET_SOCKET: this.socket, PICKET_SERVER: '', PICKET_SERVER_CONFIG: this.configFile };
   }
 }
 
 /** JSON is YAML. */
 function configOf(options: ControlPlaneOptions, socket: string): unknown {
-  const { folder, manufacturers, databaseUrl, trustDomain } = options;
+  const { folder, manufacturers, databaseUrl, trustDomain, serverSettings } = options;
   return {
     trust_domain: trustDomain,
     ca: { directory: join(folder, 'ca/online') },
@@ -141,5 +161,6 @@ function configOf(options: ControlPlaneOptions, socket: string): unknown {
           },
         }),
     log_level: 'debug',
+    ...serverSettings,
   };
 }

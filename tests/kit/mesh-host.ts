@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Child, run, runOk, type RunResult } from './child.ts';
 import type { TestHost } from './netns.ts';
 import { picketBinary } from './picket-binary.ts';
+import { Examination, findMetric } from './witnesses.ts';
 
 /** How a host of a test proves itself. */
 export type HostAttestation =
@@ -22,6 +23,14 @@ export interface MeshHostOptions {
   /** Settings beside these, by their names in agent.yaml. */
   readonly settings?: Readonly<Record<string, unknown>>;
 }
+
+export interface LaunchOptions {
+  /** A program with its arguments that replaces itself with the agent, such as prlimit. */
+  readonly through?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const METRICS_PORT = 15_020;
 
 /** `picket agent` on a host of a test. */
 export class MeshHost {
@@ -62,17 +71,28 @@ export class MeshHost {
   }
 
   /** Starts the agent; what it is then ready for, the caller waits for. */
-  launch(): Child {
+  launch({ through = [], env = {} }: LaunchOptions = {}): Child {
     this.#agent = new Child({
-      command: this.host.in(picketBinary(), 'agent', 'run', '--config', this.configFile),
+      command: this.host.in(...through, picketBinary(), 'agent', 'run', '--config', this.configFile),
       logFile: this.logFile,
+      env,
     });
     return this.#agent;
   }
 
   /** Starts the agent and waits until it serves what it was given. */
-  async start(): Promise<void> {
-    await this.launch().ready(`the agent of ${this.name} is ready`, async () => await this.isReady());
+  async start(options: LaunchOptions = {}): Promise<void> {
+    await this.launch(options).ready(`the agent of ${this.name} is ready`, async () => await this.isReady());
+  }
+
+  /** A series of the agent's metrics. */
+  async metric(series: string): Promise<number | undefined> {
+    return await findMetric(this.host, METRICS_PORT, series);
+  }
+
+  /** What `picket doctor` finds on this host. */
+  async examine(): Promise<Examination> {
+    return new Examination(await this.picket(['doctor', '--role', 'agent', '--json']));
   }
 
   async isReady(): Promise<boolean> {
@@ -88,9 +108,12 @@ export class MeshHost {
   }
 
   /** The command line on this host; `uid` is who runs it, root if absent. */
-  async picket(args: readonly string[], options: { readonly uid?: number } = {}): Promise<RunResult> {
+  async picket(
+    args: readonly string[],
+    options: { readonly uid?: number; readonly env?: Readonly<Record<string, string>> } = {},
+  ): Promise<RunResult> {
     return await run(this.host.in(...asUid(options.uid), picketBinary(), ...args), {
-      env: { PICKET_AGENT_SOCKET: this.#adminSocket },
+      env: { ...this.#environment(), ...options.env },
       cwd: '/',
     });
   }
@@ -98,8 +121,12 @@ export class MeshHost {
   /** As `picket`, for what must succeed; what it printed. */
   async picketOk(...args: readonly string[]): Promise<string> {
     return await runOk(this.host.in(picketBinary(), ...args), {
-      env: { PICKET_AGENT_SOCKET: this.#adminSocket },
+      env: this.#environment(),
     });
+  }
+
+  #environment(): Readonly<Record<string, string>> {
+    return { PICKET_AGENT_SOCKET: this.#adminSocket, PICKET_AGENT_CONFIG: this.configFile };
   }
 }
 

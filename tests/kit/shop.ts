@@ -28,6 +28,8 @@ export interface ShopOptions {
   readonly startDatabase?: MeshOptions['startDatabase'];
   /** More settings for both agents. */
   readonly settings?: MeshHostOptions['settings'];
+  /** More settings for the server. */
+  readonly serverSettings?: MeshOptions['serverSettings'];
 }
 
 /**
@@ -63,12 +65,13 @@ export class Shop {
     );
     // Other users have their own folders in it.
     chmodSync(folder, 0o711);
-    const { startDatabase, settings } = options;
+    const { startDatabase, settings, serverSettings } = options;
     const mesh = await createMesh({
       folder: join(folder, 'mesh'),
       trustDomain: 'example.org',
       hosts: 4,
       ...(startDatabase === undefined ? {} : { startDatabase }),
+      ...(serverSettings === undefined ? {} : { serverSettings }),
     });
     stack.defer(async () => await mesh.remove());
     const [, storeHost, deskHost, outsider] = mesh.network.hosts;
