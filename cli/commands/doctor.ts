@@ -43,7 +43,7 @@ export function registerDoctor(program: Command, openInstruments: OpenInstrument
         .default(DEFAULT_SERVER_CONFIG),
     )
     .action(async (_options: unknown, command: Command) => await examine(command, openInstruments));
-  withExamples(withAgentSocket(doctor), 'picket doctor', 'picket doctor --role agent --json');
+  withExamples(withAgentSocket(doctor), 'picket doctor', 'picket doctor --json');
 }
 
 async function examine(command: Command, openInstruments: OpenInstruments): Promise<void> {
