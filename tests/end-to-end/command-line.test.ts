@@ -65,7 +65,9 @@ describe('picket', () => {
   });
 
   test('picket --help lists every noun', async () => {
-    const nouns = ['ca token entry node policy audit workload agent server operator why doctor completion version'];
+    const nouns = [
+      'ca token entry node policy audit workload agent server operator why doctor completion version',
+    ];
     expect((await commandsOf([])).toSorted()).toEqual(nouns.flatMap((text) => text.split(' ')).toSorted());
   });
 
