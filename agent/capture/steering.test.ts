@@ -34,6 +34,20 @@ beforeEach(async () => {
 
 afterAll(() => net.remove());
 
+/** Says hello from a source port that may still be remembered for another connection; nc would not take it again. */
+async function callFrom(
+  host: TestHost,
+  call: { readonly port: string; readonly address: string; readonly destination: number },
+): Promise<string> {
+  const { port, address, destination } = call;
+  const program = [
+    'use IO::Socket::IP;',
+    `my $s = IO::Socket::IP->new(PeerHost => "${address}", PeerPort => ${destination}, LocalPort => ${port}, ReuseAddr => 1) or die $@;`,
+    'print $s "hello\\n"; print scalar <$s>;',
+  ];
+  return await host.runOk('perl', '-e', program.join('\n'));
+}
+
 const MARKED_DIAL = join(import.meta.dirname, 'fixtures', 'marked-dial.ts');
 
 for (const family of ['ipv4', 'ipv6'] as const)
@@ -58,6 +72,15 @@ for (const family of ['ipv4', 'ipv6'] as const)
       await net.capture.apply(STRICT);
       const { text } = await ask(outside, here[family], 80, { flags: ['-p', sourcePort] });
       expect(text).toBe(`inbound ${here[family]} 80 from ${outside[family]} ${sourcePort}\n`);
+    });
+
+    test('tell who called, also where one source port calls several places', async () => {
+      await net.capture.apply(STRICT);
+      const port = family === 'ipv4' ? '40014' : '40016';
+      for (const destination of [80, 8080, 81, 80]) {
+        const text = await callFrom(here, { port, address: outside[family], destination });
+        expect(text).toBe(`outbound ${outside[family]} ${destination} from ${here[family]} ${port}\n`);
+      }
     });
 
     test('let the mesh port be reached as it is', async () => {

@@ -9,6 +9,7 @@ const SIGNATURES = {
   getsockopt: { args: [i32, i32, i32, ptr, ptr], returns: i32 },
   setsockopt: { args: [i32, i32, i32, ptr, u32], returns: i32 },
   getsockname: { args: [i32, ptr, ptr], returns: i32 },
+  getpeername: { args: [i32, ptr, ptr], returns: i32 },
   send: { args: [i32, ptr, u64_fast, i32], returns: i64_fast },
   recv: { args: [i32, ptr, u64_fast, i32], returns: i64_fast },
   close: { args: [i32], returns: i32 },

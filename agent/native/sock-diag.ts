@@ -1,6 +1,6 @@
 import { isIPv4 } from 'node:net';
-import { PicketError } from '../../shared/errors/errors.ts';
-import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { allocateNative, errnoName } from './libc.ts';
+import { askNetlink, netlinkError } from './netlink.ts';
 import { AF_INET, AF_INET6 } from './sockaddr.ts';
 import {
   decodeAnswer,
@@ -14,20 +14,22 @@ import {
 } from './sock-diag-message.ts';
 import type { SocketAddress } from './socket-address.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
 const NETLINK_SOCK_DIAG = 4;
 const ENOENT = 2;
 
-/** The kernel writes dump datagrams of at most 32 KiB. */
-const ANSWER_BYTES = 32 * 1024;
 /** A question whose answer is longer is not answered at all: half of the listeners would be a wrong answer. */
 const MAX_SOCKETS = 4096;
 /** How often a dump is begun again when the sockets changed under it. */
 const MAX_DUMPS = 5;
 
 const question = allocateNative(QUERY_BYTES);
-const answer = allocateNative(ANSWER_BYTES);
+const ASKED = {
+  family: NETLINK_SOCK_DIAG,
+  bytes: question,
+  length: QUERY_BYTES,
+  reason: 'sock_diag',
+  action: 'Cannot look up a socket',
+};
 let lastSequence = 0;
 
 /**
@@ -66,35 +68,26 @@ function ask(query: TcpQuery): readonly TcpSocket[] {
     const sockets = askOnce(query);
     if (sockets !== undefined) return sockets;
   }
-  throw unavailable('the sockets change faster than they can be listed');
+  throw netlinkError(ASKED, 'the sockets change faster than they can be listed');
 }
 
-/**
- * One question on a netlink socket of its own: an answer that was left unread could otherwise be taken for that of the next question, with
- * another socket's owner in it. Undefined when the kernel says that the listing is not consistent.
- */
+/** Undefined when the kernel says that the listing is not consistent. */
 function askOnce(query: TcpQuery): readonly TcpSocket[] | undefined {
-  const fd = libc().socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-  if (fd < 0) throw unavailable(errnoName(errno()));
-  try {
-    lastSequence = (lastSequence + 1) >>> 0;
-    encodeQuery(question, lastSequence, query);
-    if (Number(libc().send(fd, question, QUERY_BYTES, 0)) !== QUERY_BYTES)
-      throw unavailable(errnoName(errno()));
-    return collect(fd, { sequence: lastSequence, isDump: query.kind === 'dump' });
-  } finally {
-    libc().close(fd);
-  }
+  lastSequence = (lastSequence + 1) >>> 0;
+  const sequence = lastSequence;
+  encodeQuery(question, sequence, query);
+  return askNetlink(ASKED, (receive) =>
+    collect(() => decodeAnswer(receive(), sequence), query.kind === 'dump'),
+  );
 }
 
-/** The kernel works within send and recv, so there is always something to read until the answer is complete. */
 function collect(
-  fd: number,
-  { sequence, isDump }: { readonly sequence: number; readonly isDump: boolean },
+  receive: () => readonly DiagnosisMessage[],
+  isDump: boolean,
 ): readonly TcpSocket[] | undefined {
   const sockets: TcpSocket[] = [];
   for (;;) {
-    const messages = receive(fd, sequence);
+    const messages = receive();
     for (const message of messages) {
       if (message.kind === 'done') return sockets;
       if (message.kind === 'error') return refuse(message.errorNumber);
@@ -102,22 +95,12 @@ function collect(
       sockets.push(message.socket);
     }
     if (!isDump) return sockets;
-    if (messages.length === 0) throw unavailable('the kernel answers with nothing');
-    if (sockets.length > MAX_SOCKETS) throw unavailable(`more than ${MAX_SOCKETS} sockets match`);
+    if (messages.length === 0) throw netlinkError(ASKED, 'the kernel answers with nothing');
+    if (sockets.length > MAX_SOCKETS) throw netlinkError(ASKED, `more than ${MAX_SOCKETS} sockets match`);
   }
-}
-
-function receive(fd: number, sequence: number): readonly DiagnosisMessage[] {
-  const length = Number(libc().recv(fd, answer, ANSWER_BYTES, 0));
-  if (length < 0) throw unavailable(errnoName(errno()));
-  return decodeAnswer(answer.subarray(0, length), sequence);
 }
 
 function refuse(errorNumber: number): readonly TcpSocket[] {
   if (errorNumber === ENOENT) return [];
-  throw unavailable(errnoName(errorNumber));
-}
-
-function unavailable(why: string): PicketError {
-  return new PicketError('unavailable', 'sock_diag', `Cannot look up a socket: ${why}`);
+  throw netlinkError(ASKED, errnoName(errorNumber));
 }

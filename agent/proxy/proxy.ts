@@ -1,4 +1,4 @@
-import { toPicketError } from '../../shared/errors/errors.ts';
+import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
@@ -7,6 +7,7 @@ import type { CapturePorts } from '../capture/capture.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { IdentitySource } from '../identity/identity.ts';
 import { findOriginalDestination } from '../native/original-destination.ts';
+import { findOriginalSource } from '../native/original-source.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
@@ -86,11 +87,11 @@ export function startProxy(options: ProxyOptions): Proxy {
   };
   capture(
     ports.outbound,
-    async (stream, socket, destination) =>
-      await outbound.handle(stream, { client: socket.remote, dialled: destination, destination }),
+    async (stream, { source, destination }) =>
+      await outbound.handle(stream, { client: source, dialled: destination, destination }),
   );
-  capture(ports.inbound, async (stream, socket, destination) => {
-    await inbound.handle(arrivalOfPlaintext(stream, socket, { destination, connectionId: judge.newId() }));
+  capture(ports.inbound, async (stream, way) => {
+    await inbound.handle(arrivalOfPlaintext(stream, { ...way, connectionId: judge.newId() }));
   });
   for (const { listen, to } of options.forwards) {
     const onStream = (stream: TcpStream, { remote, local }: AcceptedSocket): void =>
@@ -120,11 +121,13 @@ export function startProxy(options: ProxyOptions): Proxy {
   };
 }
 
-type CaptureHandler = (
-  stream: TcpStream,
-  socket: AcceptedSocket,
-  destination: SocketAddress,
-) => Promise<void>;
+/** The two ends of a captured connection, as the program that made it sees them. */
+interface CapturedWay {
+  readonly source: SocketAddress;
+  readonly destination: SocketAddress;
+}
+
+type CaptureHandler = (stream: TcpStream, way: CapturedWay) => Promise<void>;
 
 interface Steering {
   readonly handle: CaptureHandler;
@@ -143,7 +146,13 @@ function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, log }
     log.warn('own_listener_refused', { source: socket.remote.address });
     return stream.abort();
   }
-  void handle(stream, socket, destination).catch((error: unknown) => {
+  const follow = async (): Promise<void> => {
+    const source = findOriginalSource(socket.fd);
+    if (source === undefined)
+      throw new PicketError('unavailable', 'conntrack', 'The kernel does not track the connection any more');
+    await handle(stream, { source, destination });
+  };
+  follow().catch((error: unknown) => {
     log.error('connection_failed', { error: toPicketError(error) });
     stream.abort();
   });
