@@ -11,15 +11,25 @@ export interface HttpLimits {
   readonly bodyMs: number;
   /** An ordinary request, from its head to the start of its answer. */
   readonly requestMs: number;
+  /** From a request's head to the last byte of its answer, as far as the answer has an end: whoever does not read it is cut. */
+  readonly answerMs: number;
   /** How long a drain waits for requests under way. */
   readonly drainMs: number;
   readonly maxHeaderBytes: number;
   readonly maxConnections: number;
+  /** Of peers that have proven nothing yet: beyond, the oldest of them is cut. */
+  readonly maxUnprovenConnections: number;
+  /** Of those, how many may come from one address. */
   readonly maxConnectionsPerAddress: number;
+  /** Of one peer that has proven who it is. */
+  readonly maxConnectionsPerActor: number;
   /** HTTP/2 streams at once on one connection. */
   readonly maxStreams: number;
   /** Requests at once of one identity (of one address where there is no identity). */
   readonly maxRequestsPerPeer: number;
+  /** Documents for anybody that one address may read: so many at once, then so many each second. */
+  readonly documentBurst: number;
+  readonly documentsPerSecond: number;
   /** Attestation attempts of one address: so many at once, then so many each second. */
   readonly attestBurst: number;
   readonly attestPerSecond: number;
@@ -30,12 +40,17 @@ export const DEFAULT_LIMITS: HttpLimits = {
   idleMs: 60_000,
   bodyMs: 20_000,
   requestMs: 30_000,
+  answerMs: 180_000,
   drainMs: 10_000,
   maxHeaderBytes: 16 * 1024,
   maxConnections: 10_000,
+  maxUnprovenConnections: 2048,
   maxConnectionsPerAddress: 256,
+  maxConnectionsPerActor: 64,
   maxStreams: 64,
   maxRequestsPerPeer: 32,
+  documentBurst: 20,
+  documentsPerSecond: 1,
   attestBurst: 20,
   attestPerSecond: 5,
 };

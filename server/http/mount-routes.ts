@@ -5,6 +5,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
 import type { Caller } from './caller.ts';
 import { addressKey, type HttpLimits } from './limits.ts';
+import { guardedRequestOf } from './listeners/connection-guard.ts';
 import { peerConnectionOf, type NodeBindings, type PeerConnection } from './peer-connection.ts';
 import { readInput } from './request-input.ts';
 import type { PreparedRequest, RawInput, RequestContext, Route } from './route.ts';
@@ -61,22 +62,22 @@ async function serve<C extends Caller>(
   const leave = options.concurrency.tryEnter(isKnown ? caller.actor : addressKey(connection.remoteAddress));
   if (leave === undefined)
     throw new PicketError('resource_exhausted', 'too_many_requests', 'Too many requests are under way');
-  try {
-    const raw = await readInput(route, context.req.raw, {
-      params: context.req.param() as Readonly<Record<string, string>>,
-      bodyMs: options.limits.bodyMs,
-      clock: options.clock,
+  const guarded = guardedRequestOf(context.env.outgoing);
+  // What nobody has read yet stands in our memory, and counts.
+  guarded.onOver(leave);
+  if (isKnown) guarded.prove(caller.actor);
+  if (route.timeoutMs === 0) guarded.allowEndless();
+  const raw = await readInput(route, context.req.raw, {
+    params: context.req.param() as Readonly<Record<string, string>>,
+    bodyMs: options.limits.bodyMs,
+    clock: options.clock,
+  });
+  const run = async (prepared: PreparedRequest<C>): Promise<Response> =>
+    await runInTime(route, options, {
+      client: context.req.raw.signal,
+      start: (signal) => prepared.run(requestContext(caller, connection, { context, signal })),
     });
-    const run = async (prepared: PreparedRequest<C>): Promise<Response> =>
-      await runInTime(route, options, {
-        client: context.req.raw.signal,
-        start: (signal) => prepared.run(requestContext(caller, connection, { context, signal })),
-      });
-    return whenDone(await options.gate.pass({ route, caller, raw }, run), leave);
-  } catch (error) {
-    leave();
-    throw error;
-  }
+  return await options.gate.pass({ route, caller, raw }, run);
 }
 
 function requestContext<C extends Caller>(
@@ -116,36 +117,4 @@ async function runInTime<C extends Caller>(
   } finally {
     cancel();
   }
-}
-
-/** What is used of a reader: the chunks of an answer are bytes. */
-interface ByteReader {
-  read(): Promise<{ readonly done: true } | { readonly done: false; readonly value: Uint8Array }>;
-  cancel(reason: unknown): Promise<void>;
-}
-
-/** Calls `done` once the answer's last byte was taken or the client is gone. */
-function whenDone(response: Response, done: () => void): Response {
-  if (response.body === null) {
-    done();
-    return response;
-  }
-  const reader: ByteReader = response.body.getReader();
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const chunk = await reader.read();
-        if (!chunk.done) return controller.enqueue(chunk.value);
-        controller.close();
-      } catch (error) {
-        controller.error(error);
-      }
-      done();
-    },
-    async cancel(reason) {
-      done();
-      await reader.cancel(reason);
-    },
-  });
-  return new Response(body, { status: response.status, headers: response.headers });
 }

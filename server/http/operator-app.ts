@@ -1,4 +1,5 @@
 import type { Hono } from 'hono';
+import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
@@ -20,9 +21,10 @@ import type { DecideAdmin } from './authorize.ts';
 import { buildApp } from './build-app.ts';
 import type { OperatorCaller } from './caller.ts';
 import { operatorGate } from './gate.ts';
-import type { HttpLimits } from './limits.ts';
+import { addressKey, RateLimit, type HttpLimits } from './limits.ts';
 import { mountRoutes, type HttpEnvironment } from './mount-routes.ts';
 import { buildOpenApi } from './openapi.ts';
+import { peerConnectionOf, type NodeBindings } from './peer-connection.ts';
 import { buildReferencePage } from './reference-page.ts';
 import type { Route } from './route.ts';
 import { auditRoutes } from './routes/operators/audit.ts';
@@ -85,6 +87,12 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
   ];
 }
 
+/** A document that is asked for and not read stands in our memory, and anybody may ask. */
+function requireRead(reads: RateLimit, environment: NodeBindings): void {
+  if (reads.tryTake(addressKey(peerConnectionOf(environment).remoteAddress))) return;
+  throw new PicketError('resource_exhausted', 'too_many_reads', 'Too many reads from this address');
+}
+
 /** What is served on 8444 and on the local socket. The document and the reference page describe the API and hold nothing else: anybody may read them. */
 export async function buildOperatorApp(options: OperatorAppOptions): Promise<Hono<HttpEnvironment>> {
   const { limits, clock, log, draining, decide, capabilities } = options;
@@ -97,6 +105,12 @@ export async function buildOperatorApp(options: OperatorAppOptions): Promise<Hon
       'The operators’ API of a Picket server: mutual TLS on 8444, or the unix socket on the server’s own host.',
   });
   const page = await buildReferencePage(document);
+  const reads = new RateLimit({ burst: limits.documentBurst, perSecond: limits.documentsPerSecond, clock });
+  for (const path of ['/openapi.json', '/docs'])
+    app.use(path, async ({ env }, next) => {
+      requireRead(reads, env);
+      await next();
+    });
   app.get('/openapi.json', (context) => context.json(document));
   app.get('/docs', (context) => {
     context.header('content-security-policy', page.contentSecurityPolicy);

@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
-import type { Http2ServerRequest } from 'node:http2';
-import type { IncomingMessage } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createHash } from 'node:crypto';
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Socket } from 'node:net';
@@ -19,6 +19,7 @@ export interface PeerConnection {
 /** What @hono/node-server puts into Hono's environment. */
 export interface NodeBindings {
   readonly incoming: IncomingMessage | Http2ServerRequest;
+  readonly outgoing: ServerResponse | Http2ServerResponse;
 }
 
 /** The longest chain that is looked at: a leaf and three intermediates. */

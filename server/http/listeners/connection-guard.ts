@@ -1,27 +1,70 @@
 import type { Socket } from 'node:net';
+import { PicketError } from '../../../shared/errors/errors.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import { ConcurrencyLimit } from '../../../shared/runtime/concurrency-limit.ts';
 import { addressKey, type HttpLimits } from '../limits.ts';
 
+/** A request under way, for those who learn more of it than the listener knows. */
+export interface GuardedRequest {
+  /** The peer has proven to be `actor`: its connection counts as that one's from now on, and no more as its address's. */
+  prove(actor: string): void;
+  /** Its answer has no end: it may take as long as the client stays. */
+  allowEndless(): void;
+  /** Calls `listener` once its answer was read or given up; at once if it was already. */
+  onOver(listener: () => void): void;
+}
+
 interface GuardedConnection {
+  readonly socket: Socket;
   requests: number;
+  isProven: boolean;
+  /** Gives back its place among those of its address, or of its actor. */
+  leave: () => void;
   cancelIdle: () => void;
 }
 
+/** A session of HTTP/2 shows its socket through a proxy: only what hangs on the socket itself is found by it. */
+const CONNECTION = Symbol('guarded connection');
+type GuardedSocket = Socket & { [CONNECTION]?: GuardedConnection };
+
+/** What tells that an answer is over. */
+interface Closing {
+  once(event: 'close', listener: () => void): unknown;
+}
+
+/** By what their answers go to. */
+const requests = new WeakMap<object, GuardedRequest>();
+
+/** The request whose answer goes to `outgoing`. */
+export function guardedRequestOf(outgoing: object): GuardedRequest {
+  const request = requests.get(outgoing);
+  if (request !== undefined) return request;
+  throw new PicketError(
+    'internal',
+    'connection_unguarded',
+    'The request came on a connection that nobody guards',
+  );
+}
+
 /**
- * Holds every connection of a listener within its bounds: how many there are, how many of one address, and how long one may stay without
- * a request under way. The last bound also ends handshakes, request heads and HTTP/2 sessions that never get anywhere.
+ * Holds every connection of a listener within its bounds: how many there are, how many of one address or actor, how long one may stay without
+ * a request under way, and how long an answer may take to be read. The idle time also ends handshakes, request heads and HTTP/2 sessions that never get
+ * anywhere. Of peers that have proven nothing the oldest goes when there are too many, so that they keep nobody out.
  */
 export class ConnectionGuard {
   readonly #limits: HttpLimits;
   readonly #clock: Clock;
   readonly #perAddress: ConcurrencyLimit;
-  readonly #connections = new Map<Socket, GuardedConnection>();
+  readonly #perActor: ConcurrencyLimit;
+  readonly #connections = new Set<GuardedConnection>();
+  /** In the order of their coming. */
+  readonly #unproven = new Set<GuardedConnection>();
 
   constructor(options: { readonly limits: HttpLimits; readonly clock: Clock }) {
     this.#limits = options.limits;
     this.#clock = options.clock;
     this.#perAddress = new ConcurrencyLimit(options.limits.maxConnectionsPerAddress);
+    this.#perActor = new ConcurrencyLimit(options.limits.maxConnectionsPerActor);
   }
 
   get size(): number {
@@ -30,6 +73,7 @@ export class ConnectionGuard {
 
   /** Takes in a new connection, or destroys it and answers false. */
   admit(socket: Socket): boolean {
+    this.#makeRoom();
     const leave =
       this.#connections.size < this.#limits.maxConnections
         ? this.#perAddress.tryEnter(addressKey(socket.remoteAddress ?? 'local'))
@@ -38,43 +82,81 @@ export class ConnectionGuard {
       socket.destroy();
       return false;
     }
-    const connection: GuardedConnection = { requests: 0, cancelIdle: () => undefined };
-    this.#connections.set(socket, connection);
-    this.#armIdle(socket, connection);
-    socket.once('close', () => {
-      connection.cancelIdle();
-      this.#connections.delete(socket);
-      leave();
+    const connection = { socket, requests: 0, isProven: false, leave, cancelIdle: () => undefined };
+    (socket as GuardedSocket)[CONNECTION] = connection;
+    this.#connections.add(connection);
+    this.#unproven.add(connection);
+    this.#armIdle(connection);
+    socket.once('close', () => this.#forget(connection));
+    return true;
+  }
+
+  /**
+   * A request has come in on the socket, or on an HTTP/2 session's; false if it is none of ours. It is under way until its answer is read or given
+   * up, which `outgoing` tells by its close.
+   */
+  beginRequest(socket: Socket, outgoing: Closing): boolean {
+    const connection = (socket as GuardedSocket)[CONNECTION];
+    if (connection === undefined) return false;
+    connection.requests += 1;
+    connection.cancelIdle();
+    const cancelDeadline = this.#clock.schedule(this.#limits.answerMs, () => connection.socket.destroy());
+    const over = new AbortController();
+    requests.set(outgoing, {
+      prove: (actor) => this.#prove(connection, actor),
+      allowEndless: cancelDeadline,
+      onOver: (listener) => {
+        if (over.signal.aborted) listener();
+        else over.signal.addEventListener('abort', listener, { once: true });
+      },
+    });
+    outgoing.once('close', () => {
+      cancelDeadline();
+      over.abort();
+      connection.requests -= 1;
+      if (connection.requests === 0 && !connection.socket.destroyed) this.#armIdle(connection);
     });
     return true;
   }
 
-  /** A request has come in on the socket; the returned function says that its answer is finished or given up. */
-  beginRequest(socket: Socket): () => void {
-    const connection = this.#connections.get(socket);
-    if (connection === undefined) return () => undefined;
-    connection.requests += 1;
-    connection.cancelIdle();
-    let isOpen = true;
-    return () => {
-      if (!isOpen) return;
-      isOpen = false;
-      connection.requests -= 1;
-      if (connection.requests === 0 && !socket.destroyed) this.#armIdle(socket, connection);
-    };
-  }
-
   /** Ends every connection on which no request is under way. */
   closeIdle(): void {
-    for (const [socket, { requests }] of this.#connections) if (requests === 0) socket.destroy();
+    for (const connection of this.#connections) if (connection.requests === 0) connection.socket.destroy();
   }
 
   /** Ends every connection. */
   closeAll(): void {
-    for (const socket of this.#connections.keys()) socket.destroy();
+    for (const { socket } of this.#connections) socket.destroy();
   }
 
-  #armIdle(socket: Socket, connection: GuardedConnection): void {
-    connection.cancelIdle = this.#clock.schedule(this.#limits.idleMs, () => socket.destroy());
+  #makeRoom(): void {
+    if (this.#unproven.size < this.#limits.maxUnprovenConnections) return;
+    const [oldest] = this.#unproven;
+    if (oldest === undefined) return;
+    this.#forget(oldest);
+    oldest.socket.destroy();
+  }
+
+  /** An actor with too many connections goes on as its address: it may not take the places of others. */
+  #prove(connection: GuardedConnection, actor: string): void {
+    if (connection.isProven || !this.#connections.has(connection)) return;
+    const leave = this.#perActor.tryEnter(actor);
+    if (leave === undefined) return;
+    connection.leave();
+    connection.leave = leave;
+    connection.isProven = true;
+    this.#unproven.delete(connection);
+  }
+
+  #forget(connection: GuardedConnection): void {
+    connection.cancelIdle();
+    connection.leave();
+    this.#connections.delete(connection);
+    this.#unproven.delete(connection);
+  }
+
+  #armIdle(connection: GuardedConnection): void {
+    connection.cancelIdle();
+    connection.cancelIdle = this.#clock.schedule(this.#limits.idleMs, () => connection.socket.destroy());
   }
 }

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { startServerCertificate, type RunningServerCertificate } from '../../ca/
 import { DEFAULT_LIMITS, type HttpLimits } from '../limits.ts';
 import type { HttpEnvironment } from '../mount-routes.ts';
 import { peerConnectionOf } from '../peer-connection.ts';
+import { guardedRequestOf } from './connection-guard.ts';
 import { startTlsListener, type TlsListener } from './tls-listener.ts';
 
 let folder: string;
@@ -58,6 +59,15 @@ async function start(
     const { peerChain, localUid } = peerConnectionOf(context.env);
     return context.json({ chain: peerChain.length, isLocal: localUid !== undefined });
   });
+  app.get('/prove', (context) => {
+    guardedRequestOf(context.env.outgoing).prove('somebody');
+    return context.text('proven');
+  });
+  app.get('/slow', async (context) => {
+    await Bun.sleep(500);
+    return context.text('done');
+  });
+  app.get('/long', (context) => context.text('x'.repeat(8 * 1024 * 1024)));
   const certificate = new WatchedValue(first.current);
   const listener = await startTlsListener({
     address: { host: '127.0.0.1', port: options.port ?? 0 },
@@ -91,26 +101,28 @@ async function shake(
   });
 }
 
-async function askByHttp2(port: number): Promise<unknown> {
+function connectByHttp2(port: number): ClientHttp2Session {
   const session = connectHttp2(`https://localhost:${port}`, {
     rejectUnauthorized: false,
     cert: first.current.chainPem,
     key: first.current.keyPem,
   });
-  try {
-    return await new Promise((resolve, reject) => {
-      session.once('error', reject);
-      const request = session.request({ ':path': '/peer' });
-      let text = '';
-      request.setEncoding('utf8');
-      request.on('data', (chunk: string) => (text += chunk));
-      request.once('end', () => resolve(JSON.parse(text)));
-      request.once('error', reject);
-      request.end();
-    });
-  } finally {
-    session.close();
-  }
+  session.on('error', () => undefined);
+  return session;
+}
+
+/** The body of an answer; rejects when the connection ends before. */
+async function askByHttp2(session: ClientHttp2Session, path: string): Promise<string> {
+  return await new Promise((resolve, reject) => {
+    const request = session.request({ ':path': path });
+    let text = '';
+    request.setEncoding('utf8');
+    request.on('data', (chunk: string) => (text += chunk));
+    request.once('end', () => resolve(text));
+    request.once('error', reject);
+    request.once('close', () => reject(new Error('closed')));
+    request.end();
+  });
 }
 
 describe('startTlsListener()', () => {
@@ -125,7 +137,9 @@ describe('startTlsListener()', () => {
 
   test('answers HTTP/2 and shows the app the chain of the client', async () => {
     const { listener } = await start();
-    expect(await askByHttp2(listener.port)).toEqual({ chain: 2, isLocal: false });
+    const session = connectByHttp2(listener.port);
+    expect(JSON.parse(await askByHttp2(session, '/peer'))).toEqual({ chain: 2, isLocal: false });
+    session.close();
   });
 
   test('speaks nothing older than TLS 1.3', async () => {
@@ -155,6 +169,52 @@ describe('startTlsListener()', () => {
     let isClosed = false;
     socket.once('close', () => (isClosed = true));
     await waitUntil('the idle connection is closed', () => isClosed, 5000);
+  });
+
+  test('ends no connection of HTTP/2 while a request is under way, and the idle one afterwards', async () => {
+    const { listener } = await start({ limits: { idleMs: 100 } });
+    const session = connectByHttp2(listener.port);
+    expect(await askByHttp2(session, '/slow')).toBe('done');
+    expect(session.destroyed).toBe(false);
+    await waitUntil('the idle connection is closed', () => session.destroyed, 5000);
+  });
+
+  test('cuts who does not read an answer in time', async () => {
+    const { listener } = await start({ limits: { answerMs: 200 } });
+    const session = connectByHttp2(listener.port);
+    const request = session.request({ ':path': '/long' });
+    request.on('error', () => undefined);
+    request.pause();
+    await waitUntil('the connection is cut', () => session.destroyed, 5000);
+  });
+
+  test('ends the oldest of too many peers that have proven nothing, and none that has', async () => {
+    const { listener } = await start({ limits: { maxUnprovenConnections: 2 } });
+    const proven = connectByHttp2(listener.port);
+    expect(await askByHttp2(proven, '/prove')).toBe('proven');
+    const ended: number[] = [];
+    const sockets: TLSSocket[] = [];
+    for (let i = 0; i < 4; i++) {
+      const socket = await shake(listener.port);
+      socket.once('close', () => ended.push(i));
+      sockets.push(socket);
+    }
+    await waitUntil('the oldest two are closed', () => ended.length === 2, 5000);
+    expect(new Set(ended)).toEqual(new Set([0, 1]));
+    expect(await askByHttp2(proven, '/prove')).toBe('proven');
+    for (const socket of sockets) socket.destroy();
+    proven.destroy();
+  });
+
+  test('counts who has proven itself no more among those of its address, up to its own bound', async () => {
+    const { listener } = await start({ limits: { maxConnectionsPerAddress: 2, maxConnectionsPerActor: 1 } });
+    const one = connectByHttp2(listener.port);
+    expect(await askByHttp2(one, '/prove')).toBe('proven');
+    const other = connectByHttp2(listener.port);
+    expect(await askByHttp2(other, '/prove')).toBe('proven');
+    const third = await shake(listener.port);
+    expect(await shake(listener.port).catch(() => 'refused')).toBe('refused');
+    for (const each of [one, other, third]) each.destroy();
   });
 
   test('takes no more connections of one address than its bound', async () => {

@@ -91,8 +91,8 @@ function guardedListener(fetch: HttpFetch, guard: ConnectionGuard) {
   const listener = getRequestListener(fetch, { overrideGlobalObjects: false });
   return (incoming: Incoming, outgoing: Outgoing): void => {
     const session = 'stream' in incoming ? incoming.stream?.session : undefined;
-    const done = guard.beginRequest(session?.socket ?? incoming.socket);
-    outgoing.once('close', done);
+    const socket = session?.socket ?? incoming.socket;
+    if (!guard.beginRequest(socket, outgoing)) return void socket.destroy();
     void listener(incoming, outgoing);
   };
 }

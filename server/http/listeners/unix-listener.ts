@@ -35,14 +35,14 @@ export async function startUnixListener(options: UnixListenerOptions): Promise<R
   const { path, limits, clock } = options;
   await claimSocketPath(path);
   const guard = new ConnectionGuard({
-    limits: { ...limits, maxConnectionsPerAddress: limits.maxConnections },
+    limits: { ...limits, maxConnectionsPerAddress: limits.maxUnprovenConnections },
     clock,
   });
   const listener = getRequestListener(options.fetch, { overrideGlobalObjects: false });
   const http = createHttpServer(
     { maxHeaderSize: limits.maxHeaderBytes },
     (incoming: IncomingMessage, outgoing: ServerResponse) => {
-      outgoing.once('close', guard.beginRequest(incoming.socket));
+      if (!guard.beginRequest(incoming.socket, outgoing)) return void incoming.socket.destroy();
       void listener(incoming, outgoing);
     },
   );
