@@ -1,33 +1,52 @@
 import { describe, expect, test } from 'bun:test';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
-import { HEAD_MS, Http1RelayTimer, LINGER_MS } from './http1-relay-timer.ts';
+import { Http1RelayTimer, LINGER_MS, PHASE_MS, type TimedPhase } from './http1-relay-timer.ts';
+
+const PHASES = Object.keys(PHASE_MS) as TimedPhase[];
 
 describe('Http1RelayTimer', () => {
-  test('watchHead() counts from the first byte of a head, not from its latest', () => {
-    const clock = new FakeClock();
-    const timer = new Http1RelayTimer(clock);
-    let slow = 0;
-    for (let elapsedMs = 0; elapsedMs < HEAD_MS; elapsedMs += 1000) {
-      timer.watchHead(true, () => (slow += 1));
-      expect(slow).toBe(0);
-      clock.advance(1000);
+  test('watch() counts from the beginning of a phase, not from what was read last', () => {
+    for (const phase of PHASES) {
+      const clock = new FakeClock();
+      const timer = new Http1RelayTimer(clock);
+      let over = 0;
+      for (let elapsedMs = 0; elapsedMs < PHASE_MS[phase]; elapsedMs += 1000) {
+        timer.watch(phase, 1, () => (over += 1));
+        expect(over).toBe(0);
+        clock.advance(1000);
+      }
+      expect([over, clock.pending]).toEqual([1, 0]);
     }
-    expect([slow, clock.pending]).toEqual([1, 0]);
   });
 
-  test('watchHead() stops when the head is complete', () => {
+  test('watch() stops when the phase has ended', () => {
     const clock = new FakeClock();
     const timer = new Http1RelayTimer(clock);
-    timer.watchHead(true, () => expect.unreachable());
-    timer.watchHead(false, () => expect.unreachable());
+    timer.watch('head', 0, () => expect.unreachable());
+    timer.watch(undefined, 1, () => expect.unreachable());
     expect(clock.pending).toBe(0);
+  });
+
+  test('watch() begins anew with the next request and with another phase', () => {
+    const clock = new FakeClock();
+    const timer = new Http1RelayTimer(clock);
+    timer.watch('idle', 0, () => expect.unreachable());
+    clock.advance(PHASE_MS.idle - 1);
+    timer.watch('idle', 1, () => expect.unreachable());
+    clock.advance(PHASE_MS.idle - 1);
+    let over = 0;
+    timer.watch('head', 1, () => (over += 1));
+    clock.advance(PHASE_MS.head - 1);
+    expect(over).toBe(0);
+    clock.advance(1);
+    expect([over, clock.pending]).toEqual([1, 0]);
   });
 
   test('linger() takes the place of whatever ran, and stop() leaves nothing', () => {
     const clock = new FakeClock();
     const timer = new Http1RelayTimer(clock);
     let lingered = 0;
-    timer.watchHead(true, () => expect.unreachable());
+    timer.watch('head', 0, () => expect.unreachable());
     timer.linger(() => expect.unreachable());
     timer.linger(() => (lingered += 1));
     expect(clock.pending).toBe(1);

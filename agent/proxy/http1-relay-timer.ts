@@ -1,26 +1,41 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 
-/** From the first byte of a head to its last. */
-export const HEAD_MS = 10_000;
+/** What a relay waits for on its own account, application or not. */
+export type TimedPhase =
+  /** The rest of a head that has begun. */
+  | 'head'
+  /** The rest of the body of a request that was refused. */
+  | 'refused_body'
+  /** A request, while no application is connected whose own time limits would hold. */
+  | 'idle';
+
+/** How long each may take, however its bytes are spread, in milliseconds. */
+export const PHASE_MS: Readonly<Record<TimedPhase, number>> = {
+  head: 10_000,
+  refused_body: 30_000,
+  idle: 60_000,
+};
 /** How long a client may go on sending after it was refused for good: a reset at once would overtake the answer. */
 export const LINGER_MS = 5000;
 
-/** The one timer of a relay: it runs while a head is being read, or after the last answer, never for both. */
+/** The one timer of a relay: it runs in a timed phase, or after the last answer, never for both. */
 export class Http1RelayTimer {
   readonly #clock: Clock;
-  #isHeadTimed = false;
+  #phase: TimedPhase | undefined;
+  #round = 0;
   #cancel: () => void = () => undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** A head that has begun must come to its end in time, however its bytes are spread. To be told after everything that was read. */
-  watchHead(isInHead: boolean, onSlow: () => void): void {
-    if (isInHead === this.#isHeadTimed) return;
+  /** In which phase the relay is, undefined for none; to be told after everything that was read. A new round, which is the number of requests so far, begins its phase anew. */
+  watch(phase: TimedPhase | undefined, round: number, onOver: () => void): void {
+    if (phase === this.#phase && (phase === undefined || round === this.#round)) return;
     this.stop();
-    this.#isHeadTimed = isInHead;
-    if (isInHead) this.#cancel = this.#clock.schedule(HEAD_MS, onSlow);
+    this.#phase = phase;
+    this.#round = round;
+    if (phase !== undefined) this.#cancel = this.#clock.schedule(PHASE_MS[phase], onOver);
   }
 
   /** The last answer was given. */
@@ -32,6 +47,6 @@ export class Http1RelayTimer {
   stop(): void {
     this.#cancel();
     this.#cancel = () => undefined;
-    this.#isHeadTimed = false;
+    this.#phase = undefined;
   }
 }

@@ -1,12 +1,14 @@
 import { toPicketError, type PicketError } from '../../shared/errors/errors.ts';
 import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
-import { rebuildHead, type RequestHead } from '../../shared/wire/http1-head.ts';
+import type { RequestHead } from '../../shared/wire/http1-head.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
 import { buildDenialResponse } from './denial-response.ts';
+import { Http1Denials } from './http1-denials.ts';
+import { RequestPreparer } from './http1-prepared.ts';
 import { RequestReader, type ReadRequest, type RequestSink } from './http1-requests.ts';
 import { ResponseReader, type ResponseSink } from './http1-responses.ts';
 import type { Http1RelayOptions } from './http1-relay-options.ts';
-import { HEAD_MS, Http1RelayTimer } from './http1-relay-timer.ts';
+import { Http1RelayTimer, PHASE_MS, type TimedPhase } from './http1-relay-timer.ts';
 import type { Judgement } from './judge.ts';
 import { splice } from './splice.ts';
 
@@ -20,15 +22,6 @@ interface UnderWay {
   isAnswered: boolean;
 }
 
-interface PreparedRequest {
-  readonly head: RequestHead;
-  readonly http: DecisionHttpRequest;
-  readonly rebuilt: Uint8Array;
-}
-
-/** Of a refused request's body that is read away; the connection of one that announces more is ended. */
-const MAX_DISCARDED_BYTES = 256 * 1024;
-
 const STATUS = { badRequest: 400, timeout: 408, headTooLong: 431, badGateway: 502 } as const;
 
 /**
@@ -41,8 +34,8 @@ export class Http1Relay {
   readonly #responses = new ResponseReader();
   #application: ByteStream | undefined;
   #underWay: UnderWay | undefined;
-  #prepared: PreparedRequest | undefined;
-  #isDiscarding = false;
+  readonly #preparer: RequestPreparer;
+  readonly #denials: Http1Denials;
   #isUpgraded = false;
   /** Whether we have told the client that nothing more comes; what it sends from then on is thrown away. */
   #isEnding = false;
@@ -54,6 +47,12 @@ export class Http1Relay {
   constructor(options: Http1RelayOptions) {
     this.#options = options;
     this.#timer = new Http1RelayTimer(options.clock);
+    this.#preparer = new RequestPreparer(options.clientCertLine);
+    this.#denials = new Http1Denials({
+      ...options,
+      hold: () => this.#requests.hold(),
+      goOn: () => this.#goOn(),
+    });
   }
 
   /** Begins with bytes of the client that were read before, and with the application if it is connected already. */
@@ -78,7 +77,7 @@ export class Http1Relay {
   readonly #requestSink: RequestSink = {
     onHead: (request) => this.#onHead(request),
     onBody: (bytes) => {
-      if (!this.#isDiscarding) this.#send(bytes);
+      if (!this.#denials.isDiscarding) this.#send(bytes);
     },
     onComplete: () => this.#onRequestComplete(),
   };
@@ -96,7 +95,10 @@ export class Http1Relay {
   readonly #clientReader: ByteStreamReader = {
     onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes), this.#requestSink)),
     onEnd: () => this.#onClientEnd(),
-    onDrain: () => this.#application?.resume(),
+    onDrain: () => {
+      this.#application?.resume();
+      this.#denials.drained();
+    },
     onClose: (failure) => this.#onClose(failure),
   };
 
@@ -117,26 +119,20 @@ export class Http1Relay {
     }
     if (this.#isEnding) return;
     if (this.#requests.isFull) this.#options.client.pause();
-    this.#timeHead();
+    this.#watchTime();
   }
 
-  #onHead({ head, bytes }: ReadRequest): void {
-    const { http, rebuilt } = this.#prepare(head, bytes);
+  #onHead(request: ReadRequest): void {
+    const { head, http, rebuilt } = this.#preparer.prepare(request);
     const judgement = this.#options.judge(http);
-    if (!judgement.verdict.isAllowed) return this.#deny(judgement, head);
+    if (!judgement.verdict.isAllowed) {
+      if (this.#denials.answer(judgement, head)) this.#endSoon();
+      return;
+    }
     this.#underWay = { http, head, isComplete: false, isAnswered: false };
     this.#responses.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
     if (this.#application === undefined) void this.#openApplication(rebuilt);
     else this.#send(rebuilt);
-  }
-
-  /** What the policy is asked and the application gets: the same objects for a head that is the same as the one before. */
-  #prepare(head: RequestHead, bytes: Buffer): PreparedRequest {
-    if (this.#prepared?.head === head) return this.#prepared;
-    const http = { method: head.method, path: head.path, host: head.host, headers: head.headers };
-    const range = { start: 0, end: bytes.length, cuts: head.cuts };
-    this.#prepared = { head, http, rebuilt: rebuildHead(bytes, range, this.#options.clientCertLine) };
-    return this.#prepared;
   }
 
   async #openApplication(head: Uint8Array): Promise<void> {
@@ -171,7 +167,7 @@ export class Http1Relay {
   }
 
   #onRequestComplete(): void {
-    this.#isDiscarding = false;
+    this.#denials.complete();
     const request = this.#underWay;
     if (request === undefined) return;
     request.isComplete = true;
@@ -210,18 +206,6 @@ export class Http1Relay {
     this.#send(this.#requests.surrender());
     this.#options.client.resume();
     splice(this.#options.client, application, (failure) => this.#finish(failure));
-  }
-
-  /** The client hears why. The rest of a small body is read away, so that the connection can go on. */
-  #deny(judgement: Judgement, head: RequestHead): void {
-    const isLong = head.isChunked || head.bodyBytes > MAX_DISCARDED_BYTES;
-    const closes = head.closes || head.expectsContinue || isLong;
-    const { httpStatus: status } = judgement.verdict;
-    this.#isDiscarding = true;
-    this.#options.client.write(
-      buildDenialResponse(judgement, { status, closes, isHead: head.method === 'HEAD' }),
-    );
-    if (closes) this.#endSoon();
   }
 
   #refuseMalformed(error: PicketError): void {
@@ -280,7 +264,7 @@ export class Http1Relay {
 
   /** A client that ended still gets its answers; an unfinished request gets none. */
   #endAfterClient(): void {
-    if (this.#isOver || this.#isEnding) return;
+    if (this.#isOver || this.#isEnding || this.#denials.isWaiting) return;
     if (this.#requests.isInside) return this.cut({ message: 'The client ended within a request' });
     if (this.#underWay === undefined) this.#end();
   }
@@ -316,12 +300,24 @@ export class Http1Relay {
     this.#options.onDone(failure);
   }
 
-  #timeHead(): void {
-    if (!this.#isOver) this.#timer.watchHead(this.#requests.isInHead, () => this.#refuseSlow());
+  #watchTime(): void {
+    if (this.#isOver || this.#isEnding) return;
+    const phase = this.#phase();
+    this.#timer.watch(phase, this.#requests.count, () => {
+      if (phase === 'head') this.#refuseSlow();
+      else this.#endSoon();
+    });
+  }
+
+  #phase(): TimedPhase | undefined {
+    if (this.#requests.isInHead) return 'head';
+    if (this.#denials.isDiscarding) return 'refused_body';
+    const isIdle = this.#application === undefined && this.#underWay === undefined;
+    return isIdle ? 'idle' : undefined;
   }
 
   #refuseSlow(): void {
-    const message = `A request head took longer than ${HEAD_MS} ms`;
+    const message = `A request head took longer than ${PHASE_MS.head} ms`;
     this.#answerLast(this.#options.refuse({ reason: 'protocol_error', message }), STATUS.timeout);
   }
 }

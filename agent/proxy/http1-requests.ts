@@ -35,8 +35,14 @@ export class RequestReader {
   #kept: Buffer = NOTHING;
   #scanned = 0;
   #isHeld = false;
+  #count = 0;
   /** The last head and its bytes: a client that asks the same again is not parsed again, and its head is the same object. */
   #last: { readonly bytes: Buffer; readonly head: RequestHead } | undefined;
+
+  /** How many heads were read. */
+  get count(): number {
+    return this.#count;
+  }
 
   /** Whether a head has begun and not ended. */
   get isInHead(): boolean {
@@ -67,23 +73,26 @@ export class RequestReader {
 
   /** Takes bytes that came. */
   take(bytes: Buffer, sink: RequestSink): void {
-    this.#drain(this.#kept.length === 0 ? bytes : Buffer.concat([this.#kept, bytes]), sink);
+    const isFirst = this.#kept.length === 0;
+    this.#drain(isFirst ? bytes : Buffer.concat([this.#kept, bytes]), { sink, isOurs: !isFirst });
   }
 
   /** Goes on after `hold`, with what came meanwhile. */
   release(sink: RequestSink): void {
     this.#isHeld = false;
-    if (this.#kept.length > 0) this.#drain(this.#kept, sink);
+    if (this.#kept.length > 0) this.#drain(this.#kept, { sink, isOurs: true });
   }
 
-  #drain(bytes: Buffer, sink: RequestSink): void {
+  /** What is not ours is good only during the call: what is kept of it must be copied. */
+  #drain(bytes: Buffer, { sink, isOurs }: { readonly sink: RequestSink; readonly isOurs: boolean }): void {
     let rest = bytes;
     while (rest.length > 0 && !this.#isHeld) {
       const next = this.#body.isInBody ? this.#takeBody(rest, sink) : this.#takeHead(rest, sink);
       if (next === undefined) break;
       rest = next;
     }
-    this.#keep(rest);
+    if (rest.length === 0) this.#kept = NOTHING;
+    else this.#kept = isOurs ? rest : Buffer.from(rest);
   }
 
   #takeBody(bytes: Buffer, sink: RequestSink): Buffer {
@@ -104,6 +113,7 @@ export class RequestReader {
       return undefined;
     }
     this.#scanned = 0;
+    this.#count += 1;
     const head = this.#parseHead(bytes, scan.end);
     if (head.isChunked) this.#body.beginChunked();
     else this.#body.beginLength(head.bodyBytes);
@@ -119,11 +129,6 @@ export class RequestReader {
     this.#last =
       end > MAX_REMEMBERED_BYTES ? undefined : { bytes: Buffer.from(bytes.subarray(0, end)), head };
     return head;
-  }
-
-  /** A copy, because what is given is good only during the call. */
-  #keep(rest: Buffer): void {
-    this.#kept = rest.length === 0 ? NOTHING : Buffer.from(rest);
   }
 }
 

@@ -1,0 +1,158 @@
+import { describe, expect, test } from 'bun:test';
+import { DECISION_REASONS, type DecisionHttpRequest } from '../../shared/policy/decision.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
+import type { ByteStream, ByteStreamReader } from './byte-stream.ts';
+import { Http1Relay } from './http1-relay.ts';
+import { LINGER_MS, PHASE_MS } from './http1-relay-timer.ts';
+import type { Judgement } from './judge.ts';
+
+/** What a client can make a relay hold: bytes, requests, time. The streams are in memory, so that a test says when a peer reads. */
+
+class MemoryStream implements ByteStream {
+  written = '';
+  isEnded = false;
+  isAborted = false;
+  /** How much is taken before `write` asks to wait. */
+  room = Infinity;
+  reader: ByteStreamReader | undefined;
+
+  attach(reader: ByteStreamReader): void {
+    this.reader = reader;
+  }
+
+  write(bytes: Uint8Array): boolean {
+    this.written += Buffer.from(bytes).toString('latin1');
+    return this.written.length <= this.room;
+  }
+
+  end(): void {
+    this.isEnded = true;
+  }
+
+  abort(): void {
+    this.isAborted = true;
+  }
+
+  pause(): void {
+    // The test sends nothing meanwhile.
+  }
+
+  resume(): void {
+    // Nor does it wait for this.
+  }
+
+  send(text: string): void {
+    this.reader?.onData(Buffer.from(text, 'latin1'));
+  }
+
+  get answers(): number {
+    return this.written.split('HTTP/1.1 ').length - 1;
+  }
+}
+
+const GET = 'GET /x HTTP/1.1\r\nHost: a\r\n\r\n';
+
+class Rig {
+  readonly client = new MemoryStream();
+  readonly application = new MemoryStream();
+  readonly clock = new FakeClock();
+  readonly judged: DecisionHttpRequest[] = [];
+  isAllowed = false;
+  done = 0;
+
+  start(application?: ByteStream): this {
+    const relay = new Http1Relay({
+      client: this.client,
+      openApplication: () => Promise.resolve(this.application),
+      judge: (http) => {
+        this.judged.push(http);
+        return this.#judgement();
+      },
+      refuse: () => this.#judgement(),
+      clientCertLine: new Uint8Array(0),
+      clock: this.clock,
+      onDone: () => (this.done += 1),
+    });
+    relay.start(new Uint8Array(0), application);
+    return this;
+  }
+
+  #judgement(): Judgement {
+    const reason = this.isAllowed ? 'policy_allow' : 'policy_deny';
+    const { text } = DECISION_REASONS[reason];
+    return {
+      decisionId: crypto.randomUUID(),
+      verdict: {
+        isAllowed: this.isAllowed,
+        reason,
+        message: text,
+        httpStatus: 403,
+        policyVersion: 1,
+        latencyUs: 1,
+      },
+    };
+  }
+}
+
+describe('Http1Relay holds', () => {
+  test('no more denials than a client reads: it decides on as it is read', () => {
+    const { client, judged } = new Rig().start();
+    client.room = 5000;
+    client.send(GET.repeat(1000));
+    expect(client.written.length).toBeLessThan(6000);
+    const decided = judged.length;
+    client.reader?.onDrain();
+    expect(judged.length).toBe(decided + 1);
+    expect(client.answers).toBe(judged.length);
+  });
+
+  test('the event loop for a bounded number of requests that one client sent at once', () => {
+    const { client, judged, clock } = new Rig().start();
+    client.send(GET.repeat(200));
+    expect(judged.length).toBeLessThan(100);
+    for (let turn = 0; turn < 200; turn++) clock.advance(0);
+    expect(client.answers).toBe(200);
+  });
+
+  test('nothing back from a client that ended before its turn came', () => {
+    const rig = new Rig().start();
+    rig.client.send(GET.repeat(200));
+    rig.client.reader?.onEnd();
+    for (let turn = 0; turn < 200; turn++) rig.clock.advance(0);
+    expect(rig.client.answers).toBe(200);
+    expect(rig.client.isEnded).toBe(true);
+  });
+});
+
+describe('Http1Relay waits without an application', () => {
+  test('so long for a request, and for each next one, but no longer', () => {
+    const { client, clock } = new Rig().start();
+    clock.advance(PHASE_MS.idle - 1);
+    client.send(GET);
+    clock.advance(PHASE_MS.idle - 1);
+    expect(client.isEnded).toBe(false);
+    clock.advance(1);
+    expect([client.isEnded, client.isAborted]).toEqual([true, false]);
+    clock.advance(LINGER_MS);
+    expect(client.isAborted).toBe(true);
+  });
+
+  test('so long for the body of a refused request, however it is spread', () => {
+    const { client, clock } = new Rig().start();
+    client.send('POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n');
+    for (let elapsedMs = 0; elapsedMs < PHASE_MS.refused_body; elapsedMs += 1000) {
+      expect(client.isEnded).toBe(false);
+      client.send('x');
+      clock.advance(1000);
+    }
+    expect(client.isEnded).toBe(true);
+  });
+
+  test('and leaves the time to an application that is connected', () => {
+    const rig = new Rig();
+    rig.start(rig.application);
+    rig.clock.advance(100 * PHASE_MS.idle);
+    expect(rig.client.isEnded).toBe(false);
+    expect(rig.clock.pending).toBe(0);
+  });
+});
