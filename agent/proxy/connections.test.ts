@@ -2,11 +2,18 @@ import { describe, expect, test } from 'bun:test';
 import type { StreamFailure } from './byte-stream.ts';
 import { OpenConnections, type OpenConnection } from './connections.ts';
 
+const KNOWN = { isStranger: false };
+const STRANGER = { isStranger: true };
 const LOST: StreamFailure = { reason: 'policy_deny', message: 'The permit is gone' };
 
 class Connection implements OpenConnection {
   failure: StreamFailure | undefined;
   readonly cuts: StreamFailure[] = [];
+  readonly isStranger: boolean;
+
+  constructor(isStranger = false) {
+    this.isStranger = isStranger;
+  }
 
   reconsider(): StreamFailure | undefined {
     return this.failure;
@@ -20,24 +27,37 @@ class Connection implements OpenConnection {
 describe('OpenConnections', () => {
   test('tryEnter() gives out so many places, and each comes back once', () => {
     const connections = new OpenConnections(2);
-    const leave = connections.tryEnter();
-    expect(connections.tryEnter()).toBeDefined();
-    expect(connections.tryEnter()).toBeUndefined();
+    const leave = connections.tryEnter(KNOWN);
+    expect(connections.tryEnter(KNOWN)).toBeDefined();
+    expect(connections.tryEnter(KNOWN)).toBeUndefined();
     leave?.();
     leave?.();
     expect(connections.size).toBe(1);
-    expect(connections.tryEnter()).toBeDefined();
-    expect(connections.tryEnter()).toBeUndefined();
+    expect(connections.tryEnter(KNOWN)).toBeDefined();
+    expect(connections.tryEnter(KNOWN)).toBeUndefined();
   });
 
   test('tryEnter() counts open connections too', () => {
     const connections = new OpenConnections(1);
     const remove = connections.add(new Connection());
-    expect(connections.tryEnter()).toBeUndefined();
+    expect(connections.tryEnter(KNOWN)).toBeUndefined();
     remove();
     remove();
     expect(connections.size).toBe(0);
-    expect(connections.tryEnter()).toBeDefined();
+    expect(connections.tryEnter(KNOWN)).toBeDefined();
+  });
+
+  test('tryEnter() gives strangers half of the places, whether they are being set up or open', () => {
+    const connections = new OpenConnections(4);
+    const leave = connections.tryEnter(STRANGER);
+    const remove = connections.add(new Connection(true));
+    expect(connections.tryEnter(STRANGER)).toBeUndefined();
+    expect([connections.tryEnter(KNOWN), connections.tryEnter(KNOWN)]).not.toContain(undefined);
+    expect(connections.tryEnter(KNOWN)).toBeUndefined();
+    for (const end of [leave, leave, remove, remove]) end?.();
+    expect(connections.tryEnter(STRANGER)).toBeDefined();
+    connections.cutAll(LOST);
+    expect(connections.tryEnter(STRANGER)).toBeDefined();
   });
 
   test('reconsiderAll() cuts those that lost their permit, once', () => {

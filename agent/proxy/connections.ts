@@ -2,17 +2,24 @@ import type { StreamFailure } from './byte-stream.ts';
 
 /** An open connection as the registry sees it. */
 export interface OpenConnection {
+  /** Whether its caller proved nothing. */
+  readonly isStranger: boolean;
   /** Why it has lost its permit, recorded; undefined while it keeps it. */
   reconsider(): StreamFailure | undefined;
   /** Ends it at once. */
   cut(failure: StreamFailure): void;
 }
 
+/** What part of all places callers may take that proved nothing: whoever floods the host without an identity leaves the others theirs. */
+const STRANGERS_PART = 1 / 2;
+
 /** The connections that the proxy carries: so many at most, judged again whenever something changes that they were allowed by. */
 export class OpenConnections {
   readonly #max: number;
   readonly #open = new Set<OpenConnection>();
   #pending = 0;
+  /** Pending and open. */
+  #strangers = 0;
 
   constructor(max: number) {
     this.#max = max;
@@ -23,21 +30,25 @@ export class OpenConnections {
   }
 
   /** Takes a place for a connection that is being set up; undefined when there is none. The returned function gives it back, any number of times. */
-  tryEnter(): (() => void) | undefined {
+  tryEnter({ isStranger }: Pick<OpenConnection, 'isStranger'>): (() => void) | undefined {
     if (this.size >= this.#max) return undefined;
+    if (isStranger && this.#strangers >= Math.ceil(this.#max * STRANGERS_PART)) return undefined;
     this.#pending += 1;
+    if (isStranger) this.#strangers += 1;
     let isInside = true;
     return () => {
       if (!isInside) return;
       isInside = false;
       this.#pending -= 1;
+      if (isStranger) this.#strangers -= 1;
     };
   }
 
   /** A connection is open; the returned function says that it has ended. */
   add(connection: OpenConnection): () => void {
     this.#open.add(connection);
-    return () => this.#open.delete(connection);
+    if (connection.isStranger) this.#strangers += 1;
+    return () => this.#remove(connection);
   }
 
   /** Judges every connection again and cuts those that lost their permit. */
@@ -54,7 +65,11 @@ export class OpenConnections {
   }
 
   #cut(connection: OpenConnection, failure: StreamFailure): void {
-    this.#open.delete(connection);
+    this.#remove(connection);
     connection.cut(failure);
+  }
+
+  #remove(connection: OpenConnection): void {
+    if (this.#open.delete(connection) && connection.isStranger) this.#strangers -= 1;
   }
 }

@@ -50,7 +50,7 @@ export class Inbound {
 
   /** Sees an arrival through. Never rejects. */
   async handle(arrival: Arrival): Promise<void> {
-    const leave = this.#options.connections.tryEnter();
+    const leave = this.#options.connections.tryEnter(visitorOf(arrival));
     if (leave === undefined) return this.#turnAway(arrival, { reason: 'overloaded' });
     let accepted: ByteStream | undefined;
     const accept = (): ByteStream => (accepted = arrival.accept());
@@ -161,6 +161,7 @@ export class Inbound {
       onDone: () => forget(),
     });
     const forget = connections.add({
+      ...visitorOf(arrival),
       reconsider: () => this.#reconsider(visit, relay.current),
       cut: (failure) => relay.cut(failure),
     });
@@ -171,6 +172,7 @@ export class Inbound {
 
   #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
     const forget = this.#options.connections.add({
+      ...visitorOf(visit.arrival),
       reconsider: () => this.#reconsider(visit, null),
       cut: (failure) => {
         client.abort(failure);
@@ -219,6 +221,10 @@ export class Inbound {
 }
 
 const NOTHING = new Uint8Array(0);
+
+function visitorOf({ caller }: Arrival): { readonly isStranger: boolean } {
+  return { isStranger: caller === null };
+}
 
 function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
   const { caller, source, destination, process } = arrival;

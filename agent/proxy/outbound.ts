@@ -70,7 +70,7 @@ export class Outbound {
     const connectionId = judge.newId();
     const unknown = { svid: null, identity: NOBODY, process: null };
     const arrived = { stream, source: client, destination, connectionId, ...unknown };
-    const leave = connections.tryEnter();
+    const leave = connections.tryEnter({ isStranger: false });
     if (leave === undefined) return this.#refuse(arrived, null, { reason: 'overloaded' });
     try {
       await this.#depart({ ...arrived, ...(await this.#identify(client, dialled)) });
@@ -155,6 +155,7 @@ export class Outbound {
     const { stream } = departure;
     const { far, target } = way;
     const forget = this.#options.connections.add({
+      isStranger: false,
       reconsider: () => this.#reconsider(departure, way),
       cut: (failure) => {
         stream.abort();

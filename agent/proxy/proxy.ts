@@ -83,7 +83,8 @@ export function startProxy(options: ProxyOptions): Proxy {
   const capture = (port: number, handle: CaptureHandler): void => {
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
       steer(stream, socket, { handle, ports, log });
-    listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
+    const areRemote = port === ports.inbound;
+    listeners.push(listenTcp({ address: EVERYWHERE, port, areRemote, onStream }));
   };
   capture(
     ports.outbound,

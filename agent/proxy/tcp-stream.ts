@@ -148,6 +148,9 @@ export async function dialTcp(target: {
   throw new PicketError('unavailable', 'dial_failed', `Cannot connect to ${where}: ${error}`);
 }
 
+/** A client that vanished is noticed after this silence and ten probes, a second apart. */
+const KEEPALIVE_MS = 30_000;
+
 /** A listener for connections in plain TCP. */
 export interface TcpListener {
   readonly port: number;
@@ -159,11 +162,14 @@ export interface TcpListener {
 export function listenTcp(options: {
   readonly address: string;
   readonly port: number;
+  /** Whether clients are on other hosts, and can vanish without a word. */
+  readonly areRemote?: boolean;
   readonly onStream: (stream: TcpStream, socket: AcceptedSocket) => void;
 }): TcpListener {
   const open = (socket: Bun.Socket<TcpStream>): void => {
     const native = socket as NativeSocket<TcpStream>;
     native.pause();
+    if (options.areRemote === true) native.setKeepAlive(true, KEEPALIVE_MS);
     native.data = new TcpStream(native);
     options.onStream(native.data, { fd: native.fd, ...addressesOf(native) });
   };
