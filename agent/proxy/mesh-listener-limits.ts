@@ -12,7 +12,7 @@ export interface MeshListenerLimits {
   readonly drainMs: number;
   readonly maxConnections: number;
   readonly maxConnectionsPerPeer: number;
-  /** Connections whose handshake has not ended. */
+  /** Connections whose handshake has not ended; beyond, the oldest gives way. An honest one is over within milliseconds. */
   readonly maxHandshakes: number;
   readonly maxHandshakesPerPeer: number;
 }
@@ -43,16 +43,23 @@ type CountLimits = Pick<
   'maxConnections' | 'maxConnectionsPerPeer' | 'maxHandshakes' | 'maxHandshakesPerPeer'
 >;
 
-interface PeerCounts {
+/** A connection whose handshake has not ended. */
+interface Handshake {
+  readonly leave: () => void;
+  readonly giveWay: () => void;
+}
+
+interface PeerPlaces {
   connections: number;
-  handshakes: number;
+  /** In the order of their coming. */
+  readonly handshakes: Set<Handshake>;
 }
 
 /** Counts connections, all of them and by peer address. */
 export class ConnectionPlaces {
   readonly #limits: CountLimits;
-  readonly #all: PeerCounts = { connections: 0, handshakes: 0 };
-  readonly #peers = new Map<string, PeerCounts>();
+  readonly #all: PeerPlaces = { connections: 0, handshakes: new Set() };
+  readonly #peers = new Map<string, PeerPlaces>();
 
   constructor(limits: CountLimits) {
     this.#limits = limits;
@@ -62,39 +69,46 @@ export class ConnectionPlaces {
     return this.#all.connections;
   }
 
-  /** Takes a place for a new connection; undefined when a limit is reached. */
-  tryEnter(address: string): Place | undefined {
-    const peer = this.#peers.get(address) ?? { connections: 0, handshakes: 0 };
+  /**
+   * Takes a place for a new connection; undefined when too many are open. When too many are in their handshake the oldest of them loses its place and its
+   * `giveWay` is called, so that whoever opens handshakes without end keeps nobody out.
+   */
+  tryEnter(address: string, giveWay: () => void): Place | undefined {
+    const peer = this.#peers.get(address) ?? { connections: 0, handshakes: new Set<Handshake>() };
+    this.#makeRoom(peer);
     if (this.#isFull(peer)) return undefined;
     this.#peers.set(address, peer);
-    const counts = [this.#all, peer];
-    for (const count of counts) {
-      count.connections += 1;
-      count.handshakes += 1;
-    }
-    let state: 'handshake' | 'open' | 'gone' = 'handshake';
+    const places = [this.#all, peer];
+    let isGone = false;
     const settle = (): void => {
-      if (state !== 'handshake') return;
-      state = 'open';
-      for (const count of counts) count.handshakes -= 1;
+      for (const { handshakes } of places) handshakes.delete(handshake);
     };
     const leave = (): void => {
       settle();
-      if (state === 'gone') return;
-      state = 'gone';
-      for (const count of counts) count.connections -= 1;
+      if (isGone) return;
+      isGone = true;
+      for (const each of places) each.connections -= 1;
       if (peer.connections === 0) this.#peers.delete(address);
     };
+    const handshake: Handshake = { leave, giveWay };
+    for (const each of places) {
+      each.connections += 1;
+      each.handshakes.add(handshake);
+    }
     return { settle, leave };
   }
 
-  #isFull(peer: PeerCounts): boolean {
-    const limits = this.#limits;
-    return (
-      this.#all.connections >= limits.maxConnections ||
-      this.#all.handshakes >= limits.maxHandshakes ||
-      peer.connections >= limits.maxConnectionsPerPeer ||
-      peer.handshakes >= limits.maxHandshakesPerPeer
-    );
+  #makeRoom(peer: PeerPlaces): void {
+    const { maxHandshakes, maxHandshakesPerPeer } = this.#limits;
+    const isPeerFull = peer.handshakes.size >= maxHandshakesPerPeer;
+    if (!isPeerFull && this.#all.handshakes.size < maxHandshakes) return;
+    const [oldest] = isPeerFull ? peer.handshakes : this.#all.handshakes;
+    oldest?.leave();
+    oldest?.giveWay();
+  }
+
+  #isFull(peer: PeerPlaces): boolean {
+    const { maxConnections, maxConnectionsPerPeer } = this.#limits;
+    return this.#all.connections >= maxConnections || peer.connections >= maxConnectionsPerPeer;
   }
 }

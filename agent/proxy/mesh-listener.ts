@@ -54,6 +54,8 @@ export function startMeshListener(options: MeshListenerOptions): MeshListener {
 interface RawState {
   cancel: () => void;
   place: Place | undefined;
+  /** Once TLS has begun. */
+  connection?: InboundMeshConnection;
 }
 
 class Listener implements MeshListener {
@@ -130,7 +132,7 @@ class Listener implements MeshListener {
   #accepted(raw: NativeSocket<RawState>): void {
     raw.pause();
     const { remote } = addressesOf(raw);
-    const place = this.#places.tryEnter(remote.address);
+    const place = this.#places.tryEnter(remote.address, () => this.#giveWay(raw));
     raw.data = { cancel: () => undefined, place };
     if (place === undefined) {
       this.#context.log.warn('mesh_connection_limit', { peer: remote.address });
@@ -162,6 +164,7 @@ class Listener implements MeshListener {
     });
     // From here on the place is the connection's to leave.
     raw.data.place = undefined;
+    raw.data.connection = connection;
     this.#connections.add(connection);
     try {
       const [, tls] = raw.upgradeTLS({
@@ -176,6 +179,13 @@ class Listener implements MeshListener {
       connection.closed(describeError(error));
       raw.terminate();
     }
+  }
+
+  #giveWay(raw: NativeSocket<RawState>): void {
+    const { connection, cancel } = raw.data;
+    if (connection !== undefined) return connection.cut({ message: 'Too many handshakes are under way' });
+    cancel();
+    raw.terminate();
   }
 
   #refuse(raw: NativeSocket<RawState>, why: string): void {

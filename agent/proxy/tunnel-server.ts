@@ -35,6 +35,8 @@ export class TunnelServer implements TunnelSide {
   readonly #options: TunnelServerOptions;
   #pending: Pending | undefined;
   #isRetired = false;
+  /** With which piece of bytes the last opening was answered. */
+  #answeredAt = 0;
 
   constructor(options: TunnelServerOptions) {
     this.#options = options;
@@ -56,6 +58,10 @@ export class TunnelServer implements TunnelSide {
   onFrame(frame: TunnelFrame): void {
     if (frame.type !== 'open') this.tunnel.violate(`a client sent a ${frame.type} frame`);
     else if (!this.isIdle) this.tunnel.violate('a second connection was asked for');
+    // An honest client has read the denial before it asks again.
+    else if (this.#answeredAt === this.tunnel.pieces) this.tunnel.violate('it asks before it was answered');
+    // Each would add a denial that nobody takes.
+    else if (this.tunnel.isFull) this.tunnel.violate('it asks for connections and reads nothing');
     // It crossed our retirement: the client takes another connection.
     else if (this.#isRetired) this.tunnel.close();
     else this.#open(frame);
@@ -80,6 +86,7 @@ export class TunnelServer implements TunnelSide {
     const pending = new Pending(frame, this.tunnel, () => {
       cancel();
       if (this.#pending === pending) this.#pending = undefined;
+      this.#answeredAt = this.tunnel.pieces;
       if (this.isIdle && this.tunnel.isOpen) this.onIdle();
     });
     this.#pending = pending;

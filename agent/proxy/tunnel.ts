@@ -55,6 +55,7 @@ export class Tunnel implements StreamCarrier, FrameSink {
   readonly #decoder = new FrameDecoder();
   #stream: TunnelStream | undefined;
   #isReading = true;
+  #pieces = 0;
   #state: 'open' | 'closing' | 'closed' = 'open';
   #cancelLinger = (): void => undefined;
 
@@ -67,6 +68,16 @@ export class Tunnel implements StreamCarrier, FrameSink {
 
   get isOpen(): boolean {
     return this.#state === 'open';
+  }
+
+  /** How many pieces of bytes have come. */
+  get pieces(): number {
+    return this.#pieces;
+  }
+
+  /** Whether so much waits to be read by the peer that no more may be added. */
+  get isFull(): boolean {
+    return this.#writer.isFull;
   }
 
   get hasStream(): boolean {
@@ -106,6 +117,7 @@ export class Tunnel implements StreamCarrier, FrameSink {
   /** Bytes came from the TLS socket. */
   received(bytes: Uint8Array): void {
     if (this.#state !== 'open') return;
+    this.#pieces += 1;
     try {
       this.#decoder.decode(bytes, this);
     } catch (error) {
