@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Child, run, type RunResult } from '../kit/child.ts';
+import type { MeshHost } from '../kit/mesh-host.ts';
+import { asUser, isListening } from '../kit/programs.ts';
+import { Shop, SHOP_USERS } from '../kit/shop.ts';
+import { SshServer } from '../kit/ssh.ts';
+import { waitUntil } from '../kit/wait.ts';
+
+/** What the mesh makes of connections that carry no HTTP, and of the TLS connections that carry them. */
+
+setDefaultTimeout(60_000);
+
+const { web, reports, nobody } = SHOP_USERS;
+const DIGEST_USER = 7040;
+const DIGEST_PORT = 9100;
+/** The application speaks first here; of another user nothing is allowed. */
+const GREETING_PORT = 2022;
+/** Agents wait so long, in milliseconds, for the first word of a client of which nothing is allowed but requests. */
+const SILENCE_MS = 10_000;
+const POLICY = `${readFileSync(join(import.meta.dirname, '../kit/policies/shop/policy.rego'), 'utf8')}
+allow if {
+	input.caller.path == "/web"
+	input.target.path in {"/digest", "/shell"}
+	input.request.protocol == "tcp"
+}
+`;
+let shop: Shop;
+let sshd: SshServer;
+
+beforeAll(async () => {
+  shop = await Shop.open();
+  const on = { on: shop.store };
+  const digest = [`unix:uid:${DIGEST_USER}`];
+  await shop.mesh.register({ ...on, path: '/digest', selectors: digest, listen: [`${DIGEST_PORT}/tcp`] });
+  await shop.mesh.register({
+    ...on,
+    path: '/shell',
+    selectors: ['unix:uid:0'],
+    listen: [`${GREETING_PORT}`],
+  });
+  sshd = await SshServer.start(shop.store.host, { folder: join(shop.folder, 'ssh'), port: GREETING_PORT });
+  const policy = join(shop.folder, 'policy');
+  mkdirSync(policy);
+  writeFileSync(join(policy, 'policy.rego'), POLICY);
+  await shop.mesh.control.picketOk('policy', 'publish', policy, '-m', 'more than HTTP');
+  await waitUntil('it is in force', async () => (await greet(web)).stdout !== '', 30_000);
+}, 120_000);
+afterAll(async () => {
+  await sshd?.stop();
+  await shop.close();
+});
+
+/** bash as `uid` on `desk`, with PORT of the store open as descriptor 3. */
+async function connect(uid: number, port: number, script: string): Promise<RunResult> {
+  const open = `exec 3<>/dev/tcp/${shop.store.host.ipv4}/${port} && ${script}`;
+  return await run(shop.desk.host.in(...asUser(uid, 'bash', '-c', open)), { cwd: '/' });
+}
+
+/** The first line that the application says by itself. */
+async function greet(uid: number): Promise<RunResult> {
+  return await connect(uid, GREETING_PORT, `read -r -t ${(2 * SILENCE_MS) / 1000} line <&3; echo "$line"`);
+}
+
+/** How many TLS handshakes an agent has had with others, by how they went. */
+async function handshakes(host: MeshHost, side: 'caller' | 'called') {
+  const text = await host.host.runOk('curl', '-sf', 'http://127.0.0.1:15020/metrics');
+  const count = (outcome: string): number => {
+    const labels = new RegExp(
+      `^picket_mesh_handshakes_total\\{(?=.*side="${side}").*outcome="${outcome}".*\\} (\\d+)`,
+      'm',
+    );
+    return Number(labels.exec(text)?.[1] ?? 0);
+  };
+  return { full: count('full'), resumed: count('resumed') };
+}
+
+describe('a TLS connection between agents', () => {
+  test('carries one connection of a program after another', async () => {
+    const before = await handshakes(shop.desk, 'caller');
+    for (let i = 0; i < 10; i++) expect((await shop.ask(web, '/invoices')).status).toBe(200);
+    for (let i = 0; i < 10; i++) expect((await shop.query(reports)).exitCode).toBe(0);
+    const after = await handshakes(shop.desk, 'caller');
+    // One may have been on its way back to the pool when the next was wanted.
+    expect(after.full + after.resumed - before.full - before.resumed).toBeLessThanOrEqual(2);
+  });
+
+  test('resumes the session of an earlier one when there is none to take, and is decided like any other', async () => {
+    const sides = async () =>
+      await Promise.all([handshakes(shop.desk, 'caller'), handshakes(shop.store, 'called')]);
+    const before = await sides();
+    const together = Array.from({ length: 4 }, async () => await shop.query(reports, 'select pg_sleep(1)'));
+    const others = Array.from({ length: 4 }, async () => await shop.query(web, 'select pg_sleep(1)'));
+    for (const { exitCode } of await Promise.all(together)) expect(exitCode).toBe(0);
+    for (const { exitCode } of await Promise.all(others)) expect(exitCode).not.toBe(0);
+    const after = await sides();
+    for (const [i, { resumed }] of after.entries())
+      expect(resumed).toBeGreaterThanOrEqual(before[i]!.resumed + 3);
+  });
+});
+
+describe('a connection', () => {
+  test('may end in one direction and go on in the other', async () => {
+    const sent = 'x'.repeat(3_000_000);
+    const program = readFileSync(join(import.meta.dirname, 'programs/digest-server.py'), 'utf8');
+    const python = ['/usr/bin/python3', '-c', program, `${DIGEST_PORT}`];
+    const server = new Child({
+      command: shop.store.host.in(...asUser(DIGEST_USER, ...python)),
+      logFile: join(shop.folder, 'digest.log'),
+      cwd: '/',
+    });
+    await server.ready('it listens', async () => await isListening(shop.store.host, DIGEST_PORT));
+    const client = asUser(web, 'nc', '-N', shop.store.host.ipv4, `${DIGEST_PORT}`);
+    const { stdout } = await run(shop.desk.host.in(...client), { stdin: sent });
+    expect(stdout).toBe(createHash('sha256').update(sent).digest('hex'));
+    await waitUntil('the server has ended', () => !server.isRunning);
+  });
+
+  test('to a server that speaks first is not held up', async () => {
+    const startedMs = performance.now();
+    expect((await greet(web)).stdout).toStartWith('SSH-2.0-OpenSSH');
+    expect(performance.now() - startedMs).toBeLessThan(SILENCE_MS / 2);
+  });
+
+  test('that is denied is reset: on the calling side, and when the called side denies it', async () => {
+    const speak = String.raw`printf '\0\0\0\x08\x04\xd2\x16\x2f' >&3; cat <&3`;
+    for (const [uid, reason] of [
+      [nobody, 'caller_unidentified'],
+      [web, 'policy_deny'],
+    ] as const) {
+      const { stdout, stderr } = await connect(uid, 5432, speak);
+      expect(stdout).toBe('');
+      expect(stderr).toContain('Connection reset by peer');
+      await waitUntil('it is told', async () => (await shop.why(uid)).includes(reason));
+    }
+    const { stdout, stderr } = await connect(reports, 5432, speak.replace('cat', 'head -c 1'));
+    expect([stdout, stderr]).toEqual(['N', '']);
+  });
+});
