@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
-import { accessPage, workloadCertificates } from '../../shared/protocol/operator.ts';
+import type { z } from 'zod';
+import { accessPage, type node, nodePage, workloadCertificates } from '../../shared/protocol/operator.ts';
 import { Shop } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
 
@@ -10,10 +11,14 @@ setDefaultTimeout(120_000);
 const SHORT_USER = 7021;
 const SHORT_ID = 'spiffe://example.org/short';
 const RENEWALS = 3;
+/** The shortest that there is for an agent. */
+const AGENT_LIFE_SECONDS = 60;
 let shop: Shop;
+let atFirst: z.output<typeof node>;
 
 beforeAll(async () => {
-  shop = await Shop.open();
+  shop = await Shop.open({ serverSettings: { svid: { agent_ttl_seconds: AGENT_LIFE_SECONDS } } });
+  atFirst = await readDesk();
   await shop.mesh.register({
     path: '/short',
     on: shop.desk,
@@ -22,6 +27,12 @@ beforeAll(async () => {
   });
 }, 120_000);
 afterAll(async () => await shop.close());
+
+/** What the server knows of the host `desk`: its certificate, and when it proved itself. */
+async function readDesk(): Promise<z.output<typeof node>> {
+  const { items } = await shop.mesh.control.picketJson(nodePage, 'node', 'list');
+  return items.find(({ nodeId }) => nodeId.endsWith('/desk'))!;
+}
 
 async function serial(): Promise<string | undefined> {
   const { certificates } = await shop.mesh.control.picketJson(
@@ -70,4 +81,14 @@ test('a workload whose certificate lives for 20 seconds loses no request through
     },
     30_000,
   );
+});
+
+test('an agent outlives its certificate by renewing it, and never has to prove itself anew', async () => {
+  const endMs = Date.parse(atFirst.expiry);
+  await waitUntil('the first one has ended', () => Date.now() > endMs, AGENT_LIFE_SECONDS * 1000);
+  const now = await readDesk();
+  expect(now.certSerial).not.toBe(atFirst.certSerial);
+  expect(now.attestedAt).toBe(atFirst.attestedAt);
+  await shop.mesh.register({ path: '/late', on: shop.desk, selectors: ['unix:uid:7022'] });
+  await waitUntil('it is told of changes', async () => (await shop.ask(7022, '/invoices')).status === 403);
 });
