@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from '
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { z } from 'zod';
 import { createdToken, nodePage, tpmHostPage } from '../../shared/protocol/operator.ts';
 import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { TestHost } from '../kit/netns.ts';
@@ -16,12 +17,15 @@ let folder: string;
 let mesh: Mesh;
 let hosts: readonly TestHost[];
 let tpm: Swtpm;
+/** With the shortest life that there is. */
+let brief: z.output<typeof createdToken>;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'picket-hosts-'));
   tpm = await startSwtpm();
   mesh = await createMesh({ folder, trustDomain: 'example.org', hosts: 4 });
   hosts = mesh.network.hosts;
+  brief = await mesh.control.picketJson(createdToken, 'token', 'create', 'late', '--ttl', '10s');
 }, 120_000);
 
 afterAll(async () => {
@@ -89,5 +93,16 @@ describe('a host with a join token', () => {
     await agent.start();
     expect(await nodeIds()).toContain(made.agentId);
     await agent.stop();
+  });
+
+  test('does not get in with a token that has ended', async () => {
+    await waitUntil('it has ended', () => Date.now() > Date.parse(brief.expiresAt));
+    const attestation = { type: 'join_token', token: brief.token } as const;
+    const late = mesh.prepareHost(hosts[3]!, { name: 'late', attestation });
+    const child = late.launch();
+    await waitUntil('it was refused', () => late.log().includes('join_token') || !child.isRunning, 30_000);
+    expect(await nodeIds()).not.toContain(brief.agentId);
+    expect(await late.isReady()).toBe(false);
+    await late.stop();
   });
 });

@@ -99,8 +99,13 @@ describe('an HTTP request', () => {
   });
 
   test('of a host without Picket is refused, at the application’s port and at the mesh’s', async () => {
-    const plain = await curl(shop.outsider, { uid: 0, args: [url('/invoices')] });
-    expect([0, 403]).toContain(plain.status);
+    const before = await shop.countNginxRequests();
+    for (const host of [shop.store.host.ipv4, `[${shop.store.host.ipv6}]`]) {
+      const plain = await curl(shop.outsider, { uid: 0, args: [`http://${host}/invoices`] });
+      expect(plain.status).toBe(403);
+      expect(denialBody.parse(JSON.parse(plain.body)).reason).toBe('policy_deny');
+    }
+    expect(await shop.countNginxRequests()).toBe(before);
     const mesh = await curl(shop.outsider, {
       uid: 0,
       args: ['-k', `https://${shop.store.host.ipv4}:15008/invoices`],
@@ -128,6 +133,13 @@ describe('a connection', () => {
   test('of the registered user reaches PostgreSQL, which speaks when it is spoken to', async () => {
     const { stdout, exitCode } = await shop.query(reports);
     expect([exitCode, stdout.trim()]).toEqual([0, '2']);
+  });
+
+  test('over IPv6 reaches PostgreSQL as well, of the registered user alone', async () => {
+    const query = { server: shop.store.host.ipv6, sql: 'select 1 + 1' };
+    expect((await psql(shop.desk.host, { ...query, uid: reports })).stdout.trim()).toBe('2');
+    expect((await psql(shop.desk.host, { ...query, uid: web })).exitCode).not.toBe(0);
+    expect((await psql(shop.outsider, { ...query, uid: reports })).exitCode).not.toBe(0);
   });
 
   test('of another workload on the same host is refused, and picket why tells it', async () => {

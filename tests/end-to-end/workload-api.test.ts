@@ -27,6 +27,14 @@ const command = (uid: number, method: string, count: number, ...flags: string[])
 const ask = async (uid: number, method = 'FetchX509SVID', ...flags: string[]): Promise<RunResult> =>
   await run(command(uid, method, 1, ...flags), { cwd: '/' });
 
+/** DER certificates one after another (SPIFFE Workload API 5.2.1). */
+function certificatesIn(chain: Buffer): readonly X509Certificate[] {
+  const found: X509Certificate[] = [];
+  for (let rest = chain; rest.length > 0; rest = rest.subarray(found.at(-1)!.raw.length))
+    found.push(new X509Certificate(rest));
+  return found;
+}
+
 describe('the Workload API', () => {
   test('gives a process its X509-SVID with its key and the trust bundle', async () => {
     const { stdout } = await ask(web);
@@ -47,6 +55,26 @@ describe('the Workload API', () => {
     expect(leaf.publicKey.export({ format: 'pem', type: 'spki' })).toBe(publicKey);
     const authority = new X509Certificate(Buffer.from(svid?.bundle ?? '', 'base64'));
     expect(authority.ca).toBe(true);
+  });
+
+  test('gives a certificate that OpenSSL accepts, with the profile of an X509-SVID', async () => {
+    const [svid] = x509SvidAnswer.parse(JSON.parse((await ask(web)).stdout)).svids;
+    const files = { leaf: join(shop.folder, 'leaf.pem'), rest: join(shop.folder, 'rest.pem') };
+    const [leaf, ...rest] = certificatesIn(Buffer.from(svid?.x509_svid ?? '', 'base64'));
+    writeFileSync(files.leaf, leaf!.toString());
+    writeFileSync(files.rest, rest.join(''));
+    const root = ['-CAfile', shop.mesh.control.bundleFile, '-untrusted', files.rest];
+    for (const purpose of ['sslserver', 'sslclient'])
+      await runOk(['openssl', 'verify', '-x509_strict', '-purpose', purpose, ...root, files.leaf]);
+    const text = await runOk(['openssl', 'x509', '-in', files.leaf, '-noout', '-text']);
+    const [, names = ''] = /X509v3 Subject Alternative Name:.*\n\s*(.*)\n/.exec(text) ?? [];
+    expect(names).toBe('URI:spiffe://example.org/web');
+    expect(text).toMatch(/X509v3 Key Usage: critical\n\s*Digital Signature\n/);
+    expect(text).toMatch(/X509v3 Basic Constraints: critical\n\s*CA:FALSE\n/);
+    expect(text).toMatch(
+      /X509v3 Extended Key Usage:.*\n\s*TLS Web Server Authentication, TLS Web Client Authentication\n/,
+    );
+    expect(text).toContain('NIST CURVE: P-256');
   });
 
   test('gives the bundles of the trust domains', async () => {
