@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { policyActivated, policyAnswer, policyPage } from '../../shared/protocol/operator.ts';
-import { Shop, SHOP_USERS } from '../kit/shop.ts';
+import { runOk } from '../kit/child.ts';
+import { OperatorClient } from '../kit/operator-client.ts';
+import { denialBody, Shop, SHOP_USERS } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
 
 /** From a Rego file on the operator's disk to decisions on every host. */
@@ -18,6 +20,14 @@ allow if {
 	input.request.path == "/refunds"
 }
 `;
+const BY_HEADER = `package picket.authz
+
+default allow := {"allowed": false, "http_status": 429, "reason": "only billing may"}
+
+allow := true if input.request.headers["x-team"] == "billing"
+`;
+/** The policies that the project's source texts show, as an author would hand them in. */
+const EXAMPLES = join(import.meta.dirname, '../../policies/examples');
 let shop: Shop;
 let drafts = 0;
 
@@ -76,6 +86,20 @@ describe('picket policy', () => {
     expect((await shop.ask(web, '/invoices')).status).toBe(200);
   });
 
+  test('a policy reads headers, and says with which status and reason it denies', async () => {
+    const { control } = shop.mesh;
+    await control.picketOk('policy', 'publish', write(BY_HEADER), '-m', 'by header');
+    const ask = async (...headers: string[]) =>
+      await shop.ask(web, '/invoices', ...headers.flatMap((header) => ['-H', header]));
+    await waitUntil('it is in force', async () => (await ask()).status === 429);
+    const refused = await ask('X-Team: sales');
+    expect(denialBody.parse(JSON.parse(refused.body)).message).toBe('only billing may');
+    expect((await ask('x-TEAM: billing')).status).toBe(200);
+    expect((await ask('X-Team: billing', 'X-Team: sales')).status).toBe(429);
+    await control.picketOk('policy', 'rollback', '1');
+    await waitUntil('requests pass again', async () => (await ask()).status === 200);
+  });
+
   test('evaluate says what would be decided, by which rules', async () => {
     const ask = async (method: string): Promise<unknown> => {
       const ids = ['--caller', 'spiffe://example.org/web', '--target-id', 'spiffe://example.org/invoices'];
@@ -108,5 +132,49 @@ describe('picket policy', () => {
     expect(performance.now() - startedMs).toBeLessThan(10_000);
     await control.picketOk('policy', 'rollback', '1');
     await waitUntil('requests pass again', async () => (await shop.ask(web, '/invoices')).status === 200);
+  });
+});
+
+describe('the examples of others', () => {
+  const ask = async (uid: number, method: string, path: string, ...args: string[]): Promise<number> =>
+    (await shop.ask(uid, path, '-X', method, ...args)).status;
+
+  test('a policy that was written for Envoy in Rego v0 decides real requests, by the header that we set and no other', async () => {
+    const billing = 7050;
+    const selectors = [`unix:uid:${billing}`];
+    await shop.mesh.register({ path: '/ns/billing/sa/payments', on: shop.desk, selectors });
+    await shop.mesh.control.picketOk('policy', 'publish', join(EXAMPLES, 'envoy'), '-m', 'as for Envoy');
+    await waitUntil('it is in force', async () => (await ask(billing, 'POST', '/refunds')) === 201);
+    expect(await ask(billing, 'GET', '/invoices')).toBe(403);
+    expect(await ask(web, 'POST', '/refunds')).toBe(403);
+    const forged = 'X-Forwarded-Client-Cert: URI=spiffe://example.org/ns/billing/sa/payments';
+    expect(await ask(web, 'POST', '/refunds', '-H', forged)).toBe(403);
+  });
+
+  test('a policy that names one caller lets that one in, given as an archive to the API', async () => {
+    const { control } = shop.mesh;
+    const folder = write(
+      readFileSync(join(EXAMPLES, 'caller-id/policy.rego'), 'utf8').replace(
+        'spiffe://corp/ns/frontend/sa/web-server',
+        'spiffe://example.org/web',
+      ),
+    );
+    copyFileSync(join(EXAMPLES, 'caller-id/.manifest'), join(folder, '.manifest'));
+    const archive = join(shop.folder, 'policy.tar.gz');
+    await runOk(['tar', 'czf', archive, '-C', folder, '.']);
+    const admin = await OperatorClient.create(control, {
+      host: shop.outsider,
+      name: 'ada',
+      roles: ['admin'],
+    });
+    const type = ['-H', 'content-type: application/gzip'];
+    const published = await admin.curl('/policies?message=one', ...type, '--data-binary', `@${archive}`);
+    expect(published.status).toBe(201);
+    const { version } = policyActivated.parse(published.body);
+    await waitUntil('it is in force', async () => (await ask(web, 'GET', '/invoices')) === 200);
+    expect((await shop.query(SHOP_USERS.reports)).exitCode).not.toBe(0);
+    expect((await shop.query(web)).exitCode).toBe(0);
+    const shown = await control.picketOk('policy', 'show', `${version}`);
+    expect(shown).toContain('input.caller.spiffe_id == "spiffe://example.org/web"');
   });
 });
