@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Child, run, type RunResult } from '../kit/child.ts';
+import { run, type RunResult } from '../kit/child.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
-import { asUser, isListening } from '../kit/programs.ts';
+import { asUser } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
 import { SshServer } from '../kit/ssh.ts';
 import { waitUntil } from '../kit/wait.ts';
@@ -14,8 +13,6 @@ import { waitUntil } from '../kit/wait.ts';
 setDefaultTimeout(60_000);
 
 const { web, reports, nobody } = SHOP_USERS;
-const DIGEST_USER = 7040;
-const DIGEST_PORT = 9100;
 /** The application speaks first here; of another user nothing is allowed. */
 const GREETING_PORT = 2022;
 /** Agents wait so long, in milliseconds, for the first word of a client of which nothing is allowed but requests. */
@@ -23,7 +20,7 @@ const SILENCE_MS = 10_000;
 const POLICY = `${readFileSync(join(import.meta.dirname, '../kit/policies/shop/policy.rego'), 'utf8')}
 allow if {
 	input.caller.path == "/web"
-	input.target.path in {"/digest", "/shell"}
+	input.target.path == "/shell"
 	input.request.protocol == "tcp"
 }
 `;
@@ -32,15 +29,8 @@ let sshd: SshServer;
 
 beforeAll(async () => {
   shop = await Shop.open();
-  const on = { on: shop.store };
-  const digest = [`unix:uid:${DIGEST_USER}`];
-  await shop.mesh.register({ ...on, path: '/digest', selectors: digest, listen: [`${DIGEST_PORT}/tcp`] });
-  await shop.mesh.register({
-    ...on,
-    path: '/shell',
-    selectors: ['unix:uid:0'],
-    listen: [`${GREETING_PORT}`],
-  });
+  const shell = { path: '/shell', selectors: ['unix:uid:0'], listen: [`${GREETING_PORT}`] };
+  await shop.mesh.register({ ...shell, on: shop.store });
   sshd = await SshServer.start(shop.store.host, { folder: join(shop.folder, 'ssh'), port: GREETING_PORT });
   const policy = join(shop.folder, 'policy');
   mkdirSync(policy);
@@ -102,22 +92,6 @@ describe('a TLS connection between agents', () => {
 });
 
 describe('a connection', () => {
-  test('may end in one direction and go on in the other', async () => {
-    const sent = 'x'.repeat(3_000_000);
-    const program = readFileSync(join(import.meta.dirname, 'programs/digest-server.py'), 'utf8');
-    const python = ['/usr/bin/python3', '-c', program, `${DIGEST_PORT}`];
-    const server = new Child({
-      command: shop.store.host.in(...asUser(DIGEST_USER, ...python)),
-      logFile: join(shop.folder, 'digest.log'),
-      cwd: '/',
-    });
-    await server.ready('it listens', async () => await isListening(shop.store.host, DIGEST_PORT));
-    const client = asUser(web, 'nc', '-N', shop.store.host.ipv4, `${DIGEST_PORT}`);
-    const { stdout } = await run(shop.desk.host.in(...client), { stdin: sent });
-    expect(stdout).toBe(createHash('sha256').update(sent).digest('hex'));
-    await waitUntil('the server has ended', () => !server.isRunning);
-  });
-
   test('to a server that speaks first is not held up', async () => {
     const startedMs = performance.now();
     expect((await greet(web)).stdout).toStartWith('SSH-2.0-OpenSSH');
