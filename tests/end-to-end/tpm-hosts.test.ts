@@ -41,7 +41,7 @@ beforeAll(async () => {
     folder: join(folder, 'mesh'),
     trustDomain: 'example.org',
     hosts: 2,
-    settings: { tpm },
+    serverSettings: { tpm },
   });
   stack.defer(async () => await mesh.remove());
 }, 120_000);
