@@ -14,6 +14,8 @@ import type { HolderFinder } from './holder-finder.ts';
 import { EFFECTIVE, isUnchanged, readProcessFacts, type ProcessFacts } from './process-facts.ts';
 import type { ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
 import { servingListeners } from './serving-listeners.ts';
+import { SharedLooks } from './shared-looks.ts';
+import { UserTurns } from './user-turns.ts';
 import type { WorkloadAttestor } from './workload-attestor.ts';
 
 /** What identification stands on. */
@@ -50,25 +52,36 @@ export function createProcessIdentifier(options: ProcessIdentifierOptions): Proc
   return new Identifier(options);
 }
 
+/** A look takes some tens of milliseconds, and less than one of the event loop's for each connection. */
+const CALLER_TURNS = { maxAtOnce: 128, maxWaiting: 4096 };
+
 class Identifier implements ProcessIdentifier {
   readonly #options: ProcessIdentifierOptions;
+  readonly #callerTurns = new UserTurns(CALLER_TURNS);
+  readonly #listenerLooks = new SharedLooks<Look>();
 
   constructor(options: ProcessIdentifierOptions) {
     this.#options = options;
   }
 
   async identifyCaller(client: SocketAddress, destination: SocketAddress): Promise<ProcessIdentity> {
+    const find = (): readonly TcpSocket[] => [findTcpConnection(client, destination) ?? []].flat();
     return await this.#identify('caller', async () => {
-      const find = (): readonly TcpSocket[] => [findTcpConnection(client, destination) ?? []].flat();
-      const look = await this.#look(find);
+      const [socket] = find();
+      if (socket === undefined) return unidentified(unseen('no_holder'));
+      const look = await this.#callerTurns.run(socket.uid, async () => await this.#look(find));
+      if (look === undefined) return unidentified(unseen('limit'));
       return look.kind === 'seen' ? commonIdentity(look.holders) : unidentified(look);
     });
   }
 
   async identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity> {
+    const find = (): readonly TcpSocket[] => servingListeners(listener, findTcpListeners(listener.port));
     return await this.#identify('listener', async () => {
-      const find = (): readonly TcpSocket[] => servingListeners(listener, findTcpListeners(listener.port));
-      const look = await this.#look(find, { isMasterIgnored: true });
+      const look = await this.#listenerLooks.ask(
+        `${listener.address} ${listener.port}`,
+        async () => await this.#look(find, { isMasterIgnored: true }),
+      );
       return look.kind === 'seen' ? expectedIdentity(look.holders, expected) : unidentified(look);
     });
   }
