@@ -138,6 +138,7 @@ class AgentStart {
   async #startAdmin(capture: Capture): Promise<void> {
     const admin = await startAdmin({
       path: this.#config.sockets.admin,
+      clock,
       state: this.#parts,
       denials: this.#denials,
       capture,

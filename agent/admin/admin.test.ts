@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +11,9 @@ import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { startingAgentState } from '../../tests/kit/agent-state.ts';
 import { run, type RunResult } from '../../tests/kit/child.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
 import { RecentDenials } from '../proxy/recent-denials.ts';
 import { makeDomain, makeIdentity, makeSvid } from '../workload-api/fixtures/workload-rig.ts';
 import { captureAnswer, statusAnswer, whyAnswer } from './admin-answers.ts';
@@ -57,6 +60,7 @@ let denials: RecentDenials;
 let state: AgentState;
 let rules: () => Promise<string>;
 let admin: Running | undefined;
+const clock = new FakeClock();
 
 beforeEach(() => {
   requireRoot('asking as other users');
@@ -76,6 +80,7 @@ afterEach(async () => {
 async function start(agentUid = 0): Promise<void> {
   admin = await startAdmin({
     path,
+    clock,
     state,
     denials,
     capture: { show: () => rules() },
@@ -235,6 +240,23 @@ describe('the admin socket', () => {
     expect(sockets.filter((socket) => socket.destroyed)).toHaveLength(1);
     expect((await answer('/why', ALICE)).status).toBe(200);
     for (const socket of sockets) socket.destroy();
+  });
+
+  test('startAdmin() ends a connection after half a minute, however its bytes are spread', async () => {
+    await start();
+    const socket = connect(path);
+    await once(socket, 'connect');
+    let isClosed = false;
+    socket.once('close', () => (isClosed = true));
+    socket.write('GET /why HTTP/1.1\r\n');
+    await waitUntil('it was taken in', () => clock.pending === 1);
+    clock.advance(29_999);
+    socket.write('X: y');
+    await Bun.sleep(50);
+    expect(isClosed).toBe(false);
+    clock.advance(1);
+    await waitUntil('it is closed', () => isClosed);
+    expect(clock.pending).toBe(0);
   });
 
   test('startAdmin() removes its socket when it stops, twice without harm', async () => {

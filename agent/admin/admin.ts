@@ -2,6 +2,7 @@ import { getRequestListener } from '@hono/node-server';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Socket } from 'node:net';
 import { rmSync } from 'node:fs';
+import type { Clock } from '../../shared/runtime/clock.ts';
 import { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { claimSocketPath, descriptorOf, listenAtPath } from '../../shared/runtime/unix-socket.ts';
@@ -11,6 +12,7 @@ import { buildAdminApp, type AdminSources } from './admin-app.ts';
 export interface AdminOptions extends AdminSources {
   /** Of the unix socket. */
   readonly path: string;
+  readonly clock: Clock;
 }
 
 /** Every user may ask why his own connections were refused. */
@@ -18,7 +20,8 @@ const SOCKET_MODE = 0o666;
 const MAX_CONNECTIONS_PER_UID = 16;
 /** Of all users but root, whom nobody can keep out. */
 const MAX_CONNECTIONS = 256;
-const IDLE_MS = 30_000;
+/** From the connection to its end, whatever comes on it: the command line asks one thing and goes. */
+const LIFE_MS = 30_000;
 const MAX_HEADER_BYTES = 8 * 1024;
 
 /**
@@ -28,7 +31,7 @@ const MAX_HEADER_BYTES = 8 * 1024;
 export async function startAdmin(options: AdminOptions): Promise<Running> {
   const { path } = options;
   await claimSocketPath(path);
-  const gate = new AdminGate();
+  const gate = new AdminGate(options.clock);
   const app = buildAdminApp(options, (environment) => gate.uidOf(socketOf(environment)));
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const http = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES }, (incoming, outgoing) => {
@@ -53,6 +56,11 @@ export async function startAdmin(options: AdminOptions): Promise<Running> {
 class AdminGate {
   readonly #uids = new Map<Socket, number>();
   readonly #perUid = new ConcurrencyLimit(MAX_CONNECTIONS_PER_UID);
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   admit(socket: Socket): boolean {
     const fd = descriptorOf(socket);
@@ -61,8 +69,9 @@ class AdminGate {
     const leave = this.#perUid.tryEnter(String(uid));
     if (leave === undefined) return false;
     this.#uids.set(socket, uid);
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    const cancel = this.#clock.schedule(LIFE_MS, () => socket.destroy());
     socket.once('close', () => {
+      cancel();
       this.#uids.delete(socket);
       leave();
     });

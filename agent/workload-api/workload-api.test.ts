@@ -1,5 +1,6 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { run } from '../../tests/kit/child.ts';
@@ -238,6 +239,17 @@ describe('the endpoint', () => {
     const second = rig.call('FetchX509SVID', { uid: ALICE });
     expect((await second.line(0)).error?.code).toBe('UNAVAILABLE');
     expect(rig.api.connections).toBe(1);
+  });
+
+  test('startWorkloadApi() ends a connection that makes no call, and none with a call under way', async () => {
+    await rig.start({ idleMs: 300 });
+    const call = rig.call('FetchX509SVID', { uid: ALICE });
+    await call.line(0);
+    const silent = connect(rig.path);
+    await waitUntil('both are connected', () => rig.api.connections === 2);
+    await waitUntil('the silent one is gone', () => rig.api.connections === 1);
+    expect(rig.api.streams).toBe(1);
+    silent.destroy();
   });
 
   test('startWorkloadApi() forgets a caller that was killed', async () => {

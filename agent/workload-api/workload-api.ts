@@ -32,6 +32,8 @@ export interface WorkloadApiLimits {
   readonly maxRequestBytes: number;
   /** Of an answer: what gRPC clients read unless told otherwise. */
   readonly maxResponseBytes: number;
+  /** How long a connection may be without a call, in milliseconds. */
+  readonly idleMs: number;
   /** How often each stream looks whether its process is still the same, in milliseconds. */
   readonly recheckMs: number;
   /** How long streams may take to end when the agent stops, in milliseconds. */
@@ -45,6 +47,7 @@ export const DEFAULT_WORKLOAD_API_LIMITS: WorkloadApiLimits = {
   maxStreamsPerUid: 2048,
   maxRequestBytes: 64 * 1024,
   maxResponseBytes: 4 * 1024 * 1024,
+  idleMs: 60_000,
   recheckMs: 5000,
   drainMs: 1000,
 };
@@ -86,13 +89,20 @@ interface Call {
   readonly hasPlace: boolean;
 }
 
+/** A connection of a process. */
+interface Connection {
+  readonly peer: Peer;
+  calls: number;
+  cancelIdle: () => void;
+}
+
 const callKey = createContextKey<Call | undefined>(undefined);
 
 class Endpoint implements WorkloadApi {
   readonly #options: WorkloadApiOptions;
   readonly #limits: WorkloadApiLimits;
   readonly #server: Http2Server;
-  readonly #peers = new Map<ServerHttp2Session, Peer>();
+  readonly #connections = new Map<ServerHttp2Session, Connection>();
   readonly #connectionsPerUid: ConcurrencyLimit;
   readonly #streamsPerUid: ConcurrencyLimit;
   readonly #shutdown = new AbortController();
@@ -113,7 +123,7 @@ class Endpoint implements WorkloadApi {
   }
 
   get connections(): number {
-    return this.#peers.size;
+    return this.#connections.size;
   }
 
   get streams(): number {
@@ -130,7 +140,7 @@ class Endpoint implements WorkloadApi {
     const endMs = this.#options.clock.monotonicMs() + this.#limits.drainMs;
     while (this.#streams > 0 && this.#options.clock.monotonicMs() < endMs)
       await new Promise<void>((resolve) => this.#options.clock.schedule(10, resolve));
-    for (const session of this.#peers.keys()) session.destroy();
+    for (const session of this.#connections.keys()) session.destroy();
     rmSync(this.#options.path, { force: true });
   }
 
@@ -143,21 +153,34 @@ class Endpoint implements WorkloadApi {
       return;
     }
     const leave =
-      this.#peers.size < this.#limits.maxConnections
+      this.#connections.size < this.#limits.maxConnections
         ? this.#connectionsPerUid.tryEnter(String(peer.uid))
         : undefined;
     if (leave === undefined) {
-      this.#options.log.debug('workload_api_overloaded', { uid: peer.uid, connections: this.#peers.size });
+      this.#options.log.debug('workload_api_overloaded', {
+        uid: peer.uid,
+        connections: this.#connections.size,
+      });
       peer.close();
       session.destroy();
       return;
     }
-    this.#peers.set(session, peer);
+    const connection = { peer, calls: 0, cancelIdle: () => undefined };
+    this.#connections.set(session, connection);
+    this.#watchIdle(session, connection);
     session.once('close', () => {
-      this.#peers.delete(session);
+      this.#connections.delete(session);
+      connection.cancelIdle();
       peer.close();
       leave();
     });
+  }
+
+  /** A process without an identity can hold a connection without a call, and there are so many places for all. */
+  #watchIdle(session: ServerHttp2Session, connection: Connection): void {
+    connection.cancelIdle();
+    if (connection.calls > 0) return;
+    connection.cancelIdle = this.#options.clock.schedule(this.#limits.idleMs, () => session.destroy());
   }
 
   #buildListener(): ReturnType<typeof connectNodeAdapter> {
@@ -178,14 +201,20 @@ class Endpoint implements WorkloadApi {
         }),
     });
     return (request, response) => {
-      const session = 'stream' in request ? request.stream.session : undefined;
-      const peer = session === undefined ? undefined : this.#peers.get(session as ServerHttp2Session);
-      if (peer === undefined) return void response.destroy();
+      const session = ('stream' in request ? request.stream.session : undefined) as
+        ServerHttp2Session | undefined;
+      const connection = session === undefined ? undefined : this.#connections.get(session);
+      if (session === undefined || connection === undefined) return void response.destroy();
+      const { peer } = connection;
+      connection.calls += 1;
+      this.#watchIdle(session, connection);
       const leave = this.#streamsPerUid.tryEnter(String(peer.uid));
       calls.set(request, { peer, hasPlace: leave !== undefined });
       this.#streams += 1;
       response.once('close', () => {
         this.#streams -= 1;
+        connection.calls -= 1;
+        if (this.#connections.has(session)) this.#watchIdle(session, connection);
         leave?.();
       });
       adapter(request, response);

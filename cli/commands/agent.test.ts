@@ -17,6 +17,7 @@ import { NftCapture } from '../../agent/capture/nft.ts';
 import { AGENT_CONFIG_EXAMPLE } from '../../agent/config-example.ts';
 import { RecentDenials } from '../../agent/proxy/recent-denials.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
+import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
@@ -81,6 +82,7 @@ async function startAgent(change: Partial<AgentState> = {}): Promise<RecentDenia
   const state = startingAgentState(change);
   admin = await startAdmin({
     path: socket,
+    clock: systemClock,
     state,
     denials,
     capture: { show: () => Promise.resolve('') },
