@@ -9,7 +9,19 @@ const SEQUENCE = 'policy-highest-sequence';
 /** Length of the length of the signed policy's JSON at the head of the stored value, big endian. */
 const PREFIX_BYTES = 4;
 
-const sequenceRecord = z.object({ sequence: counter });
+const sequenceRecord = z.object({
+  sequence: counter,
+  /** Of the policy that was kept last; absent in a record of before it was kept. */
+  kept: counter.default(0),
+});
+
+/** What is remembered of sequences. */
+export interface KnownSequences {
+  /** The highest that was ever proven; 0 where none was. */
+  readonly highest: number;
+  /** That of the policy that was kept last, so that an older one put in its place is told; 0 where none was. */
+  readonly kept: number;
+}
 
 /** A policy that was in force, as it came. */
 export interface KeptPolicy {
@@ -45,14 +57,14 @@ export class LastGood {
     await this.#store.write(POLICY, Buffer.concat([prefix, json, policy.artifact]));
   }
 
-  /** 0 where none was ever seen. */
-  async readHighestSequence(): Promise<number> {
+  async readSequences(): Promise<KnownSequences> {
     const value = await this.#store.read(SEQUENCE);
-    if (value === undefined) return 0;
-    return sequenceRecord.parse(JSON.parse(Buffer.from(value).toString('utf8'))).sequence;
+    if (value === undefined) return { highest: 0, kept: 0 };
+    const { sequence, kept } = sequenceRecord.parse(JSON.parse(Buffer.from(value).toString('utf8')));
+    return { highest: sequence, kept };
   }
 
-  async writeHighestSequence(sequence: number): Promise<void> {
-    await this.#store.write(SEQUENCE, Buffer.from(JSON.stringify({ sequence })));
+  async writeSequences({ highest, kept }: KnownSequences): Promise<void> {
+    await this.#store.write(SEQUENCE, Buffer.from(JSON.stringify({ sequence: highest, kept })));
   }
 }

@@ -294,6 +294,20 @@ describe('PolicyHolder.restore()', () => {
     }
   });
 
+  test('refuses an older kept policy that was put in the place of the last one', async () => {
+    const store = new MemoryStore();
+    const first = new Rig({ store });
+    await first.offer(get);
+    const older = await store.read('policy-last-good');
+    await first.offer(post);
+    await store.write('policy-last-good', older!);
+    const second = new Rig({ store });
+    expect(await second.holder.restore()).toBe('refused');
+    expect(second.refusals).toEqual(['policy_sequence_old']);
+    expect(second.allowed).toBeUndefined();
+    expect(await second.offer(post)).toBe('in_force');
+  });
+
   test('rejects when the highest sequence was altered on disk', async () => {
     const store = new MemoryStore();
     const broken: SealedStore = {

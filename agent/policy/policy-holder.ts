@@ -10,7 +10,7 @@ import { WatchedValue, type Watched } from '../../shared/runtime/watched-value.t
 import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { SealedStore } from '../key-store/sealed-store.ts';
-import { LastGood } from './last-good.ts';
+import { LastGood, type KeptPolicy, type KnownSequences } from './last-good.ts';
 import { loadPolicy, type LoadedPolicy } from './loaded-policy.ts';
 
 /** What came of a policy that was offered. `unchanged`: it is in force already. */
@@ -59,7 +59,7 @@ export class PolicyHolder {
   readonly #lastGood: LastGood;
   readonly #policy = new WatchedValue<LoadedPolicy | undefined>(undefined);
   readonly #backoff: Backoff;
-  #highestSequence = 0;
+  #sequences: KnownSequences = { highest: 0, kept: 0 };
   #last: Promise<unknown> = Promise.resolve();
   /** Grows with every offer: a retry is given up when a newer one came. */
   #offers = 0;
@@ -78,7 +78,7 @@ export class PolicyHolder {
 
   /** The highest sequence that was ever proven on this host; 0 before the first. */
   get highestSequence(): number {
-    return this.#highestSequence;
+    return this.#sequences.highest;
   }
 
   /**
@@ -86,13 +86,19 @@ export class PolicyHolder {
    * refused, logged, and leaves none in force. Rejects with `seal_broken` when the sequence was altered on disk: then a replay could not be told.
    */
   async restore(): Promise<PolicyOutcome> {
-    this.#highestSequence = await this.#lastGood.readHighestSequence();
+    this.#sequences = await this.#lastGood.readSequences();
     return await this.#attempt(undefined, async () => {
       const kept = await this.#lastGood.readPolicy();
       if (kept === undefined) return 'unchanged';
       const statement = await this.#open(kept.signed);
+      if (statement.sequence < this.#sequences.kept)
+        throw refuse(
+          'policy_sequence_old',
+          `its sequence ${statement.sequence} is behind ${this.#sequences.kept}, which this host kept`,
+        );
       await this.#putInForce(statement, kept.artifact);
-      this.#highestSequence = Math.max(this.#highestSequence, statement.sequence);
+      const highest = Math.max(this.#sequences.highest, statement.sequence);
+      this.#sequences = { ...this.#sequences, highest };
       return 'in_force';
     });
   }
@@ -123,13 +129,11 @@ export class PolicyHolder {
   async #take(signed: SignedPolicy): Promise<PolicyOutcome> {
     const statement = await this.#open(signed);
     if (this.#isInForce(statement)) return 'unchanged';
-    if (statement.sequence > this.#highestSequence) {
-      await this.#lastGood.writeHighestSequence(statement.sequence);
-      this.#highestSequence = statement.sequence;
-    }
+    if (statement.sequence > this.#sequences.highest)
+      await this.#remember({ ...this.#sequences, highest: statement.sequence });
     const artifact = await this.#options.fetchArtifact(statement.digest);
     await this.#putInForce(statement, artifact);
-    await this.#keep({ signed, artifact });
+    await this.#keep({ signed, artifact }, statement.sequence);
     return 'in_force';
   }
 
@@ -156,10 +160,11 @@ export class PolicyHolder {
       if (statement.digest === current.digest && statement.version === current.version) return true;
       throw refuse('policy_sequence_reused', `sequence ${statement.sequence} was another policy before`);
     }
-    if (statement.sequence < this.#highestSequence)
+    const { highest } = this.#sequences;
+    if (statement.sequence < highest)
       throw refuse(
         'policy_sequence_old',
-        `its sequence ${statement.sequence} is behind ${this.#highestSequence}, which this host has seen`,
+        `its sequence ${statement.sequence} is behind ${highest}, which this host has seen`,
       );
     return false;
   }
@@ -179,10 +184,16 @@ export class PolicyHolder {
     this.#options.observer?.inForce({ version, sequence });
   }
 
+  async #remember(sequences: KnownSequences): Promise<void> {
+    await this.#lastGood.writeSequences(sequences);
+    this.#sequences = sequences;
+  }
+
   /** A policy that cannot be kept is in force all the same: only a restart would miss it. */
-  async #keep(policy: { readonly signed: SignedPolicy; readonly artifact: Uint8Array }): Promise<void> {
+  async #keep(policy: KeptPolicy, sequence: number): Promise<void> {
     try {
       await this.#lastGood.writePolicy(policy);
+      await this.#remember({ ...this.#sequences, kept: sequence });
     } catch (error) {
       this.#options.log.error('policy_not_kept', { error });
     }
