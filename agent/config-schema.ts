@@ -99,6 +99,7 @@ const count = (fallback: number) => z.number().int().min(1).max(1_000_000).defau
 
 const limits = z.strictObject({
   connections: count(10_000),
+  connections_per_host: count(4096),
   workload_api_connections: count(4096),
   workload_api_connections_per_user: count(1024),
   workload_api_streams_per_user: count(2048),

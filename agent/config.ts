@@ -62,6 +62,8 @@ export interface AgentConfig {
   readonly readiness: HostAndPort | undefined;
   readonly limits: {
     readonly connections: number;
+    /** From one other host. */
+    readonly connectionsPerHost: number;
     readonly workloadApi: {
       readonly maxConnections: number;
       readonly maxConnectionsPerUid: number;
@@ -152,6 +154,7 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
     readiness: file.readiness_address ?? undefined,
     limits: {
       connections: limits.connections,
+      connectionsPerHost: limits.connections_per_host,
       workloadApi: {
         maxConnections: limits.workload_api_connections,
         maxConnectionsPerUid: limits.workload_api_connections_per_user,

@@ -246,6 +246,11 @@ class AgentStart {
         ...(mesh.reusesConnections ? {} : { maxIdle: 0 }),
         ...(mesh.resumesSessions ? {} : { maxTickets: 0 }),
       },
+      listenerLimits: {
+        // Those that carry nothing at the moment are among them.
+        maxConnections: 2 * limits.connections,
+        maxConnectionsPerPeer: limits.connectionsPerHost,
+      },
       mark: capture.mark,
       maxConnections: limits.connections,
       identities: manager,

@@ -227,6 +227,15 @@ describe('a mesh dialer', () => {
     expect(outcomes.every(({ kind }) => kind === 'accepted')).toBe(true);
   });
 
+  test('sets up connections to a host beside openings that the host is slow to answer', async () => {
+    const limits = { maxHandshakesPerPeer: 1, connectMs: 2000 };
+    const dialer = rig.dialer(rig.listen().port, { limits });
+    const waiting = [dialer.open(rig.request()), dialer.open(rig.request())];
+    await waitUntil('both are seen', () => rig.openings.length === 2);
+    for (const opening of rig.openings) opening.accept();
+    expect((await Promise.all(waiting)).map(({ kind }) => kind)).toEqual(['accepted', 'accepted']);
+  });
+
   test('idle connections end after their time', async () => {
     const listener = rig.listen();
     const dialer = rig.dialer(listener.port, { limits: { idleMs: 50 } });

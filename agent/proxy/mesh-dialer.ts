@@ -75,6 +75,11 @@ export function createMeshDialer(options: MeshDialerOptions): RunningMeshDialer 
   return new Dialer(options);
 }
 
+/** A connection that was set up, or why there is none that can be used. */
+type Connected =
+  | { readonly connection: OutboundMeshConnection; readonly failure?: undefined }
+  | { readonly connection?: OutboundMeshConnection; readonly failure: MeshDialFailure };
+
 class Dialer implements RunningMeshDialer {
   readonly #options: MeshDialerOptions;
   readonly #limits: MeshDialerLimits;
@@ -154,17 +159,7 @@ class Dialer implements RunningMeshDialer {
   async #open(request: MeshRequest): Promise<MeshOutcome> {
     const frame = openFrame(request);
     const dial = this.#dialOf(request);
-    const pooled = await this.#openPooled(dial, frame);
-    if (pooled !== undefined) return pooled;
-    const gate = this.#gateOf(dial.address);
-    if (!(await gate.enter(this.#limits.connectMs)))
-      return failed('overloaded', `Too many connections to ${dial.address} are being set up`);
-    try {
-      return await this.#openFresh(dial, frame);
-    } finally {
-      gate.leave();
-      if (gate.isUnused) this.#gates.delete(dial.address);
-    }
+    return (await this.#openPooled(dial, frame)) ?? (await this.#openFresh(dial, frame));
   }
 
   async #openPooled(dial: MeshDial, frame: OpenFrame): Promise<MeshOutcome | undefined> {
@@ -187,15 +182,27 @@ class Dialer implements RunningMeshDialer {
     dial: MeshDial,
     frame: OpenFrame,
   ): Promise<{ readonly outcome: MeshOutcome; readonly wasResumed: boolean }> {
-    const connection = new OutboundMeshConnection(this.#context, dial);
-    this.#connections.add(connection);
-    const failure = await connection.connect();
+    const { connection, failure } = await this.#connect(dial);
     if (failure !== undefined) {
       this.#options.log.debug('mesh_dial_failed', { target: dial.target, message: failure.message });
-      return { outcome: failure, wasResumed: dial.session !== undefined && connection.isResumed };
+      return { outcome: failure, wasResumed: dial.session !== undefined && connection?.isResumed === true };
     }
     const answer = await connection.open(frame);
     return { outcome: outcomeOf(answer, connection), wasResumed: connection.isResumed };
+  }
+
+  /** Only so many at once to one host. What the other host does with an opening is no part of it: an application that is slow holds nobody else up. */
+  async #connect(dial: MeshDial): Promise<Connected> {
+    const { address } = dial;
+    const gate = this.#gateOf(address);
+    if (!(await gate.enter(this.#limits.connectMs)))
+      return { failure: failed('overloaded', `Too many connections to ${address} are being set up`) };
+    const connection = new OutboundMeshConnection(this.#context, dial);
+    this.#connections.add(connection);
+    const failure = await connection.connect();
+    gate.leave();
+    if (gate.isUnused) this.#gates.delete(address);
+    return failure === undefined ? { connection } : { connection, failure };
   }
 
   /** A certificate of before its renewal is used for nothing new. */

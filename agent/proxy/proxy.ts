@@ -18,6 +18,7 @@ import { Inbound } from './inbound.ts';
 import { Judge } from './judge.ts';
 import { createMeshDialer, type MeshDialerLimits } from './mesh-dialer.ts';
 import { startMeshListener } from './mesh-listener.ts';
+import type { MeshListenerLimits } from './mesh-listener-limits.ts';
 import type { MeshObserver } from './mesh.ts';
 import { Outbound } from './outbound.ts';
 import { arrivalOfPlaintext } from './plaintext-inbound.ts';
@@ -29,6 +30,7 @@ export interface ProxyOptions {
   readonly ports: CapturePorts;
   readonly forwards: readonly Forward[];
   readonly dialerLimits: Partial<MeshDialerLimits>;
+  readonly listenerLimits: Partial<MeshListenerLimits>;
   /** Of every connection that the proxy makes. */
   readonly mark: number;
   /** Connections that are carried at once. */
@@ -102,6 +104,7 @@ export function startProxy(options: ProxyOptions): Proxy {
   const mesh = startMeshListener({
     ...options,
     port: ports.mesh,
+    limits: options.listenerLimits,
     onOpening: (opening) => void inbound.handle(arrivalOfOpening(opening)),
   });
   const unwatch = [authorizer, directory, identities.identities].map((watched) =>
