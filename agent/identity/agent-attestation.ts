@@ -6,11 +6,13 @@ import type { NodeProver } from '../node-attestation/node-prover.ts';
 import type { ServerApi } from '../server-link/server-api.ts';
 import { holdSvid } from './held-svid.ts';
 import type { HeldSvid } from './identity.ts';
-import { buildCsr, generateP256Key } from './key-pair.ts';
+import type { IdentityStore } from './identity-store.ts';
+import { buildCsr, generateP256Key, type KeyPair } from './key-pair.ts';
 
 export interface AgentAttestationOptions {
   readonly api: Pick<ServerApi, 'attest' | 'renew'>;
   readonly prover: NodeProver;
+  readonly store: Pick<IdentityStore, 'readAttestationKey' | 'writeAttestationKey'>;
   readonly agentVersion: string;
   /** Addresses that the host claims at this moment. */
   readonly addresses: () => readonly string[];
@@ -40,7 +42,7 @@ export class AgentAttestation {
   /** Proves the host. Throws what the server refuses, or `unavailable`. */
   async attest(): Promise<AgentCredentials> {
     const { api, prover, agentVersion, addresses, clock, log } = this.#options;
-    const keyPair = await generateP256Key();
+    const keyPair = await this.#findKey();
     const { svid, bundle } = await api.attest({ prover, keyPair, agentVersion, addresses: addresses() });
     const held = holdSvid(svid, keyPair.privateKeyPkcs8, { bundle, nowMs: clock.nowMs() });
     log.info('attested', { agentId: held.spiffeId, ends: new Date(held.notAfterMs).toISOString() });
@@ -55,5 +57,16 @@ export class AgentAttestation {
     const held = holdSvid(svid, keyPair.privateKeyPkcs8, { spiffeId, bundle, nowMs: clock.nowMs() });
     log.info('agent_svid_renewed', { agentId: held.spiffeId, ends: new Date(held.notAfterMs).toISOString() });
     return { svid: held, bundle };
+  }
+
+  /** A proof that is good once is shown again with the same key when its answer was lost, also after a restart: the server knows the host by it. */
+  async #findKey(): Promise<KeyPair> {
+    if (this.canReattest) return await generateP256Key();
+    const { store } = this.#options;
+    const known = await store.readAttestationKey();
+    if (known !== undefined) return known;
+    const keyPair = await generateP256Key();
+    await store.writeAttestationKey(keyPair);
+    return keyPair;
   }
 }

@@ -5,6 +5,7 @@ import { MemoryStore } from '../key-store/memory.ts';
 import { makeDomain, makeIdentity } from '../workload-api/fixtures/workload-rig.ts';
 import { EMPTY_SYNC_STATE, type SyncState } from '../server-link/sync-state.ts';
 import { IdentityStore } from './identity-store.ts';
+import { generateP256Key } from './key-pair.ts';
 
 const TRUST_DOMAIN = parseTrustDomain('example.org');
 
@@ -30,6 +31,16 @@ test('IdentityStore reads back what was written', async () => {
   expect(await store.readAgentSvid()).toEqual(svid);
   expect(await store.readWorkloadSvids()).toEqual(new Map([[entry.entryId, { revision: 3, svid }]]));
   expect(await store.readSyncState(TRUST_DOMAIN)).toEqual(state);
+});
+
+test('IdentityStore keeps the key of an attestation until its certificate is there', async () => {
+  const store = new IdentityStore(new MemoryStore());
+  expect(await store.readAttestationKey()).toBeUndefined();
+  const key = await generateP256Key();
+  await store.writeAttestationKey(key);
+  expect(await store.readAttestationKey()).toEqual(key);
+  await store.writeAgentSvid((await makeIdentity(await makeDomain('example.org'), '/web')).svid);
+  expect(await store.readAttestationKey()).toBeUndefined();
 });
 
 test.each(['agent-svid', 'workload-svids', 'sync-state'])(

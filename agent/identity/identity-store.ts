@@ -6,8 +6,10 @@ import type { SealedStore } from '../key-store/sealed-store.ts';
 import { applySyncUpdate, EMPTY_SYNC_STATE, toSnapshot, type SyncState } from '../server-link/sync-state.ts';
 import { sealedSvid, sealSvid, unsealSvid } from './held-svid.ts';
 import type { HeldSvid } from './identity.ts';
+import { publicKeyOf, type KeyPair } from './key-pair.ts';
 
 const AGENT_SVID = 'agent-svid';
+const ATTESTATION_KEY = 'attestation-key';
 const WORKLOAD_SVIDS = 'workload-svids';
 const SYNC_STATE = 'sync-state';
 
@@ -32,8 +34,20 @@ export class IdentityStore {
     return value === undefined ? undefined : unsealSvid(value);
   }
 
+  /** The key of the attestation is kept with its certificate from now on. */
   async writeAgentSvid(svid: HeldSvid): Promise<void> {
     await this.#write(AGENT_SVID, sealSvid(svid));
+    await this.#store.delete(ATTESTATION_KEY);
+  }
+
+  /** The key that this host asked with to be let in, while no answer has come. */
+  async readAttestationKey(): Promise<KeyPair | undefined> {
+    const privateKeyPkcs8 = await this.#store.read(ATTESTATION_KEY);
+    return privateKeyPkcs8 && { privateKeyPkcs8, publicKeySpki: publicKeyOf(privateKeyPkcs8) };
+  }
+
+  async writeAttestationKey({ privateKeyPkcs8 }: KeyPair): Promise<void> {
+    await this.#store.write(ATTESTATION_KEY, privateKeyPkcs8);
   }
 
   /** By entry id. */

@@ -62,7 +62,7 @@ export async function openIdentityManager(options: OpenIdentityOptions): Promise
     onServerTime: (serverTimeMs) => time.observe(serverTimeMs),
   });
   const api = new ServerApi(link);
-  const attestation = new AgentAttestation({ ...options, api });
+  const attestation = new AgentAttestation({ ...options, store, api });
   const manager = new IdentityManager({ ...options, store, link, api, attestation, firstBundle }, initial);
   held.manager = manager;
   await manager.restore();

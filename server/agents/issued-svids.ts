@@ -3,7 +3,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { encodePem } from '../../shared/wire/pem.ts';
 import type { IssuedCertificate } from '../ca/ca.ts';
-import type { Datastore } from '../datastore/datastore.ts';
+import type { Datastore, Transaction } from '../datastore/datastore.ts';
 import { issuedSvids } from '../datastore/schema.ts';
 
 /** A certificate that was issued, and for whom. */
@@ -44,9 +44,12 @@ export class IssuedSvids {
   /** Keeps a batch, before the certificates leave the server. */
   async record(issues: readonly SvidIssue[]): Promise<void> {
     if (issues.length === 0) return;
-    await this.#datastore.write(async ({ db }) => {
-      await db.insert(issuedSvids).values(issues.map(rowOf));
-    });
+    await this.#datastore.write(async (transaction) => await this.recordIn(transaction, issues));
+  }
+
+  /** As `record`, with what else must be kept with them. */
+  async recordIn({ db }: Transaction, issues: readonly SvidIssue[]): Promise<void> {
+    await db.insert(issuedSvids).values(issues.map(rowOf));
   }
 
   /** Certificates of an identity that are valid now or soon, the newest first, at most `MAX_LISTED_SVIDS`. */

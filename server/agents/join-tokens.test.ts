@@ -3,7 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { DATASTORES, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { joinTokens } from '../datastore/schema.ts';
-import { JoinTokens, MAX_JOIN_TOKEN_TTL_SECONDS } from './join-tokens.ts';
+import { JoinTokens, MAX_JOIN_TOKEN_TTL_SECONDS, type RedeemedToken } from './join-tokens.ts';
+
+/** Whose key it is does not matter where the token is not used yet. */
+const KEY = Uint8Array.of(1, 2, 3);
 
 describe.each(DATASTORES)('JoinTokens (%s)', (_name, open) => {
   let kept: TestDatastore;
@@ -15,6 +18,9 @@ describe.each(DATASTORES)('JoinTokens (%s)', (_name, open) => {
     tokens = new JoinTokens({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN, randomBytes });
   });
   afterAll(() => kept.dispose());
+
+  const redeem = async (token: string, key: Uint8Array = KEY): Promise<RedeemedToken | undefined> =>
+    await kept.datastore.write(async (transaction) => await tokens.redeem(transaction, token, key));
 
   const wish = { name: 'host-a', ttlSeconds: 600, addresses: ['::ffff:192.0.2.1'], createdBy: 'me' };
 
@@ -28,22 +34,32 @@ describe.each(DATASTORES)('JoinTokens (%s)', (_name, open) => {
 
   test('redeem() gives a token to exactly one of many that race', async () => {
     const { token, kept } = await tokens.create(wish);
-    const results = await Promise.all(Array.from({ length: 20 }, () => tokens.redeem(token)));
-    expect(results.filter((result) => result !== undefined)).toEqual([
-      { ...kept, usedAt: new Date(clock.nowMs()) },
-    ]);
-    expect(await tokens.redeem(token)).toBeUndefined();
+    expect(await tokens.find(token)).toEqual(kept);
+    const results = await Promise.all(Array.from({ length: 20 }, () => redeem(token)));
+    expect(results.filter((result) => result !== undefined)).toEqual([{ replacedSerial: undefined }]);
+    expect(await redeem(token)).toBeUndefined();
+    expect(await tokens.find(token)).toEqual({ ...kept, usedAt: new Date(clock.nowMs()) });
+  });
+
+  test('redeem() leaves a token as it was where the transaction fails', async () => {
+    const { token } = await tokens.create(wish);
+    const failed = kept.datastore.write(async (transaction) => {
+      await tokens.redeem(transaction, token, KEY);
+      throw new RangeError('on purpose');
+    });
+    await failed.catch(() => undefined);
+    expect(await redeem(token)).toBeDefined();
   });
 
   test('redeem() refuses a token from its last millisecond on, and one that nobody made', async () => {
     const { token } = await tokens.create(wish);
     const { token: other } = await tokens.create(wish);
     clock.advance(600_000 - 1);
-    expect(await tokens.redeem(token)).toBeDefined();
+    expect(await redeem(token)).toBeDefined();
     clock.advance(1);
-    expect(await tokens.redeem(other)).toBeUndefined();
-    expect(await tokens.redeem('')).toBeUndefined();
-    expect(await tokens.redeem(Buffer.alloc(32).toString('base64url'))).toBeUndefined();
+    expect(await redeem(other)).toBeUndefined();
+    expect(await redeem('')).toBeUndefined();
+    expect(await redeem(Buffer.alloc(32).toString('base64url'))).toBeUndefined();
     expect(await tokens.list()).toEqual([]);
   });
 
@@ -51,7 +67,7 @@ describe.each(DATASTORES)('JoinTokens (%s)', (_name, open) => {
     const { token, kept } = await tokens.create(wish);
     expect(await tokens.revoke(kept.tokenHash)).toBe(true);
     expect(await tokens.revoke(kept.tokenHash)).toBe(false);
-    expect(await tokens.redeem(token)).toBeUndefined();
+    expect(await redeem(token)).toBeUndefined();
     await tokens.create(wish);
     expect(await tokens.prune(clock.nowMs() + 600_001)).toBeGreaterThan(1);
     expect(await tokens.prune(clock.nowMs() + 600_001)).toBe(0);

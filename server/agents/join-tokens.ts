@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto';
-import { and, asc, eq, gt, isNull, lt } from 'drizzle-orm';
+import { and, asc, eq, gt, isNotNull, isNull, lt } from 'drizzle-orm';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { agentId } from '../../shared/spiffe/reserved-path.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
-import type { Datastore } from '../datastore/datastore.ts';
-import { joinTokens } from '../datastore/schema.ts';
+import { decodePemBlocks } from '../../shared/wire/pem.ts';
+import { parseX509Certificate } from '../../shared/wire/x509-certificate.ts';
+import type { Database, Datastore, Transaction } from '../datastore/datastore.ts';
+import { issuedSvids, joinTokens, nodes } from '../datastore/schema.ts';
 import { parseNodeAddress, type NodeAddress } from './node-address.ts';
 
 /** Bytes of randomness in a token. */
@@ -35,6 +38,12 @@ export interface JoinToken {
   /** When a host used it up; null while it can be used. */
   readonly usedAt: Date | null;
   readonly createdBy: string;
+}
+
+/** A token that its host may come in by. */
+export interface RedeemedToken {
+  /** Serial of the certificate that the same host got by it before; undefined: none yet. */
+  readonly replacedSerial: string | undefined;
 }
 
 /** Join tokens: each lets one host of a given name in, once (design: decision 22). */
@@ -78,21 +87,42 @@ export class JoinTokens {
     return { token, kept };
   }
 
+  /** What is kept of a token, used and expired ones too; undefined for one that nobody made. */
+  async find(token: string): Promise<JoinToken | undefined> {
+    const rows = await this.#datastore.db
+      .select()
+      .from(joinTokens)
+      .where(eq(joinTokens.tokenHash, hashOf(token)));
+    return rows[0] === undefined ? undefined : keptOf(rows[0]);
+  }
+
   /**
-   * Uses a token up: of any number of calls with the same token exactly one gets it. Undefined for a token that is unknown, used or expired: the
-   * host is not told which.
+   * Uses a token up in the transaction that admits its host: of any number of calls with the same token exactly one gets it. That host gets it again, by its key,
+   * as long as the node stands as it was admitted: the answer may have been lost, and a host that it has reached asks no more. Undefined for a token that is unknown,
+   * used by somebody else or expired: the host is not told which.
    */
-  async redeem(token: string): Promise<JoinToken | undefined> {
+  async redeem(
+    { db }: Transaction,
+    token: string,
+    publicKeySpki: Uint8Array,
+  ): Promise<RedeemedToken | undefined> {
     const now = new Date(this.#clock.nowMs());
     const hash = hashOf(token);
-    const rows = await this.#datastore.write(({ db }) =>
-      db
-        .update(joinTokens)
-        .set({ usedAt: now })
-        .where(and(eq(joinTokens.tokenHash, hash), isNull(joinTokens.usedAt), gt(joinTokens.expiresAt, now)))
-        .returning(),
-    );
-    return rows[0] === undefined ? undefined : keptOf(rows[0]);
+    const [redeemed] = await db
+      .update(joinTokens)
+      .set({ usedAt: now })
+      .where(and(eq(joinTokens.tokenHash, hash), isNull(joinTokens.usedAt), gt(joinTokens.expiresAt, now)))
+      .returning();
+    if (redeemed !== undefined) return { replacedSerial: undefined };
+    const [used] = await db
+      .select()
+      .from(joinTokens)
+      .where(and(eq(joinTokens.tokenHash, hash), isNotNull(joinTokens.usedAt)));
+    if (used === undefined) return undefined;
+    const nodeId = agentId(this.#trustDomain, { attestationType: 'join_token', name: used.name });
+    const first = await findFirstCertificate(db, nodeId);
+    const isSameHost = first !== undefined && Buffer.from(publicKeySpki).equals(first.publicKeySpki);
+    return isSameHost ? { replacedSerial: first.serial } : undefined;
   }
 
   /** Tokens that have not expired, used ones too, the first to expire first. */
@@ -126,6 +156,21 @@ export class JoinTokens {
     );
     return rows.length;
   }
+}
+
+/** The certificate that a node got when it attested, if it has not renewed it since. */
+async function findFirstCertificate(
+  db: Database,
+  nodeId: SpiffeId,
+): Promise<{ readonly serial: string; readonly publicKeySpki: Uint8Array } | undefined> {
+  const [row] = await db
+    .select({ serial: nodes.certSerial, chainPem: issuedSvids.chainPem })
+    .from(nodes)
+    .innerJoin(issuedSvids, eq(issuedSvids.serial, nodes.certSerial))
+    .where(and(eq(nodes.nodeId, nodeId), isNull(nodes.previousCertSerial)));
+  const [leaf] = row === undefined ? [] : decodePemBlocks('CERTIFICATE', row.chainPem);
+  if (row === undefined || leaf === undefined) return undefined;
+  return { serial: row.serial, publicKeySpki: parseX509Certificate(leaf).publicKeySpki };
 }
 
 function keptOf(row: typeof joinTokens.$inferSelect): JoinToken {

@@ -27,11 +27,11 @@ export function nodeOf(row: typeof nodes.$inferSelect): Node {
   return { ...row, nodeId: row.nodeId as SpiffeId, selectors: row.selectors as readonly Selector[] };
 }
 
-/** Throws `permission_denied`: `node_banned`, `node_exists`. */
-export function requireMayAttest(known: Node | undefined): void {
+/** `replacedSerial` is the certificate that the same proof earned before, if it did. Throws `permission_denied`: `node_banned`, `node_exists`. */
+export function requireMayAttest(known: Node | undefined, replacedSerial: string | undefined): void {
   if (known === undefined) return;
   if (known.isBanned) throw denied('node_banned', `Node "${known.nodeId}" is banned`);
-  if (!known.canReattest)
+  if (!known.canReattest && known.certSerial !== replacedSerial)
     throw denied(
       'node_exists',
       `Node "${known.nodeId}" has attested before; an operator must evict it first`,

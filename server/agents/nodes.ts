@@ -59,15 +59,20 @@ export class Nodes {
   }
 
   /**
-   * Keeps the result of an attestation; only when this succeeds may the host have its certificate. Throws `permission_denied`: `node_banned`;
-   * `node_exists` for a host of that name that may not attest again (an operator evicts it first).
+   * Keeps the result of an attestation; only when this succeeds may the host have its certificate. `admit` runs in the same transaction, for what must be kept or used
+   * up with it; it tells the serial of the certificate that the same proof earned before, if it did. Throws what `admit` throws and `permission_denied`:
+   * `node_banned`; `node_exists` for a host of that name that may not attest again (an operator evicts it first).
    */
-  async recordAttestation(attestation: NodeAttestation): Promise<Node> {
+  async recordAttestation(
+    attestation: NodeAttestation,
+    admit: (transaction: Transaction) => Promise<string | undefined> = () => Promise.resolve(undefined),
+  ): Promise<Node> {
     const { nodeId } = attestation;
     const { node, taken } = await this.#datastore.write((transaction) =>
       noteDirectoryChanges(transaction, [nodeId], async () => {
         const { db } = transaction;
-        requireMayAttest(await findNode(db, nodeId));
+        const replacedSerial = await admit(transaction);
+        requireMayAttest(await findNode(db, nodeId), replacedSerial);
         const row = this.#rowOf(attestation);
         const rows = await db
           .insert(nodes)

@@ -14,6 +14,7 @@ const denied = { code: 'permission_denied', reason: 'join_token_invalid' };
 interface Opened extends TestDatastore {
   readonly clock: FakeClock;
   readonly tokens: JoinTokens;
+  /** The attestation by itself: what it proves, and the token used up. */
   readonly attest: (token: string) => Promise<AttestedNode>;
 }
 
@@ -28,8 +29,9 @@ async function open(): Promise<Opened> {
   });
   const attestor = new JoinTokenAttestor(tokens);
   const attest = async (token: string) => {
-    const step = await attestor.begin({ type: 'join_token', token });
+    const step = await attestor.begin({ type: 'join_token', token }, { csrPublicKeySpki: new Uint8Array(1) });
     if (step.kind !== 'attested') throw new Error('a join token is not challenged');
+    await kept.datastore.write(async (transaction) => await step.node.redeem?.(transaction));
     return step.node;
   };
   return { ...kept, clock, tokens, attest };

@@ -27,7 +27,7 @@ export interface NodeAttestationOptions {
   readonly sessions: AttestationSessions<PendingAttestation>;
   readonly authority: CertificateAuthority;
   readonly nodes: Pick<Nodes, 'recordAttestation'>;
-  readonly issued: Pick<IssuedSvids, 'record'>;
+  readonly issued: Pick<IssuedSvids, 'recordIn'>;
   /** The trust bundle that a new agent gets. */
   readonly bundle: () => WireBundle;
   readonly trustDomain: TrustDomain;
@@ -78,7 +78,7 @@ export class NodeAttestation {
     );
   }
 
-  /** The certificate leaves the server only after the node, and the certificate itself, are on record. */
+  /** The certificate leaves the server only after the node, and the certificate itself, are on record, and the proof is used up: all or nothing of it. */
   async #admit(
     pending: Pick<PendingAttestation, 'request' | 'publicKeySpki'>,
     proven: AttestedNode,
@@ -93,17 +93,19 @@ export class NodeAttestation {
       ttlSeconds: this.#options.agentTtlSeconds,
       dnsNames: [],
     });
-    await nodes.recordAttestation({
+    const attestation = {
+      ...proven,
       nodeId,
       attestationType,
       certificate,
-      selectors: proven.selectors,
-      canReattest: proven.canReattest,
       agentVersion: request.agentVersion,
-      declaredAddresses: proven.declaredAddresses,
       claimedAddresses: request.addresses,
+    };
+    await nodes.recordAttestation(attestation, async (transaction) => {
+      const replacedSerial = await proven.redeem?.(transaction);
+      await issued.recordIn(transaction, [{ certificate, nodeId, entryId: null }]);
+      return replacedSerial;
     });
-    await issued.record([{ certificate, nodeId, entryId: null }]);
     log.info('node_attested', { nodeId, attestation_type: attestationType, serial: certificate.serial });
     return { kind: 'attested', svid: toIssuedSvid(certificate), bundle: this.#options.bundle() };
   }

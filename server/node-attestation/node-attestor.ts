@@ -1,5 +1,6 @@
 import type { AttestRequest, AttestAnswer, ChallengeResponse } from '../../shared/protocol/attestation.ts';
 import type { Selector } from '../../shared/spiffe/selector.ts';
+import type { Transaction } from '../datastore/datastore.ts';
 
 /** What an attestor knows once the host has proven itself. */
 export interface AttestedNode {
@@ -10,6 +11,11 @@ export interface AttestedNode {
   readonly canReattest: boolean;
   /** Addresses that the operator declared for the host. */
   readonly declaredAddresses: readonly string[];
+  /**
+   * Uses the proof up in the transaction that admits the node, where a proof is good for one host only. Throws when somebody else was before. The serial of the
+   * certificate that this very host got by it before, if it did: its answer may have been lost.
+   */
+  readonly redeem?: (transaction: Transaction) => Promise<string | undefined>;
 }
 
 export interface AttestationContext {
