@@ -42,12 +42,24 @@ function commandLineOf(pid: string): string {
 }
 
 /** The demonstration as the leader of a process group, as a shell starts it. */
-function startDemonstration(folder: string, name: string): Child {
+function startDemonstration(folder: string, name: string, ...options: readonly string[]): Child {
   return new Child({
-    command: ['setsid', join(PROJECT, 'scripts/demo')],
+    command: ['setsid', join(PROJECT, 'scripts/demo'), ...options],
     logFile: join(folder, `${name}.log`),
     cwd: PROJECT,
+    isTypedTo: true,
   });
+}
+
+/** What it says at its end that one may try in another terminal. */
+function suggestionsIn(log: string): readonly string[] {
+  const [, text = ''] = log.split(
+    'Everything stays up until you press Enter. In another terminal, as root, try:\n',
+  );
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.trim());
 }
 
 describe('scripts/demo', () => {
@@ -63,10 +75,21 @@ describe('scripts/demo', () => {
     expect(await findLeftovers(demo.pid)).toEqual([]);
   });
 
-  test('claims nothing that does not hold, after that interruption too, and leaves nothing behind', async () => {
-    const demo = startDemonstration(folder, 'whole');
-    await waitUntil('it has ended', () => !demo.isRunning, 200_000);
+  test('claims nothing that does not hold, after that interruption too; what it suggests to try works, and Enter leaves nothing behind', async () => {
+    const demo = startDemonstration(folder, 'whole', '--stay');
+    await demo.ready(
+      'it has come to its end',
+      () => demo.log().endsWith('picket agent capture show\n'),
+      200_000,
+    );
     expect(demo.log()).toContain('Everything came out as claimed.');
+    const suggestions = suggestionsIn(demo.log());
+    expect(suggestions.length).toBeGreaterThan(4);
+    const tried = await runOk(['bash', '-xe', '-c', suggestions.join('\n')], { cwd: PROJECT });
+    for (const shown of ['HTTP/1.1 200 OK', '/tpm/desk', 'table inet picket', 'allow'])
+      expect(tried).toContain(shown);
+    demo.type('\n');
+    await waitUntil('it has ended', () => !demo.isRunning, 60_000);
     expect(await demo.stop()).toBe(0);
     expect(await findLeftovers(demo.pid)).toEqual([]);
     rmSync(folder, { recursive: true });

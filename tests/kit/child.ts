@@ -7,6 +7,8 @@ export interface ChildOptions {
   readonly logFile: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Whether `type` reaches it; otherwise it has nothing to read. */
+  readonly isTypedTo?: boolean;
 }
 
 export interface RunResult {
@@ -24,7 +26,7 @@ export class Child {
     this.logFile = options.logFile;
     const log = openSync(options.logFile, 'a');
     this.#process = Bun.spawn([...options.command], {
-      stdin: 'ignore',
+      stdin: options.isTypedTo === true ? 'pipe' : 'ignore',
       stdout: log,
       stderr: log,
       env: { ...process.env, ...options.env },
@@ -39,6 +41,14 @@ export class Child {
 
   get isRunning(): boolean {
     return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** Gives the program something to read. */
+  type(text: string): void {
+    const { stdin } = this.#process;
+    if (stdin === undefined || typeof stdin === 'number') throw new TypeError('Nothing reaches this program');
+    void stdin.write(text);
+    void stdin.flush();
   }
 
   log(): string {
