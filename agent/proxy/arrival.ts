@@ -1,7 +1,7 @@
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ByteStream } from './byte-stream.ts';
-import type { Encounter } from './judge.ts';
+import type { Encounter, Refusal } from './judge.ts';
 import type { MeshCaller, MeshOpening } from './mesh.ts';
 
 /** Somebody asks for a workload of this host: through the mesh, in plaintext from outside of it, or from this host itself. */
@@ -18,6 +18,8 @@ export interface Arrival {
   readonly isLocal: boolean;
   /** The calling process, on this host alone. */
   readonly process: Encounter['process'];
+  /** Why the caller is not who it was any more; undefined while it is. The mesh knows that of its own connections, and cuts them itself. */
+  readonly findLoss: () => Refusal | undefined;
   readonly accept: () => ByteStream;
   readonly deny: MeshOpening['deny'];
 }
@@ -32,6 +34,7 @@ export function arrivalOfOpening(opening: MeshOpening): Arrival {
     destination: opening.destination,
     isLocal: false,
     process: null,
+    findLoss: () => undefined,
     accept: () => opening.accept(),
     deny: (denial) => opening.deny(denial),
   };

@@ -39,10 +39,10 @@ describe('OpenConnections', () => {
 
   test('tryEnter() counts open connections too', () => {
     const connections = new OpenConnections(1);
-    const remove = connections.add(new Connection());
+    const remove = connections.add(new Connection(), 0);
     expect(connections.tryEnter(KNOWN)).toBeUndefined();
-    remove();
-    remove();
+    remove?.();
+    remove?.();
     expect(connections.size).toBe(0);
     expect(connections.tryEnter(KNOWN)).toBeDefined();
   });
@@ -50,7 +50,7 @@ describe('OpenConnections', () => {
   test('tryEnter() gives strangers half of the places, whether they are being set up or open', () => {
     const connections = new OpenConnections(4);
     const leave = connections.tryEnter(STRANGER);
-    const remove = connections.add(new Connection(true));
+    const remove = connections.add(new Connection(true), 0);
     expect(connections.tryEnter(STRANGER)).toBeUndefined();
     expect([connections.tryEnter(KNOWN), connections.tryEnter(KNOWN)]).not.toContain(undefined);
     expect(connections.tryEnter(KNOWN)).toBeUndefined();
@@ -63,18 +63,30 @@ describe('OpenConnections', () => {
   test('reconsiderAll() cuts those that lost their permit, once', () => {
     const connections = new OpenConnections(9);
     const [kept, lost] = [new Connection(), new Connection()];
-    connections.add(kept);
-    connections.add(lost);
+    connections.add(kept, 0);
+    connections.add(lost, 0);
     lost.failure = LOST;
     connections.reconsiderAll();
     connections.reconsiderAll();
     expect([kept.cuts, lost.cuts, connections.size]).toEqual([[], [LOST], 1]);
   });
 
+  test('add() judges at once what was permitted before everything was judged again', () => {
+    const connections = new OpenConnections(9);
+    const before = connections.round;
+    connections.reconsiderAll();
+    const [kept, lost, newer] = [new Connection(), new Connection(), new Connection()];
+    for (const connection of [lost, newer]) connection.failure = LOST;
+    expect(connections.add(kept, before)).toBeDefined();
+    expect(connections.add(lost, before)).toBeUndefined();
+    expect(connections.add(newer, connections.round)).toBeDefined();
+    expect([kept.cuts, lost.cuts, newer.cuts, connections.size]).toEqual([[], [LOST], [], 2]);
+  });
+
   test('cutAll() ends every connection', () => {
     const connections = new OpenConnections(9);
     const all = [new Connection(), new Connection()];
-    for (const connection of all) connections.add(connection);
+    for (const connection of all) connections.add(connection, 0);
     connections.cutAll(LOST);
     expect(all.map((connection) => connection.cuts)).toEqual([[LOST], [LOST]]);
     expect(connections.size).toBe(0);

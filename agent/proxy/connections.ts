@@ -18,6 +18,7 @@ export class OpenConnections {
   readonly #max: number;
   readonly #open = new Set<OpenConnection>();
   #pending = 0;
+  #round = 0;
   /** Pending and open. */
   #strangers = 0;
 
@@ -44,15 +45,27 @@ export class OpenConnections {
     };
   }
 
-  /** A connection is open; the returned function says that it has ended. */
-  add(connection: OpenConnection): () => void {
+  /** Grows whenever everything is judged again. */
+  get round(): number {
+    return this.#round;
+  }
+
+  /**
+   * A connection is open under a permit that was given in round `since`. If everything was judged again since then, while it was being set up, it is judged
+   * now. The returned function says that it has ended; undefined when it has lost its permit and was cut.
+   */
+  add(connection: OpenConnection, since: number): (() => void) | undefined {
     this.#open.add(connection);
     if (connection.isStranger) this.#strangers += 1;
-    return () => this.#remove(connection);
+    const failure = since === this.#round ? undefined : connection.reconsider();
+    if (failure === undefined) return () => this.#remove(connection);
+    this.#cut(connection, failure);
+    return undefined;
   }
 
   /** Judges every connection again and cuts those that lost their permit. */
   reconsiderAll(): void {
+    this.#round += 1;
     for (const connection of Array.from(this.#open)) {
       const failure = connection.reconsider();
       if (failure !== undefined) this.#cut(connection, failure);

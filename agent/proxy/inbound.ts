@@ -35,6 +35,8 @@ interface Visit {
   readonly arrival: Arrival;
   readonly target: SpiffeId;
   readonly encounter: Encounter;
+  /** When what it is permitted by was looked at (`OpenConnections.round`). */
+  readonly round: number;
 }
 
 /**
@@ -66,8 +68,9 @@ export class Inbound {
   }
 
   async #receive(arrival: Arrival): Promise<void> {
-    const { directory, processes } = this.#options;
+    const { directory, processes, connections } = this.#options;
     const { destination } = arrival;
+    const { round } = connections;
     const found = directory.find(destination);
     const isReachable = arrival.isLocal || !isLoopback(destination.address);
     if (
@@ -80,7 +83,7 @@ export class Inbound {
     if (listener.kind !== 'identified' || listener.spiffeId !== found.spiffeId)
       return this.#turnAway(arrival, { reason: 'listener_unidentified', ...explain(listener) });
     const encounter = encounterOf(arrival, found.spiffeId);
-    await this.#admit({ arrival, target: found.spiffeId, encounter }, found.protocol);
+    await this.#admit({ arrival, target: found.spiffeId, encounter, round }, found.protocol);
   }
 
   async #admit(visit: Visit, protocol: ListenerProtocol): Promise<void> {
@@ -90,7 +93,7 @@ export class Inbound {
     const { arrival, encounter } = visit;
     const verdict = judge.evaluate(encounter, arrival.connectionId, null);
     const judgement = { decisionId: arrival.connectionId, verdict };
-    if (verdict.isAllowed) await this.#admitAny(visit, judgement);
+    if (verdict.isAllowed) await this.#admitAny(visit);
     else await this.#admitRequests(visit, judgement);
   }
 
@@ -103,8 +106,11 @@ export class Inbound {
     if (application !== undefined) this.#spliceAllowed(visit, arrival.accept(), application);
   }
 
-  /** The connection is allowed: the application is connected at once, because it may speak first. HTTP is decided by request all the same. */
-  async #admitAny(visit: Visit, judgement: Judgement): Promise<void> {
+  /**
+   * The connection is allowed: the application is connected at once, because it may speak first. HTTP is decided by request all the same, and bytes once they come: a
+   * silent connection must not keep a permit that is none any more.
+   */
+  async #admitAny(visit: Visit): Promise<void> {
     const application = await this.#dial(visit);
     if (application === undefined) return;
     const client = visit.arrival.accept();
@@ -125,7 +131,7 @@ export class Inbound {
         }),
       );
     }
-    const recorded = judge.record(visit.encounter, judgement, null);
+    const recorded = judge.judge(visit.encounter, visit.arrival.connectionId, null);
     if (!recorded.verdict.isAllowed) {
       application.abort();
       return abortWith(client, recorded);
@@ -158,27 +164,31 @@ export class Inbound {
       refuse: (refusal) => judge.refuse(encounter, refusal),
       clientCertLine: buildClientCertLine(target, arrival.caller),
       clock,
-      onDone: () => forget(),
+      onDone: () => forget?.(),
     });
-    const forget = connections.add({
+    const connection = {
       ...visitorOf(arrival),
       reconsider: () => this.#reconsider(visit, relay.current),
-      cut: (failure) => relay.cut(failure),
-    });
+      cut: (failure: StreamFailure) => relay.cut(failure),
+    };
+    const forget = connections.add(connection, visit.round);
+    if (forget === undefined) return begin.application?.abort();
     relay.start(begin.first, begin.application);
     client.resume();
     begin.application?.resume();
   }
 
   #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
-    const forget = this.#options.connections.add({
+    const connection = {
       ...visitorOf(visit.arrival),
       reconsider: () => this.#reconsider(visit, null),
-      cut: (failure) => {
+      cut: (failure: StreamFailure) => {
         client.abort(failure);
         application.abort(failure);
       },
-    });
+    };
+    const forget = this.#options.connections.add(connection, visit.round);
+    if (forget === undefined) return;
     splice(client, application, () => forget());
     client.resume();
     application.resume();
@@ -188,6 +198,8 @@ export class Inbound {
   #reconsider(visit: Visit, http: DecisionHttpRequest | null | undefined): StreamFailure | undefined {
     const { directory, judge } = this.#options;
     const { encounter, target, arrival } = visit;
+    const loss = arrival.findLoss();
+    if (loss !== undefined) return failureOf(judge.refuse(encounter, loss));
     const found = directory.find(arrival.destination);
     if (found.kind !== 'local' || found.spiffeId !== target)
       return failureOf(judge.refuse(encounter, { reason: 'listener_not_registered' }));

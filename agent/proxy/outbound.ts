@@ -49,6 +49,8 @@ interface Departure {
   readonly svid: HeldSvid | null;
   readonly identity: ProcessIdentity;
   readonly process: Encounter['process'];
+  /** When what it is permitted by was looked at (`OpenConnections.round`). */
+  readonly round: number;
 }
 
 const DIAL_MS = 10_000;
@@ -69,7 +71,8 @@ export class Outbound {
     const { connections, judge } = this.#options;
     const connectionId = judge.newId();
     const unknown = { svid: null, identity: NOBODY, process: null };
-    const arrived = { stream, source: client, destination, connectionId, ...unknown };
+    const { round } = connections;
+    const arrived = { stream, source: client, destination, connectionId, round, ...unknown };
     const leave = connections.tryEnter({ isStranger: false });
     if (leave === undefined) return this.#refuse(arrived, null, { reason: 'overloaded' });
     try {
@@ -97,7 +100,7 @@ export class Outbound {
       case 'remote':
         return await this.#callMesh(departure, found.spiffeId);
       case 'local':
-        return await this.#options.receiveLocal(localArrival(departure, found.spiffeId));
+        return await this.#options.receiveLocal(this.#localArrival(departure, found.spiffeId));
       case 'unregistered':
         return this.#refuse(departure, null, { reason: 'target_unknown' });
       case 'outside':
@@ -154,14 +157,16 @@ export class Outbound {
   ): void {
     const { stream } = departure;
     const { far, target } = way;
-    const forget = this.#options.connections.add({
+    const connection = {
       isStranger: false,
       reconsider: () => this.#reconsider(departure, way),
-      cut: (failure) => {
+      cut: (failure: StreamFailure) => {
         stream.abort();
         far.abort(failure);
       },
-    });
+    };
+    const forget = this.#options.connections.add(connection, departure.round);
+    if (forget === undefined) return;
     splice(stream, far, (failure) => {
       forget();
       // The other host took its permit back: the process that asked is to be told.
@@ -178,11 +183,8 @@ export class Outbound {
     const { directory, judge } = this.#options;
     const { target, destination } = way;
     const encounter = encounterOf(departure, target);
-    const { svid } = departure;
-    if (svid !== null && this.#findSvid(svid.spiffeId) === null)
-      return failureOf(
-        judge.refuse(encounter, { reason: 'caller_unidentified', message: 'The identity was withdrawn' }),
-      );
+    const loss = this.#findLoss(departure);
+    if (loss !== undefined) return failureOf(judge.refuse(encounter, loss));
     const found = directory.find(departure.destination);
     const isSame =
       destination === 'mesh'
@@ -192,6 +194,28 @@ export class Outbound {
     const decisionId = judge.newId();
     const verdict = judge.evaluateEgress(encounter, decisionId, destination);
     return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, null));
+  }
+
+  #findLoss({ svid }: Departure): Refusal | undefined {
+    if (svid === null || this.#findSvid(svid.spiffeId) !== null) return undefined;
+    return { reason: 'caller_unidentified', message: 'The identity was withdrawn' };
+  }
+
+  /** Decided with both identities, without TLS (design: decision 26). */
+  #localArrival(departure: Departure, target: SpiffeId): Arrival {
+    const { stream, source, destination, connectionId, svid, process } = departure;
+    return {
+      connectionId,
+      caller: svid === null ? null : callerOf(svid),
+      source,
+      target,
+      destination,
+      isLocal: true,
+      process,
+      findLoss: () => this.#findLoss(departure),
+      accept: () => stream,
+      deny: (denial) => stream.abort(denial),
+    };
   }
 
   #noteDenial(departure: Departure, target: SpiffeId | null, failure: StreamFailure): void {
@@ -243,22 +267,6 @@ function encounterOf(departure: Departure, target: SpiffeId | null): Encounter {
     caller: { spiffeId, ...source, certificateNotAfterMs: svid?.notAfterMs ?? 0 },
     target: { spiffeId: target, ...destination },
     process,
-  };
-}
-
-/** Decided with both identities, without TLS (design: decision 26). */
-function localArrival(departure: Departure, target: SpiffeId): Arrival {
-  const { stream, source, destination, connectionId, svid, process } = departure;
-  return {
-    connectionId,
-    caller: svid === null ? null : callerOf(svid),
-    source,
-    target,
-    destination,
-    isLocal: true,
-    process,
-    accept: () => stream,
-    deny: (denial) => stream.abort(denial),
   };
 }
 

@@ -12,6 +12,7 @@ export function arrivalOfPlaintext(
     target: null,
     isLocal: false,
     process: null,
+    findLoss: () => undefined,
     accept: () => stream,
     deny: () => stream.abort(),
   };

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from '
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { policyActivated, policyAnswer, policyPage } from '../../shared/protocol/operator.ts';
-import { runOk } from '../kit/child.ts';
+import { Child, runOk } from '../kit/child.ts';
 import { OperatorClient } from '../kit/operator-client.ts';
+import { asUser } from '../kit/programs.ts';
 import { denialBody, Shop, SHOP_USERS } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
 
@@ -130,6 +131,34 @@ describe('picket policy', () => {
     );
     expect((await sleeping).exitCode).not.toBe(0);
     expect(performance.now() - startedMs).toBeLessThan(10_000);
+    await control.picketOk('policy', 'rollback', '1');
+    await waitUntil('requests pass again', async () => (await shop.ask(web, '/invoices')).status === 200);
+  });
+
+  test('a connection that was opened under an older policy and kept silent gets nothing by that', async () => {
+    const { control } = shop.mesh;
+    const { ipv4 } = shop.store.host;
+    const speak = String.raw`printf '\0\0\0\x08\x04\xd2\x16\x2f' >&3; head -c 1 <&3`;
+    const script = `exec 3<>/dev/tcp/${ipv4}/5432; echo open; read -r; ${speak}; echo " $?"`;
+    const open = (name: string): Child =>
+      new Child({
+        command: shop.desk.host.in(...asUser(SHOP_USERS.reports, 'bash', '-c', script)),
+        logFile: join(shop.folder, `${name}.log`),
+        cwd: '/',
+        isTypedTo: true,
+      });
+    const [first, second] = [open('silent'), open('silent-too')];
+    await waitUntil('both are open at PostgreSQL', async () => {
+      const connected = await shop.store.host.runOk('ss', '-Htn', 'state', 'established', 'sport = :5432');
+      return connected.trim().split('\n').length >= 2;
+    });
+    first.type('\n');
+    await waitUntil('the one that speaks in time is answered', () => first.log() === 'open\nN 0\n');
+    await control.picketOk('policy', 'publish', write('package picket.authz\n\ndefault allow := false\n'));
+    await waitUntil('it is in force', async () => (await shop.ask(web, '/invoices')).status === 403);
+    second.type('\n');
+    await waitUntil('the other has ended', () => !second.isRunning);
+    expect(second.log()).toContain('Connection reset by peer');
     await control.picketOk('policy', 'rollback', '1');
     await waitUntil('requests pass again', async () => (await shop.ask(web, '/invoices')).status === 200);
   });

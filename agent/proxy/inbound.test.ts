@@ -1,0 +1,372 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { createServer, type Server, type Socket, type AddressInfo } from 'node:net';
+import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
+import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
+import type { Arrival } from './arrival.ts';
+import { OpenConnections } from './connections.ts';
+import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
+import { JudgeRig } from './fixtures/judge-rig.ts';
+import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
+import { Inbound } from './inbound.ts';
+import type { Refusal } from './judge.ts';
+
+/** The called side, from an arrival to a real application on loopback. */
+
+const WEB = parseSpiffeId('spiffe://example.org/web');
+const INVOICES = parseSpiffeId('spiffe://example.org/invoices');
+const SILENCE_MS = 10_000;
+const REQUEST = 'GET /a HTTP/1.1\r\nHost: shop\r\n\r\n';
+
+/** A program that listens: what it heard, and what it says to whoever comes. */
+class Application {
+  readonly sockets: Socket[] = [];
+  heard = '';
+  #greeting = '';
+  readonly #server: Server;
+
+  private constructor() {
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.sockets.push(socket);
+      socket.on('data', (bytes) => (this.heard += bytes.toString('latin1')));
+      socket.on('error', () => undefined);
+      if (this.#greeting !== '') socket.write(this.#greeting);
+    });
+  }
+
+  static async start(): Promise<Application> {
+    const application = new Application();
+    await new Promise<void>((resolve) => void application.#server.listen(0, '127.0.0.1', resolve));
+    return application;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  greets(text: string): void {
+    this.#greeting = text;
+  }
+
+  stop(): void {
+    for (const socket of this.sockets) socket.destroy();
+    this.#server.close();
+  }
+}
+
+let application: Application;
+let rig: JudgeRig;
+let directory: InMemoryDirectory;
+let connections: OpenConnections;
+let inbound: Inbound;
+let listener: ProcessIdentity;
+let client: ScriptedStream;
+let denials: unknown[];
+let accepted: number;
+let loss: Refusal | undefined;
+
+beforeEach(async () => {
+  application = await Application.start();
+  [rig, directory, connections] = [new JudgeRig(), new InMemoryDirectory(), new OpenConnections(8)];
+  listener = { kind: 'identified', spiffeId: INVOICES, pid: 1 };
+  [client, denials, accepted, loss] = [new ScriptedStream(), [], 0, undefined];
+  const processes: ProcessIdentifier = {
+    identifyCaller: () => Promise.reject(new Error('This side asks for no caller')),
+    identifyListener: () => Promise.resolve(listener),
+    identitiesOf: () => Promise.reject(new Error('Nobody asks')),
+  };
+  inbound = new Inbound({ judge: rig.judge, directory, processes, connections, mark: 0, clock: rig.clock });
+  register('auto');
+});
+afterEach(() => application.stop());
+
+const destination = () => ({ address: '127.0.0.1', port: application.port });
+
+function register(protocol: ListenerProtocol): void {
+  directory.put(destination(), { kind: 'local', spiffeId: INVOICES, protocol });
+}
+
+async function arrive(change: Partial<Arrival> = {}): Promise<void> {
+  await inbound.handle({
+    connectionId: 'the-connection',
+    caller: { spiffeId: WEB, notAfterMs: 5, leaf: Buffer.from('leaf') },
+    source: { address: '10.0.0.1', port: 40_000 },
+    target: INVOICES,
+    destination: change.destination ?? destination(),
+    isLocal: true,
+    process: null,
+    findLoss: () => loss,
+    accept: () => {
+      accepted += 1;
+      return client;
+    },
+    deny: (denial) => void denials.push(denial),
+    ...change,
+  });
+}
+
+async function hears(text: string): Promise<void> {
+  await waitUntil(`the application hears ${text}`, () => application.heard.includes(text));
+}
+
+/** Denied with the connection's id, and nobody was touched. */
+function expectTurnedAway(reason: string): void {
+  expect(denials).toMatchObject([{ reason, decisionId: 'the-connection' }]);
+  expect(rig.records).toMatchObject([{ decision_id: 'the-connection', reason, direction: 'inbound' }]);
+  expect([accepted, application.sockets.length, connections.size]).toEqual([0, 0, 0]);
+}
+
+describe('Inbound turns away', () => {
+  test('who asks for a port at which nothing of this host is registered', async () => {
+    for (const answer of [
+      { kind: 'outside' },
+      { kind: 'unregistered' },
+      { kind: 'remote', spiffeId: INVOICES, protocol: 'auto' },
+    ] as const) {
+      [denials, rig.records.length] = [[], 0];
+      directory.put(destination(), answer);
+      await arrive();
+      expectTurnedAway('listener_not_registered');
+    }
+  });
+
+  test('who asks for another workload than the one that is registered there', async () => {
+    await arrive({ target: WEB });
+    expectTurnedAway('listener_not_registered');
+  });
+
+  test('who comes from another host and asks for a loopback address', async () => {
+    await arrive({ isLocal: false });
+    expectTurnedAway('listener_not_registered');
+  });
+
+  test('who would get to a process that does not earn the identity', async () => {
+    listener = { kind: 'unidentified', why: 'no_entry', pid: 1 };
+    await arrive();
+    expectTurnedAway('listener_unidentified');
+    expect(rig.records[0]?.message).toContain('no_entry');
+    [denials, rig.records.length] = [[], 0];
+    listener = { kind: 'identified', spiffeId: WEB, pid: 1 };
+    await arrive();
+    expectTurnedAway('listener_unidentified');
+  });
+
+  test('whoever comes while there is no place', async () => {
+    for (let i = 0; i < 8; i++) connections.tryEnter({ isStranger: false });
+    await arrive();
+    expect(denials).toMatchObject([{ reason: 'overloaded' }]);
+  });
+
+  test('who comes while an identity cannot be told', async () => {
+    listener = undefined as unknown as ProcessIdentity;
+    await arrive();
+    expect(denials).toMatchObject([{ reason: 'application_unreachable' }]);
+    expect(application.sockets).toEqual([]);
+  });
+});
+
+describe('Inbound at a listener of bytes', () => {
+  beforeEach(() => register('tcp'));
+
+  test('passes what is allowed both ways, HTTP too, by one decision', async () => {
+    await arrive();
+    client.says(REQUEST);
+    await hears(REQUEST);
+    application.sockets[0]?.end('answer');
+    await waitUntil('the answer is there', () => client.text === 'answer' && client.isEnded);
+    expect(rig.records).toMatchObject([
+      { decision_id: 'the-connection', protocol: 'tcp', decision: 'allow' },
+    ]);
+  });
+
+  test('does not touch the application for what is not allowed', async () => {
+    rig.allow = () => 'policy_deny';
+    await arrive();
+    expectTurnedAway('policy_deny');
+  });
+
+  test('does not touch the application when the decision cannot be written down', async () => {
+    rig.hasRoom = false;
+    await arrive();
+    expect(denials).toMatchObject([{ reason: 'audit_unavailable' }]);
+    expect([accepted, application.sockets.length]).toEqual([0, 0]);
+  });
+
+  test('says that the application refused', async () => {
+    const at = destination();
+    application.stop();
+    await arrive({ destination: at });
+    expect(denials).toMatchObject([{ reason: 'application_unreachable' }]);
+    expect(rig.outcomes).toEqual(['tcp policy_allow', 'tcp application_unreachable']);
+  });
+
+  test('cuts both sides when the permit is gone, with the decision behind it', async () => {
+    await arrive();
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    const failure = {
+      reason: 'policy_deny',
+      decisionId: 'id-1',
+      message: 'no rule of the policy allows it',
+    } as const;
+    expect(client.abortion).toEqual({ failure });
+    await waitUntil('the application is cut off', () => application.sockets[0]?.destroyed === true);
+    expect(rig.outcomes).toEqual(['tcp policy_allow', 'tcp policy_deny']);
+    expect(connections.size).toBe(0);
+  });
+
+  test('cuts when the listener is no longer registered, and when the caller is no longer who it was', async () => {
+    await arrive();
+    directory.put(destination(), { kind: 'unregistered' });
+    connections.reconsiderAll();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'listener_not_registered' } });
+    register('tcp');
+    client = new ScriptedStream();
+    await arrive();
+    connections.reconsiderAll();
+    expect(client.abortion).toBeUndefined();
+    loss = { reason: 'caller_unidentified' };
+    connections.reconsiderAll();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'caller_unidentified' } });
+  });
+
+  test('does not let a connection through whose permit was lost while the application was dialled', async () => {
+    rig.allow = () => {
+      queueMicrotask(() => {
+        rig.allow = () => 'policy_deny';
+        connections.reconsiderAll();
+      });
+      return 'policy_allow';
+    };
+    await arrive();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+    await waitUntil('the application is cut off', () => application.sockets[0]?.destroyed === true);
+    expect(application.heard).toBe('');
+  });
+});
+
+describe('Inbound at a listener of HTTP', () => {
+  beforeEach(() => register('http'));
+
+  test('decides each request, with the caller’s identity in it, and touches the application for an allowed one only', async () => {
+    rig.allow = ({ http }) => (http?.path === '/a' ? 'policy_allow' : 'policy_deny');
+    await arrive();
+    client.says('GET /b HTTP/1.1\r\nHost: shop\r\n\r\n');
+    await waitUntil('it is answered', () => client.text.startsWith('HTTP/1.1 403'));
+    expect(application.sockets).toEqual([]);
+    client.says(REQUEST);
+    await hears('\r\n\r\n');
+    expect(application.heard).toMatch(
+      /x-forwarded-client-cert: By=spiffe:\/\/example\.org\/invoices;.*URI=spiffe:\/\/example\.org\/web/i,
+    );
+    expect(rig.outcomes).toEqual(['http /b policy_deny', 'http /a policy_allow']);
+    expect(rig.records.map((record) => record.decision_id)).toEqual(['id-1', 'id-2']);
+  });
+
+  test('leaves a connection without a request under way alone, and cuts the request that lost its permit', async () => {
+    await arrive();
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    expect(client.abortion).toBeUndefined();
+    rig.allow = () => 'policy_allow';
+    client.says(REQUEST);
+    await hears('\r\n\r\n');
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+  });
+});
+
+describe('Inbound at a listener of whatever comes, where the policy allows the connection', () => {
+  test('connects the application at once, and lets it speak first', async () => {
+    application.greets('220 welcome\r\n');
+    const arriving = arrive();
+    await waitUntil('the greeting is there', () => client.text === '220 welcome\r\n');
+    await arriving;
+    client.says('HELO shop\r\n');
+    await hears('HELO shop\r\n');
+    expect(rig.outcomes).toEqual(['tcp policy_allow']);
+  });
+
+  test('decides requests by themselves all the same', async () => {
+    rig.allow = ({ http }) => (http === null ? 'policy_allow' : 'policy_deny');
+    const arriving = arrive();
+    await waitUntil('the application is connected', () => application.sockets.length > 0);
+    client.says(REQUEST);
+    await arriving;
+    await waitUntil('it is answered', () => client.text.startsWith('HTTP/1.1 403'));
+    expect([application.heard, rig.outcomes]).toEqual(['', ['http /a policy_deny']]);
+  });
+
+  test('passes no byte when the decision cannot be written down', async () => {
+    rig.hasRoom = false;
+    const arriving = arrive();
+    await waitUntil('the application is connected', () => application.sockets.length > 0);
+    client.says('\0\0');
+    await arriving;
+    expect(client.abortion).toMatchObject({ failure: { reason: 'audit_unavailable' } });
+    await waitUntil('the application is cut off', () => application.sockets[0]?.destroyed === true);
+    expect(application.heard).toBe('');
+  });
+
+  test('takes silence within a request line for no HTTP and no permit', async () => {
+    const arriving = arrive();
+    await waitUntil('the application is connected', () => application.sockets.length > 0);
+    client.says('GET');
+    await settled();
+    rig.clock.advance(SILENCE_MS);
+    await arriving;
+    expect(client.abortion).toMatchObject({ failure: { reason: 'protocol_error' } });
+    expect(application.heard).toBe('');
+  });
+
+  test('gives a connection that kept silent no permit that is none any more', async () => {
+    const arriving = arrive();
+    await waitUntil('the application is connected', () => application.sockets.length > 0);
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    client.says('\0\0');
+    await arriving;
+    expect(client.abortion).toMatchObject({
+      failure: { reason: 'policy_deny', decisionId: 'the-connection' },
+    });
+    expect([application.heard, rig.outcomes]).toEqual(['', ['tcp policy_deny']]);
+  });
+});
+
+describe('Inbound at a listener of whatever comes, where the policy does not allow the connection', () => {
+  beforeEach(() => {
+    rig.allow = ({ http }) => (http?.path === '/a' ? 'policy_allow' : 'policy_deny');
+  });
+
+  test('lets an allowed request through', async () => {
+    const arriving = arrive();
+    await settled();
+    client.says(REQUEST);
+    await arriving;
+    await hears('GET /a');
+    expect(rig.outcomes).toEqual(['http /a policy_allow']);
+  });
+
+  test('denies bytes that are no request by the decision on the connection, and does not touch the application', async () => {
+    const arriving = arrive();
+    await settled();
+    client.says('\0\0');
+    await arriving;
+    expect(client.abortion).toMatchObject({
+      failure: { reason: 'policy_deny', decisionId: 'the-connection' },
+    });
+    expect(rig.records).toMatchObject([{ decision_id: 'the-connection', protocol: 'tcp' }]);
+    expect(application.sockets).toEqual([]);
+  });
+
+  test('denies silence after a while', async () => {
+    const arriving = arrive();
+    await waitUntil('it waits', () => rig.clock.pending > 0);
+    rig.clock.advance(SILENCE_MS);
+    await arriving;
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+    expect(application.sockets).toEqual([]);
+  });
+});
