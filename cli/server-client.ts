@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import type { z } from 'zod';
 import { PicketError } from '../shared/errors/errors.ts';
+import { MAX_PAGE } from '../shared/protocol/operator.ts';
 import { errorOfProblem } from '../shared/protocol/problem.ts';
 import { identityKindOf } from '../shared/spiffe/reserved-path.ts';
 import { readLeafIdentity } from '../shared/spiffe/x509-svid.ts';
@@ -19,6 +20,11 @@ export type ServerTarget =
 
 type Query = Readonly<Record<string, string | number | undefined>>;
 
+interface Page<Item> {
+  readonly items: readonly Item[];
+  readonly next: string | null;
+}
+
 const TIMEOUT_MS = 60_000;
 
 /** The operators' API of the server, one method a verb. Errors are the server's own, as PicketError. */
@@ -31,6 +37,21 @@ export class ServerClient {
 
   async get<T extends z.ZodType>(path: string, answer: T, query: Query = {}): Promise<z.output<T>> {
     return await this.#call('GET', path, answer, { query });
+  }
+
+  /** Everything of a list that the server gives in pages, as one page. */
+  async getAll<Item>(
+    path: string,
+    page: z.ZodType<Page<Item>>,
+    query: Query = {},
+  ): Promise<{ readonly items: readonly Item[]; readonly next: null }> {
+    const items: Item[] = [];
+    for (let cursor: string | undefined; ;) {
+      const part: Page<Item> = await this.get(path, page, { ...query, cursor, limit: MAX_PAGE });
+      items.push(...part.items);
+      if (part.next === null) return { items, next: null };
+      cursor = part.next;
+    }
   }
 
   async post<T extends z.ZodType>(path: string, answer: T, body: unknown): Promise<z.output<T>> {

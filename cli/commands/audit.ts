@@ -2,18 +2,21 @@ import type { Command } from 'commander';
 import { accessPage, operatorActionPage } from '../../shared/protocol/operator.ts';
 import { wholeNumber } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
-import { table } from '../output.ts';
+import { table, type Output } from '../output.ts';
 import { openSession } from '../session.ts';
 
-interface AccessOptions {
+interface PageOptions {
+  readonly limit: number;
+  readonly cursor?: string;
+}
+
+interface AccessOptions extends PageOptions {
   readonly caller?: string;
   readonly target?: string;
   readonly from?: string;
   readonly to?: string;
   readonly decision?: string;
   readonly decisionId?: string;
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 /** `picket audit`: who asked for what, and what operators did. */
@@ -41,6 +44,7 @@ export function registerAudit(program: Command): void {
       .command('operators')
       .description('what operators did or were refused')
       .option('--limit <n>', 'records on this page', wholeNumber, 50)
+      .option('--cursor <cursor>', 'the following page')
       .action(operators),
     'picket audit operators --json',
   );
@@ -68,25 +72,29 @@ async function access(options: AccessOptions, command: Command): Promise<void> {
       'No decision matches.',
     ),
   );
-  if (page.next !== null) output.note(`\nMore: --cursor ${page.next}`);
+  noteMore(output, page);
 }
 
-async function operators(options: { readonly limit: number }, command: Command): Promise<void> {
+async function operators(options: PageOptions, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  output.result(
-    await client.get('/audit/operators', operatorActionPage, { limit: options.limit }),
-    ({ items }) =>
-      table(
-        items,
-        [
-          { title: 'time', of: (a) => a.ts },
-          { title: 'actor', of: (a) => a.actor },
-          { title: 'action', of: (a) => a.action },
-          { title: 'subject', of: (a) => a.subject },
-          { title: 'decision', of: (a) => a.decision },
-          { title: 'outcome', of: (a) => a.outcome },
-        ],
-        'Nothing was done yet.',
-      ),
+  const page = await client.get('/audit/operators', operatorActionPage, { ...options });
+  output.result(page, ({ items }) =>
+    table(
+      items,
+      [
+        { title: 'time', of: (a) => a.ts },
+        { title: 'actor', of: (a) => a.actor },
+        { title: 'action', of: (a) => a.action },
+        { title: 'subject', of: (a) => a.subject },
+        { title: 'decision', of: (a) => a.decision },
+        { title: 'outcome', of: (a) => a.outcome },
+      ],
+      'Nothing was done yet.',
+    ),
   );
+  noteMore(output, page);
+}
+
+function noteMore(output: Output, { next }: { readonly next: string | null }): void {
+  if (next !== null) output.note(`\nMore: --cursor ${next}`);
 }

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { entryPage } from '../../shared/protocol/operator.ts';
 import { entry, type Entry } from '../../shared/protocol/registration.ts';
@@ -93,19 +92,9 @@ async function list(
   command: Command,
 ): Promise<void> {
   const { client, output } = openSession(command);
-  const items: Entry[] = [];
-  for (let cursor: string | undefined; ;) {
-    const page: z.output<typeof entryPage> = await client.get('/entries', entryPage, {
-      spiffe_id: options.spiffeId,
-      parent_id: options.parent,
-      cursor,
-      limit: 1000,
-    });
-    items.push(...page.items);
-    if (page.next === null) break;
-    cursor = page.next;
-  }
-  output.result({ items }, () =>
+  const { spiffeId, parent } = options;
+  const page = await client.getAll('/entries', entryPage, { spiffe_id: spiffeId, parent_id: parent });
+  output.result(page, ({ items }) =>
     table(
       items,
       [

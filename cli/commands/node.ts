@@ -79,7 +79,7 @@ function registerTpm(nodes: Command): void {
 
 async function list(_options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  output.result(await client.get('/nodes', nodePage), ({ items }) =>
+  output.result(await client.getAll('/nodes', nodePage), ({ items }) =>
     table(
       items,
       [

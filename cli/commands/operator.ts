@@ -71,7 +71,7 @@ async function create(
 
 async function list(_options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  output.result(await client.get('/operators', operatorPage), ({ items }) =>
+  output.result(await client.getAll('/operators', operatorPage), ({ items }) =>
     table(
       items,
       [

@@ -107,7 +107,7 @@ async function publish(
 
 async function list(options: TargetOption, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  output.result(await client.get('/policies', policyPage, { target: options.target }), ({ items }) =>
+  output.result(await client.getAll('/policies', policyPage, { target: options.target }), ({ items }) =>
     table(
       items,
       [
