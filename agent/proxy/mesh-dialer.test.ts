@@ -236,6 +236,17 @@ describe('a mesh dialer', () => {
     expect((await Promise.all(waiting)).map(({ kind }) => kind)).toEqual(['accepted', 'accepted']);
   });
 
+  test('a stream that carries nothing for long is none that is idle: it outlives the limits of pool and listener', async () => {
+    const limits = { idleMs: 20, maxAgeMs: 20 };
+    const dialer = rig.dialer(rig.listen({ limits }).port, { limits });
+    const { near, far } = await openPair(dialer);
+    const reader = new CollectingReader();
+    far.attach(reader);
+    await Bun.sleep(10 * limits.idleMs);
+    near.write(Buffer.from('after long'));
+    await waitUntil('it arrives', () => reader.text === 'after long');
+  });
+
   test('idle connections end after their time', async () => {
     const listener = rig.listen();
     const dialer = rig.dialer(listener.port, { limits: { idleMs: 50 } });

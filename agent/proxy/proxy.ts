@@ -85,8 +85,7 @@ export function startProxy(options: ProxyOptions): Proxy {
   const capture = (port: number, handle: CaptureHandler): void => {
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
       steer(stream, socket, { handle, ports, log });
-    const areRemote = port === ports.inbound;
-    listeners.push(listenTcp({ address: EVERYWHERE, port, areRemote, onStream }));
+    listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
   };
   capture(
     ports.outbound,

@@ -148,7 +148,10 @@ export async function dialTcp(target: {
   throw new PicketError('unavailable', 'dial_failed', `Cannot connect to ${where}: ${error}`);
 }
 
-/** A client that vanished is noticed after this silence and ten probes, a second apart. */
+/**
+ * A client that vanished is noticed after this silence and ten probes, a second apart. The probes also keep a redirected connection in the kernel's
+ * memory, without which it breaks: one whose program has ended its side is forgotten after a minute of silence.
+ */
 const KEEPALIVE_MS = 30_000;
 
 /** A listener for connections in plain TCP. */
@@ -162,14 +165,12 @@ export interface TcpListener {
 export function listenTcp(options: {
   readonly address: string;
   readonly port: number;
-  /** Whether clients are on other hosts, and can vanish without a word. */
-  readonly areRemote?: boolean;
   readonly onStream: (stream: TcpStream, socket: AcceptedSocket) => void;
 }): TcpListener {
   const open = (socket: Bun.Socket<TcpStream>): void => {
     const native = socket as NativeSocket<TcpStream>;
     native.pause();
-    if (options.areRemote === true) native.setKeepAlive(true, KEEPALIVE_MS);
+    native.setKeepAlive(true, KEEPALIVE_MS);
     native.data = new TcpStream(native);
     options.onStream(native.data, { fd: native.fd, ...addressesOf(native) });
   };
