@@ -26,7 +26,12 @@ export interface Credentials {
 export async function signIntermediate(control: ControlPlane): Promise<TestCertificate> {
   const passphrase = join(control.folder, 'root.passphrase');
   await control.picketOk('ca', 'renew', join(control.folder, 'ca'), '--passphrase-file', passphrase);
-  const read = (name: string): string => readFileSync(join(control.folder, 'ca/online', name), 'utf8');
+  return await readIntermediate(join(control.folder, 'ca'));
+}
+
+/** The intermediate in the folder of a ceremony, before a server has taken its key in. */
+export async function readIntermediate(folder: string): Promise<TestCertificate> {
+  const read = (name: string): string => readFileSync(join(folder, 'online', name), 'utf8');
   const certificate = new x509.X509Certificate(read('intermediate.pem'));
   const pkcs8 = Buffer.from(
     read('intermediate.key')
@@ -99,7 +104,7 @@ export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
     seconds = 3,
   } = attempt;
   const name = serverName === undefined ? ['-noservername'] : ['-servername', serverName];
-  const shown = credentials === undefined ? [] : await writeCredentials(credentials);
+  const shown = credentials === undefined ? [] : await credentialOptions(credentials);
   const connect = ['-connect', `${to.ipv4}:15008`, '-tls1_3', '-alpn', 'picket/1', '-quiet', '-no_ign_eof'];
   const command = [
     'timeout',
@@ -130,7 +135,18 @@ export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
   return { frames, data, told: await told };
 }
 
-async function writeCredentials({ chain }: Credentials): Promise<readonly string[]> {
+/** Where a chain and its key stand. */
+export interface CredentialFiles {
+  readonly leafFile: string;
+  /** What comes behind the leaf. */
+  readonly othersFile: string;
+  /** All of it. */
+  readonly chainFile: string;
+  readonly keyFile: string;
+}
+
+/** A chain and the key of its leaf as files. */
+export async function writeCredentials(chain: readonly TestCertificate[]): Promise<CredentialFiles> {
   const [leaf, ...others] = chain;
   if (leaf === undefined) throw new RangeError('A chain has a leaf');
   const folder = mkdtempSync(join(tmpdir(), 'picket-credentials-'));
@@ -139,8 +155,18 @@ async function writeCredentials({ chain }: Credentials): Promise<readonly string
     return join(folder, name);
   };
   const key = new Uint8Array(await webcrypto.subtle.exportKey('pkcs8', leaf.keys.privateKey));
-  const own = ['-cert', file('leaf.pem', leaf.certificate.toString('pem'))];
-  own.push('-key', file('leaf.key', encodePem('PRIVATE KEY', key)));
-  const rest = others.map(({ certificate }) => certificate.toString('pem')).join('\n');
-  return others.length === 0 ? own : [...own, '-cert_chain', file('chain.pem', rest)];
+  const pem = ({ certificate }: TestCertificate): string => `${certificate.toString('pem')}\n`;
+  return {
+    leafFile: file('leaf.pem', pem(leaf)),
+    othersFile: file('others.pem', others.map(pem).join('')),
+    chainFile: file('chain.pem', [leaf, ...others].map(pem).join('')),
+    keyFile: file('leaf.key', encodePem('PRIVATE KEY', key)),
+  };
+}
+
+/** As OpenSSL takes them. */
+async function credentialOptions({ chain }: Credentials): Promise<readonly string[]> {
+  const { leafFile, othersFile, keyFile } = await writeCredentials(chain);
+  const own = ['-cert', leafFile, '-key', keyFile];
+  return chain.length === 1 ? own : [...own, '-cert_chain', othersFile];
 }

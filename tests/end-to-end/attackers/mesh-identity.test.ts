@@ -1,11 +1,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { join } from 'node:path';
 import { spiffeServerName } from '../../../shared/spiffe/server-name.ts';
 import { parseSpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
-import { runOk } from '../../kit/child.ts';
 import { Shop } from '../../kit/shop.ts';
 import { authorityProfile, makeCertificate, USAGE, type TestCertificate } from '../../kit/test-authority.ts';
-import { waitUntil } from '../../kit/wait.ts';
 import {
   issueLeaf,
   opening,
@@ -187,21 +184,4 @@ describe('an opening', () => {
       const { frames } = await attempt([web, intermediate], { send, seconds: 2 });
       expect(frames[0]).toMatchObject({ type: 'deny', reasonCode: 11 });
     });
-});
-
-describe('a resumed session', () => {
-  test('does not outlive the certificate that it began with', async () => {
-    const session = join(shop.folder, 'session.pem');
-    const notAfterMs = Math.floor(Date.now() / 1000 + 6) * 1000;
-    const brief = [await issueLeaf(intermediate, WEB, { notAfterMs }), intermediate];
-    const first = await attempt(brief, { options: ['-sess_out', session], seconds: 2 });
-    expect(typesOf(first)[0]).toBe('accept');
-    const resumed = await attempt(brief, { options: ['-sess_in', session], seconds: 2 });
-    expect(typesOf(resumed)[0]).toBe('accept');
-    await waitUntil('the certificate has ended', () => Date.now() > notAfterMs);
-    const before = await shop.countNginxRequests();
-    const late = await attempt(brief, { options: ['-sess_in', session], seconds: 2 });
-    await expectRefused(late, before);
-    await runOk(['test', '-s', session]);
-  });
 });
