@@ -6,6 +6,7 @@ import { startPostgres, type TestPostgres } from '../../tests/kit/postgres.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { describeDatastore } from './contract.ts';
 import { openPostgres } from './postgres.ts';
+import { rowsOf } from './rows.ts';
 
 describeDatastore('PostgreSQL', openTestPostgres);
 
@@ -69,7 +70,10 @@ describe('openPostgres()', () => {
         await db.execute(sql`update pair set n = n + 1 where id = ${second}`);
       });
     await Promise.all([inOrder(1, 2), inOrder(2, 1)]);
-    expect(attempts).toBe(3);
+    // On a busy machine the repeated one may meet the other again.
+    expect(attempts).toBeGreaterThan(2);
+    const rows = rowsOf(await datastore.db.execute(sql`select n from pair`));
+    expect(Array.from(rows)).toEqual([{ n: 2 }, { n: 2 }]);
     await datastore.close();
   });
 
