@@ -18,6 +18,11 @@ const SIGNATURES = {
   getdents64: { args: [i32, ptr, u64_fast], returns: i64_fast },
   // The name is an address rather than a buffer: it lies inside of what getdents64 wrote.
   readlinkat: { args: [i32, u64_fast, ptr, u64_fast], returns: i64_fast },
+  read: { args: [i32, ptr, u64_fast], returns: i64_fast },
+  mmap: { args: [u64_fast, u64_fast, i32, i32, i32, i64_fast], returns: ptr },
+  munmap: { args: [ptr, u64_fast], returns: i32 },
+  // bpf(2) has no function of its own: number, command, attributes, their length.
+  syscall: { args: [i64_fast, i32, ptr, u32], returns: i64_fast },
   __errno_location: { args: [], returns: ptr },
 } as const;
 

@@ -31,7 +31,7 @@ describe('scanSocketHolders()', () => {
     process.kill(forked, 'SIGKILL');
     expect(isComplete).toBe(true);
     expect(holders.toSorted((a, b) => a.pid - b.pid)).toEqual(
-      [parent.pid, forked].toSorted((a, b) => a - b).map((pid) => ({ inode, pid, fd: fd ?? -1 })),
+      [parent.pid, forked].toSorted((a, b) => a - b).map((pid) => ({ inode, pid, tid: pid, fd: fd ?? -1 })),
     );
   });
 

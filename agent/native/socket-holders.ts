@@ -6,7 +6,14 @@ import { allocateNative, libc } from './libc.ts';
 export interface SocketHolder {
   readonly inode: number;
   readonly pid: number;
+  /** The thread in whose descriptor table the socket stands; the process itself, unless the thread has one of its own. */
+  readonly tid: number;
   readonly fd: number;
+  /**
+   * Where the search tells it: what the process was when the socket was seen. As long as it is the same, this is the same process, it runs the same
+   * program (each exec(2) counts), has the same users and groups, and is in the same namespaces.
+   */
+  readonly stamp?: string;
 }
 
 /** All that was found; not complete when the time or the space was used up. */
@@ -46,7 +53,7 @@ export function scanSocketHolders(
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === exceptPid) continue;
     const fds = descriptorsOf(pid, links);
-    for (const [inode, fd] of fds) holders.push({ inode, pid, fd });
+    for (const [inode, fd] of fds) holders.push({ inode, pid, tid: pid, fd });
     if (performance.now() > endMs || holders.length > MAX_HOLDERS) return { holders, isComplete: false };
   }
   return { holders, isComplete: true };

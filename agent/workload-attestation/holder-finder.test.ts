@@ -27,7 +27,7 @@ describe('createHolderFinder()', () => {
       const answers = await Promise.all(asked.map((listener) => finder.find([listener?.inode ?? 0])));
       for (const [i, holders] of answers.entries()) {
         const { inode, pid, fd } = asked[i] ?? {};
-        expect(holders).toEqual([{ inode: inode ?? 0, pid: pid ?? 0, fd: fd ?? 0 }]);
+        expect(holders).toEqual([{ inode: inode ?? 0, pid: pid ?? 0, tid: pid ?? 0, fd: fd ?? 0 }]);
       }
       const [first, second] = listeners;
       const both = await finder.find([first?.inode ?? 0, second?.inode ?? 0]);
