@@ -26,6 +26,11 @@ const SYSCALL_NUMBERS: Readonly<Partial<Record<NodeJS.Architecture, number>>> = 
 const LOG_BYTES = 64 * 1024;
 const INSTRUCTION_BYTES = 8;
 
+const SIG_BLOCK = 0;
+const SIG_SETMASK = 2;
+/** sigset_t */
+const SIGNALS_BYTES = 128;
+
 /** The one value of an array map, which programs and this process share. */
 export interface SharedArea {
   readonly mapFd: number;
@@ -85,15 +90,25 @@ export function loadProgram(instructions: Buffer, kind: ProgramKind): number {
   attributes.write(kind.name, 48, 15, 'latin1');
   attributes.writeUInt32LE(kind.attachType ?? 0, 68);
   attributes.writeUInt32LE(kind.attachBtfId ?? 0, 108);
-  const fd = bpf(BPF_PROG_LOAD, attributes);
+  const fd = load(attributes);
   if (fd >= 0) return fd;
   // Again, with a log this time: it is long, and takes time.
   attributes.writeUInt32LE(1, 24);
   attributes.writeUInt32LE(LOG_BYTES, 28);
   attributes.writeBigUInt64LE(BigInt(ptr(log)), 32);
-  const again = bpf(BPF_PROG_LOAD, attributes);
+  const again = load(attributes);
   if (again >= 0) return again;
   throw unavailable(`load the program ${kind.name}`, `${errnoName(-again)}${lastWords(log)}`);
+}
+
+/** The verifier gives up when a signal comes, as the engine sends them to its threads: they wait until it is done, a millisecond or two. */
+function load(attributes: Buffer): number {
+  const isBlocked = libc().pthread_sigmask(SIG_BLOCK, allSignals, signalsBefore) === 0;
+  try {
+    return bpf(BPF_PROG_LOAD, attributes);
+  } finally {
+    if (isBlocked) libc().pthread_sigmask(SIG_SETMASK, signalsBefore, null);
+  }
 }
 
 /** Runs a program of type BPF_PROG_TYPE_SYSCALL once. */
@@ -130,6 +145,8 @@ export function runIterator(linkFd: number): void {
   }
 }
 
+const allSignals = allocateNative(SIGNALS_BYTES).fill(0xff);
+const signalsBefore = allocateNative(SIGNALS_BYTES);
 const runAttributes = allocateNative(80);
 const iteratorAttributes = allocateNative(8);
 const unread = allocateNative(8);

@@ -1,6 +1,6 @@
 import { decodeTrackingAnswer, encodeTrackingQuery, MAX_TRACKING_QUERY_BYTES } from './conntrack-message.ts';
 import { allocateNative, errnoName, libc } from './libc.ts';
-import { askNetlink, netlinkError } from './netlink.ts';
+import { askNetlink, netlinkError, nextSequence } from './netlink.ts';
 import { decodeSockaddr, SOCKADDR_IN6_BYTES } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 
@@ -16,7 +16,6 @@ const ASKED = {
   reason: 'conntrack',
   action: 'Cannot look up where a connection came from',
 };
-let lastSequence = 0;
 
 /**
  * From where a program made the connection that was redirected to us. The accepted socket shows another port for some: a program may use one
@@ -28,8 +27,7 @@ export function findOriginalSource(fd: number): SocketAddress | undefined {
   const local = readName(fd, 'getsockname');
   const remote = readName(fd, 'getpeername');
   if (local === undefined || remote === undefined) return undefined;
-  lastSequence = (lastSequence + 1) >>> 0;
-  const sequence = lastSequence;
+  const sequence = nextSequence(ASKED.family);
   const length = encodeTrackingQuery(question, sequence, { source: local, destination: remote });
   return askNetlink({ ...ASKED, length }, (receive) => {
     const answer = decodeTrackingAnswer(receive(), sequence);

@@ -23,12 +23,24 @@ describe('encodeQuery()', () => {
   test('asks for one connection with its own end first', () => {
     const target = Buffer.alloc(QUERY_BYTES, 0x55);
     const local = { address: '10.0.0.1', port: 1 };
-    encodeQuery(target, 9, { kind: 'exact', local, remote: { address: '10.0.0.2', port: 2 } });
-    expect(target.toString('hex')).toBe(
+    const length = encodeQuery(target, 9, {
+      kind: 'exact',
+      local,
+      remote: { address: '10.0.0.2', port: 2 },
+    });
+    expect(target.toString('hex', 0, length)).toBe(
       '48000000140001000900000000000000' +
         '02060000ffffffff' +
         '000100020a00000100000000000000000000000' +
         '00a00000200000000000000000000000000000000ffffffffffffffff',
+    );
+  });
+
+  test('asks for all at a port, in both families at once', () => {
+    const target = Buffer.alloc(QUERY_BYTES, 0x55);
+    const length = encodeQuery(target, 9, { kind: 'dump', states: 0x400, localPort: 80, remotePort: 0 });
+    expect(target.toString('hex', 0, length)).toBe(
+      `4c0000001200010309000000000000000000000000500000${'00'.repeat(44)}0004000000000000`,
     );
   });
 });

@@ -148,6 +148,21 @@ describe('findTcpListeners()', () => {
     expect(findTcpListeners(port)).toEqual([]);
   });
 
+  test('refuses more than it can list, and what is left of that answer is not taken for the next one', async () => {
+    const { port } = await listenOn('127.0.0.1');
+    const own = findTcpListeners(port);
+    expect(own).toHaveLength(1);
+    const program = join(import.meta.dirname, 'fixtures/hold-socket.py');
+    const child = Bun.spawn(['/usr/bin/python3', program, 'shared'], { stdin: 'pipe', stdout: 'pipe' });
+    open.push({ close: () => child.kill() });
+    const { value } = await child.stdout.getReader().read();
+    const crowded = Number.parseInt(Buffer.from(value ?? []).toString(), 10);
+    for (let i = 0; i < 3; i++) {
+      expect(() => findTcpListeners(crowded)).toThrow('more than');
+      expect(findTcpListeners(port)).toEqual(own);
+    }
+  });
+
   test('tells a listener of IPv6 alone from one that takes IPv4 too', async () => {
     const dual = createServer();
     const alone = createServer();
