@@ -21,8 +21,10 @@ import type { IdentityManager } from './identity/identity-manager.ts';
 import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
 import { openSealedDisk } from './key-store/sealed-disk.ts';
 import type { SealedStore } from './key-store/sealed-store.ts';
+import { openHolderScanner } from './native/holder-scanner.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
+import { openHolderFinder, type HolderFinderAdapters } from './open-holder-finder.ts';
 import { openProver, type ProverAdapters } from './open-prover.ts';
 import { createAuthorizer } from './policy/authorize.ts';
 import { followPolicy } from './policy/follow-policy.ts';
@@ -34,9 +36,10 @@ import { RunningParts } from './running-parts.ts';
 import { createMarkedDial } from './server-link/marked-dial.ts';
 import { startCapture } from './start-capture.ts';
 import { isDigestWanted } from './workload-attestation/earned-entries.ts';
-import { createHolderFinder } from './workload-attestation/holder-finder.ts';
+import { createKernelHolderFinder } from './workload-attestation/kernel-holder-finder.ts';
 import { createProcessIdentifier } from './workload-attestation/process-identifier.ts';
 import type { ProcessIdentifier } from './workload-attestation/process-identity.ts';
+import { createThreadHolderFinder } from './workload-attestation/thread-holder-finder.ts';
 import { UnixAttestor } from './workload-attestation/unix.ts';
 import { DEFAULT_WORKLOAD_API_LIMITS, startWorkloadApi } from './workload-api/workload-api.ts';
 
@@ -72,6 +75,12 @@ const OWN_UID = process.getuid?.() ?? 0;
 const PROVERS: ProverAdapters = {
   joinToken: (token) => new JoinTokenProver(token),
   tpm: (options) => new TpmProver({ ...options, random: (length) => randomBytes(length) }),
+};
+
+const HOLDER_FINDERS: HolderFinderAdapters = {
+  openScanner: openHolderScanner,
+  kernel: createKernelHolderFinder,
+  thread: createThreadHolderFinder,
 };
 
 /** The parts in the order in which they depend on each other. */
@@ -203,7 +212,8 @@ class AgentStart {
   }
 
   #identifyProcesses(manager: IdentityManager): ProcessIdentifier {
-    const finder = createHolderFinder(clock);
+    const finder = openHolderFinder(HOLDER_FINDERS, { clock, log: this.#log });
+    this.#parts.finder = finder;
     this.shutdown.add('process finder', () => finder.close());
     const unix = new UnixAttestor({
       isDigestWanted: (known) => isDigestWanted(manager.sync.current.entries.values(), known),
@@ -214,6 +224,7 @@ class AgentStart {
       identities: manager.identities,
       attestors: [unix],
       finder,
+      clock,
       log: this.#log,
     });
   }

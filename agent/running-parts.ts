@@ -9,6 +9,7 @@ import type { OpenedIdentity } from './identity/open-identity-manager.ts';
 import type { PolicyHolder } from './policy/policy-holder.ts';
 import type { Proxy } from './proxy/proxy.ts';
 import type { WorkloadApi } from './workload-api/workload-api.ts';
+import type { HolderFinder, HolderSearch } from './workload-attestation/holder-finder.ts';
 
 /** What is known of the agent from the start. */
 export interface AgentFacts extends Pick<
@@ -34,6 +35,7 @@ export class RunningParts implements AgentState {
   queue: Spool | undefined;
   api: WorkloadApi | undefined;
   proxy: Proxy | undefined;
+  finder: Pick<HolderFinder, 'search'> | undefined;
 
   constructor(facts: AgentFacts) {
     this.version = facts.version;
@@ -77,6 +79,8 @@ export class RunningParts implements AgentState {
   readonly localPorts = (): readonly number[] => this.directory?.localPorts() ?? [];
 
   readonly spool = () => this.queue?.status;
+
+  readonly holderSearch = (): HolderSearch | undefined => this.finder?.search;
 
   readonly workloadApi = () => this.api;
 

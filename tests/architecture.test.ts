@@ -68,6 +68,8 @@ describe('architecture', () => {
       'agent/node-attestation/tpm.ts',
       'agent/capture/nft.ts',
       'agent/workload-attestation/unix.ts',
+      'agent/workload-attestation/kernel-holder-finder.ts',
+      'agent/workload-attestation/thread-holder-finder.ts',
     ]);
     expect([...adapters].filter((path) => !sources.includes(path))).toEqual([]);
     const isAllowed = (i: Import): boolean =>

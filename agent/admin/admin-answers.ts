@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { accessRecord } from '../../shared/protocol/audit.ts';
+import { HOLDER_SEARCHES } from '../workload-attestation/holder-finder.ts';
 import { counter, port, spiffeId, timestamp, trustDomain } from '../../shared/protocol/wire-values.ts';
 
 /** What the agent answers on its admin socket, and what the command line reads there. */
@@ -49,6 +50,8 @@ export const statusAnswer = z.object({
     /** Why the newest record could not be kept; absent when it was. */
     refusing: z.enum(['spool_full', 'disk_full', 'spool_failed', 'record_too_long']).optional(),
   }),
+  /** How the processes behind sockets are found: by a program in the kernel, or by reading /proc, which takes some 30 times as long. */
+  holderSearch: z.enum(HOLDER_SEARCHES).nullable(),
   workloadApi: z.object({ connections: counter, streams: counter }),
   /** Connections that pass through the agent now, and how many may. */
   connections: counter,

@@ -117,6 +117,7 @@ describe('AgentMetrics', () => {
     state.capture = () => ({ isIntact: false, repairs: 2 });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
     state.workloadApi = () => ({ connections: 1, streams: 2 });
+    state.holderSearch = () => 'proc';
     state.connections = () => 7;
     state.maxConnections = () => 10;
     for (const [name, expected] of Object.entries({
@@ -131,6 +132,7 @@ describe('AgentMetrics', () => {
       picket_audit_refused_total: 1,
       picket_workload_api_connections: 1,
       picket_workload_api_streams: 2,
+      'picket_holder_search{by="proc"}': 1,
       picket_connections: 7,
       picket_connections_max: 10,
       picket_server_last_heard_seconds: 5,

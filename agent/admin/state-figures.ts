@@ -20,6 +20,15 @@ export function addStateFigures(
   addTrafficFigures(figures, state);
   addCaptureFigures(figures, state);
   addSpoolFigures(figures, state);
+  addGauge(registry, {
+    name: 'picket_holder_search',
+    help: '1 for how the processes behind sockets are found.',
+    labels: ['by'],
+    read: (tell) => {
+      const by = state.holderSearch();
+      if (by !== undefined) tell(1, { by });
+    },
+  });
 }
 
 type AddFigure = (name: string, help: string, read: () => number | undefined) => void;

@@ -3,6 +3,7 @@ import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
 import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
+import type { HolderSearch } from '../workload-attestation/holder-finder.ts';
 import type { StatusAnswer } from './admin-answers.ts';
 
 /** Where status and metrics read how the agent stands. Each is asked anew every time; undefined means not yet or not at all. */
@@ -20,6 +21,8 @@ export interface AgentState {
   readonly capture: () => CaptureStatus | undefined;
   readonly localPorts: () => readonly number[];
   readonly spool: () => SpoolStatus | undefined;
+  /** How the processes behind sockets are found. */
+  readonly holderSearch: () => HolderSearch | undefined;
   readonly workloadApi: () => { readonly connections: number; readonly streams: number } | undefined;
   /** Connections that pass through the proxy now. */
   readonly connections: () => number;
@@ -62,6 +65,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
       refused: spool?.refused ?? 0,
       ...(spool?.refusing === undefined ? {} : { refusing: spool.refusing }),
     },
+    holderSearch: state.holderSearch() ?? null,
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     connections: state.connections(),
     maxConnections: state.maxConnections(),

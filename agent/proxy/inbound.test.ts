@@ -69,7 +69,7 @@ let loss: Refusal | undefined;
 beforeEach(async () => {
   application = await Application.start();
   [rig, directory, connections] = [new JudgeRig(), new InMemoryDirectory(), new OpenConnections(8)];
-  listener = { kind: 'identified', spiffeId: INVOICES, pid: 1 };
+  listener = { kind: 'identified', spiffeId: INVOICES, pid: 1, uid: 0 };
   [client, denials, accepted, loss] = [new ScriptedStream(), [], 0, undefined];
   const processes: ProcessIdentifier = {
     identifyCaller: () => Promise.reject(new Error('This side asks for no caller')),
@@ -142,12 +142,12 @@ describe('Inbound turns away', () => {
   });
 
   test('who would get to a process that does not earn the identity', async () => {
-    listener = { kind: 'unidentified', why: 'no_entry', pid: 1 };
+    listener = { kind: 'unidentified', why: 'no_entry', pid: 1, uid: 0 };
     await arrive();
     expectTurnedAway('listener_unidentified');
     expect(rig.records[0]?.message).toContain('no_entry');
     [denials, rig.records.length] = [[], 0];
-    listener = { kind: 'identified', spiffeId: WEB, pid: 1 };
+    listener = { kind: 'identified', spiffeId: WEB, pid: 1, uid: 0 };
     await arrive();
     expectTurnedAway('listener_unidentified');
   });

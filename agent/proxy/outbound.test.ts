@@ -39,7 +39,7 @@ beforeEach(() => {
   rig.clock.jump(Date.now() - rig.clock.nowMs());
   identities = new TestIdentities(svid, authority);
   [calls, locals, program, far] = [[], [], new ScriptedStream(), new ScriptedStream()];
-  caller = () => Promise.resolve({ kind: 'identified', spiffeId: CALLER, pid: process.pid });
+  caller = () => Promise.resolve({ kind: 'identified', spiffeId: CALLER, pid: process.pid, uid: 0 });
   answer = () => Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0 });
   const processes: ProcessIdentifier = {
     identifyCaller: async () => await caller(),
@@ -94,15 +94,19 @@ describe('Outbound to another host', () => {
   });
 
   const strangers: readonly (readonly [string, ProcessIdentity, string])[] = [
-    ['of no entry', { kind: 'unidentified', why: 'no_entry', pid: process.pid }, 'no registration entry'],
+    [
+      'of no entry',
+      { kind: 'unidentified', why: 'no_entry', pid: process.pid, uid: 0 },
+      'no registration entry',
+    ],
     [
       'that changed',
-      { kind: 'unidentified', why: 'changed', pid: process.pid },
+      { kind: 'unidentified', why: 'changed', pid: process.pid, uid: 0 },
       'changed while it was looked at',
     ],
     [
       'without certificate',
-      { kind: 'identified', spiffeId: OTHER, pid: process.pid },
+      { kind: 'identified', spiffeId: OTHER, pid: process.pid, uid: 0 },
       'is not there yet, or has ended',
     ],
   ];
@@ -239,7 +243,7 @@ describe('Outbound to a listener of this host', () => {
   });
 
   test('hands over a caller without identity as one, and resets it when it is denied there', async () => {
-    caller = () => Promise.resolve({ kind: 'unidentified', why: 'no_entry', pid: null });
+    caller = () => Promise.resolve({ kind: 'unidentified', why: 'no_entry', pid: null, uid: null });
     const arrival = await receive();
     expect(arrival.caller).toBeNull();
     const denial = { reason: 'policy_deny', decisionId: 'd', message: 'no' } as const;

@@ -4,7 +4,6 @@ import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { HeldSvid, WorkloadIdentity } from '../identity/identity.ts';
-import { findUidOfProcess } from '../native/process-uid.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
@@ -90,8 +89,8 @@ export class Outbound {
   ): Promise<Pick<Departure, 'svid' | 'identity' | 'process'>> {
     const identity = await this.#options.processes.identifyCaller(client, dialled);
     const svid = identity.kind === 'identified' ? this.#findSvid(identity.spiffeId) : null;
-    const { pid } = identity;
-    return { identity, svid, process: { pid, uid: pid === null ? null : (findUidOfProcess(pid) ?? null) } };
+    const { pid, uid } = identity;
+    return { identity, svid, process: { pid, uid } };
   }
 
   async #depart(departure: Departure): Promise<void> {
@@ -241,7 +240,7 @@ export class Outbound {
   }
 }
 
-const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: null };
+const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: null, uid: null };
 
 /** Words for people of why a process has no identity. */
 const WHY: Readonly<Record<Extract<ProcessIdentity, { kind: 'unidentified' }>['why'], string>> = {

@@ -27,7 +27,11 @@ const START_TIME = 22 - 3;
 const START_CODE = 26 - 3;
 const AFTER_START_STACK = 29 - 3;
 
-/** The facts of a process; undefined when there is none, or one that has ended and waits for its parent. 50 us. */
+const ZERO = 0x30;
+/** uid_t, gid_t */
+const MAX_ID = 0xffffffff;
+
+/** The facts of a process; undefined when there is none, or one that has ended and waits for its parent. 32 us, nearly all of them the kernel's. */
 export function readProcessFacts(pid: number): ProcessFacts | undefined {
   const stat = parseStat(read(`/proc/${pid}/stat`) ?? '');
   const status = parseStatus(read(`/proc/${pid}/status`) ?? '');
@@ -44,15 +48,8 @@ export function readProcessFacts(pid: number): ProcessFacts | undefined {
     groups,
     executablePath,
     mountNamespace,
-    fingerprint: JSON.stringify([
-      String(startTime),
-      addresses,
-      uids,
-      gids,
-      groups,
-      executablePath,
-      mountNamespace,
-    ]),
+    // The path may hold anything, and stands last.
+    fingerprint: [startTime, addresses, uids, gids, groups, mountNamespace, executablePath].join('|'),
   };
 }
 
@@ -89,12 +86,27 @@ export function parseStatus(status: string): Pick<ProcessFacts, 'uids' | 'gids' 
  * regular expression would begin a new line.
  */
 function parseIds(status: string, name: string): readonly number[] | undefined {
-  const line = status.split('\n').find((text) => text.startsWith(`${name}:`));
-  const ids = line
-    ?.slice(name.length + 1)
-    .split(/[\t ]+/)
-    .filter((id) => id !== '');
-  return ids?.every((id) => /^\d{1,10}$/.test(id)) === true ? ids.map(Number) : undefined;
+  const label = `${name}:`;
+  const start = status.startsWith(label) ? 0 : status.indexOf(`\n${label}`) + 1;
+  if (start === 0 && !status.startsWith(label)) return undefined;
+  const end = status.indexOf('\n', start);
+  return parseNumbers(status.slice(start + label.length, end < 0 ? undefined : end));
+}
+
+/** Numbers between tabs and spaces; undefined for anything else. */
+function parseNumbers(text: string): readonly number[] | undefined {
+  const numbers: number[] = [];
+  let value: number | undefined;
+  for (let i = 0; i <= text.length; i++) {
+    const digit = text.charCodeAt(i) - ZERO;
+    if (digit >= 0 && digit <= 9) value = (value ?? 0) * 10 + digit;
+    else if (i === text.length || text[i] === '\t' || text[i] === ' ') {
+      if (value !== undefined) numbers.push(value);
+      value = undefined;
+    } else return undefined;
+    if (value !== undefined && value > MAX_ID) return undefined;
+  }
+  return numbers;
 }
 
 function read(path: string): string | undefined {

@@ -1,24 +1,21 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
-import { newEntry, type Entry } from '../../shared/protocol/registration.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
-import { WatchedValue } from '../../shared/runtime/watched-value.ts';
-import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { asUser } from '../../tests/kit/programs.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
-import type { WorkloadIdentity } from '../identity/identity.ts';
-import { isDigestWanted } from './earned-entries.ts';
 import { isAsleepIn } from './fixtures/asleep-in.ts';
 import { HoldingProgram, type HeldSocket } from './fixtures/holding-program.ts';
-import { createHolderFinder, type HolderFinder } from './holder-finder.ts';
+import { openTestFinder } from './fixtures/open-test-finder.ts';
+import { RegisteredPaths } from './fixtures/registered-paths.ts';
+import { HOLDER_SEARCHES, type HolderFinder } from './holder-finder.ts';
 import { readProcessFacts } from './process-facts.ts';
 import { createProcessIdentifier } from './process-identifier.ts';
 import type { ProcessIdentifier } from './process-identity.ts';
-import { UnixAttestor } from './unix.ts';
+import type { UnixAttestor } from './unix.ts';
 import type { WorkloadAttestor } from './workload-attestor.ts';
 
 const ALICE = 4242;
@@ -27,7 +24,10 @@ const LOOPBACK = '127.0.0.1';
 
 const log = createLog({ level: 'error', nowMs: () => 0, write: (line) => logged.push(line) });
 const logged: string[] = [];
-const identities = new WatchedValue<ReadonlyMap<string, WorkloadIdentity>>(new Map());
+const registered = new RegisteredPaths();
+const { identities } = registered;
+const idOf = registered.idOf.bind(registered);
+const register = registered.register.bind(registered);
 const programs: HoldingProgram[] = [];
 let finder: HolderFinder;
 let processes: ProcessIdentifier;
@@ -36,17 +36,12 @@ let serverPort = 0;
 
 beforeAll(async () => {
   requireRoot('processes of other users');
-  finder = createHolderFinder(systemClock);
-  processes = identifierWith(unixAttestor());
   server = createServer((socket) => socket.on('error', () => undefined));
   server.listen(0, LOOPBACK);
   await once(server, 'listening');
   serverPort = (server.address() as { readonly port: number }).port;
 });
-afterAll(() => {
-  finder.close();
-  server.close();
-});
+afterAll(() => void server.close());
 beforeEach(() => {
   register({ '/alice': [`unix:uid:${ALICE}`], '/bob': [`unix:uid:${BOB}`] });
 });
@@ -54,256 +49,302 @@ afterEach(async () => {
   for (const program of programs.splice(0)) await program.end();
 });
 
-describe('identifyCaller()', () => {
-  test('gives a connection the identity of the process that holds it', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    expect(await callerAt(socket)).toEqual({
-      kind: 'identified',
-      spiffeId: idOf('/alice'),
-      pid: program.pid,
-    });
+describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
+  beforeAll(() => {
+    finder = openTestFinder(search);
+    processes = identifierWith(unixAttestor());
   });
+  afterAll(() => finder.close());
 
-  test('finds callers over IPv6, and over IPv4 by an IPv6 socket', async () => {
-    const v6 = createServer().listen(0, '::');
-    await once(v6, 'listening');
-    const { port } = v6.address() as { readonly port: number };
-    try {
-      for (const [dial, address] of [
-        ['::1', '::1'],
-        [`::ffff:${LOOPBACK}`, LOOPBACK],
-      ] as const) {
-        const program = start(asUser(ALICE));
-        const socket = await program.open('connect', dial, port);
-        const identity = await processes.identifyCaller({ address, port: socket.port }, { address, port });
-        expect(identity).toMatchObject({ kind: 'identified', pid: program.pid });
+  describe('identifyCaller()', () => {
+    test('gives a connection the identity of the process that holds it', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      expect(await callerAt(socket)).toEqual({
+        kind: 'identified',
+        spiffeId: idOf('/alice'),
+        pid: program.pid,
+        uid: ALICE,
+      });
+    });
+
+    test('finds callers over IPv6, and over IPv4 by an IPv6 socket', async () => {
+      const v6 = createServer().listen(0, '::');
+      await once(v6, 'listening');
+      const { port } = v6.address() as { readonly port: number };
+      try {
+        for (const [dial, address] of [
+          ['::1', '::1'],
+          [`::ffff:${LOOPBACK}`, LOOPBACK],
+        ] as const) {
+          const program = start(asUser(ALICE));
+          const socket = await program.open('connect', dial, port);
+          const identity = await processes.identifyCaller({ address, port: socket.port }, { address, port });
+          expect(identity).toMatchObject({ kind: 'identified', pid: program.pid });
+        }
+      } finally {
+        v6.close();
       }
-    } finally {
-      v6.close();
-    }
-  });
-
-  test('a connection of nobody, and one whose process has ended, has no identity', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    await program.end();
-    expect(await callerAt(socket)).toEqual({ kind: 'unidentified', why: 'no_holder', pid: null });
-    expect(await callerAt({ port: 1, fd: 0 })).toMatchObject({ why: 'no_holder' });
-  });
-
-  test('a process that earns nothing has no identity', async () => {
-    register({ '/bob': [`unix:uid:${BOB}`] });
-    const { program, socket } = await connected(asUser(ALICE));
-    expect(await callerAt(socket)).toEqual({ kind: 'unidentified', why: 'no_entry', pid: program.pid });
-  });
-
-  test('forked processes of one identity share it', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    const child = Number(await program.tell('fork'));
-    const identity = await callerAt(socket);
-    expect(identity).toMatchObject({ kind: 'identified', spiffeId: idOf('/alice') });
-    expect([program.pid, child]).toContain(identity.pid ?? 0);
-  });
-
-  test('holders of different identities have none, be it that one of them earns nothing', async () => {
-    const { program, socket } = await connected();
-    await program.tell('fork', String(ALICE));
-    expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
-    await program.tell('fork', String(BOB));
-    expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
-  });
-
-  test('a socket that root made and gave away belongs to whom it was given', async () => {
-    const { program, socket } = await connected();
-    const child = Number(await program.tell('fork', String(ALICE)));
-    await program.tell('close');
-    expect(await callerAt(socket)).toEqual({ kind: 'identified', spiffeId: idOf('/alice'), pid: child });
-  });
-
-  test('a socket that one user made and another one holds alone lends nobody an identity', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    const taker = start();
-    await taker.tell('take', String(program.pid), String(socket.fd));
-    await taker.tell('user', String(BOB));
-    expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
-    await program.tell('close');
-    expect(await callerAt(socket)).toEqual({ kind: 'unidentified', why: 'holders_differ', pid: taker.pid });
-  });
-
-  test('a process is what it is now, not what it was when it connected', async () => {
-    register({ '/alice': [`unix:uid:${ALICE}`], '/cat': ['unix:uid:0', 'unix:path:/usr/bin/cat'] });
-    const { program, socket } = await connected();
-    expect(await callerAt(socket)).toMatchObject({ why: 'no_entry' });
-    await program.tell('exec', '/usr/bin/cat');
-    await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
-    const identity = await callerAt(socket);
-    expect(identity).toMatchObject({ kind: 'identified', spiffeId: idOf('/cat') });
-  });
-
-  test('a socket that is closed while the selectors are read has no identity', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    const looks = { count: 0 };
-    const closing = identifierWith(
-      afterwards(async () => {
-        looks.count++;
-        await program.tell('close');
-      }),
-    );
-    expect(await callerAt(socket, closing)).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
-    expect(looks.count).toBe(1);
-  });
-
-  test('notices a change of user while the selectors are read', async () => {
-    const { program, socket } = await connected();
-    register({ '/root': ['unix:uid:0'] });
-    const looks = { count: 0 };
-    const changing = identifierWith(
-      afterwards(async () => {
-        if (looks.count++ === 0) await program.tell('user', String(ALICE));
-      }),
-    );
-    expect(await callerAt(socket, changing)).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
-    expect(looks.count).toBe(2);
-  });
-
-  test('says changed of a process that is another one at each look', async () => {
-    const { program, socket } = await connected();
-    const child = Number(await program.tell('fork', String(ALICE)));
-    await program.tell('close');
-    const selectors = unixAttestor();
-    const earlier = identifierWith({
-      type: 'unix',
-      attest: ({ pid, startTime }) => selectors.attest({ pid, startTime: startTime - 1n }),
     });
-    expect(await callerAt(socket, earlier)).toEqual({ kind: 'unidentified', why: 'changed', pid: child });
-  });
 
-  test('of several entries the one that says most decides, and unrelated ones decide nothing', async () => {
-    const { program, socket } = await connected(asUser(ALICE));
-    const path = readProcessFacts(program.pid)?.executablePath ?? '';
-    register({ '/alice': [`unix:uid:${ALICE}`], '/perl': [`unix:uid:${ALICE}`, `unix:path:${path}`] });
-    expect(await callerAt(socket)).toMatchObject({ kind: 'identified', spiffeId: idOf('/perl') });
-    register({ '/alice': [`unix:uid:${ALICE}`], '/perl': [`unix:path:${path}`] });
-    expect(await callerAt(socket)).toEqual({
-      kind: 'unidentified',
-      why: 'ambiguous_entry',
-      pid: program.pid,
+    test('a connection of nobody, and one whose process has ended, has no identity', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      await program.end();
+      expect(await callerAt(socket)).toEqual({
+        kind: 'unidentified',
+        why: 'no_holder',
+        pid: null,
+        uid: null,
+      });
+      expect(await callerAt({ port: 1, fd: 0 })).toMatchObject({ why: 'no_holder' });
+    });
+
+    test('a process that earns nothing has no identity', async () => {
+      register({ '/bob': [`unix:uid:${BOB}`] });
+      const { program, socket } = await connected(asUser(ALICE));
+      expect(await callerAt(socket)).toEqual({
+        kind: 'unidentified',
+        why: 'no_entry',
+        pid: program.pid,
+        uid: ALICE,
+      });
+    });
+
+    test('forked processes of one identity share it', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      const child = Number(await program.tell('fork'));
+      const identity = await callerAt(socket);
+      expect(identity).toMatchObject({ kind: 'identified', spiffeId: idOf('/alice') });
+      expect([program.pid, child]).toContain(identity.pid ?? 0);
+    });
+
+    test('holders of different identities have none, be it that one of them earns nothing', async () => {
+      const { program, socket } = await connected();
+      await program.tell('fork', String(ALICE));
+      expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+      await program.tell('fork', String(BOB));
+      expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+    });
+
+    test('a socket that root made and gave away belongs to whom it was given', async () => {
+      const { program, socket } = await connected();
+      const child = Number(await program.tell('fork', String(ALICE)));
+      await program.tell('close');
+      expect(await callerAt(socket)).toEqual({
+        kind: 'identified',
+        spiffeId: idOf('/alice'),
+        pid: child,
+        uid: ALICE,
+      });
+    });
+
+    test('a socket that one user made and another one holds alone lends nobody an identity', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      const taker = start();
+      await taker.tell('take', String(program.pid), String(socket.fd));
+      await taker.tell('user', String(BOB));
+      expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+      await program.tell('close');
+      expect(await callerAt(socket)).toEqual({
+        kind: 'unidentified',
+        why: 'holders_differ',
+        pid: taker.pid,
+        uid: BOB,
+      });
+    });
+
+    test('a process is what it is now, not what it was when it connected', async () => {
+      register({ '/alice': [`unix:uid:${ALICE}`], '/cat': ['unix:uid:0', 'unix:path:/usr/bin/cat'] });
+      const { program, socket } = await connected();
+      expect(await callerAt(socket)).toMatchObject({ why: 'no_entry' });
+      await program.tell('exec', '/usr/bin/cat');
+      await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
+      const identity = await callerAt(socket);
+      expect(identity).toMatchObject({ kind: 'identified', spiffeId: idOf('/cat') });
+    });
+
+    test('a socket that is closed while the selectors are read has no identity', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      const looks = { count: 0 };
+      const closing = identifierWith(
+        afterwards(async () => {
+          looks.count++;
+          await program.tell('close');
+        }),
+      );
+      expect(await callerAt(socket, closing)).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
+      expect(looks.count).toBe(1);
+    });
+
+    test('notices a change of user while the selectors are read', async () => {
+      const { program, socket } = await connected();
+      register({ '/root': ['unix:uid:0'] });
+      const looks = { count: 0 };
+      const changing = identifierWith(
+        afterwards(async () => {
+          if (looks.count++ === 0) await program.tell('user', String(ALICE));
+        }),
+      );
+      expect(await callerAt(socket, changing)).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
+      expect(looks.count).toBe(2);
+    });
+
+    test('says changed of a process that is another one at each look', async () => {
+      const { program, socket } = await connected();
+      const child = Number(await program.tell('fork', String(ALICE)));
+      await program.tell('close');
+      const selectors = unixAttestor();
+      const earlier = identifierWith({
+        type: 'unix',
+        attest: ({ pid, startTime }) => selectors.attest({ pid, startTime: startTime - 1n }),
+      });
+      expect(await callerAt(socket, earlier)).toEqual({
+        kind: 'unidentified',
+        why: 'changed',
+        pid: child,
+        uid: ALICE,
+      });
+    });
+
+    test('of several entries the one that says most decides, and unrelated ones decide nothing', async () => {
+      const { program, socket } = await connected(asUser(ALICE));
+      const path = readProcessFacts(program.pid)?.executablePath ?? '';
+      register({ '/alice': [`unix:uid:${ALICE}`], '/perl': [`unix:uid:${ALICE}`, `unix:path:${path}`] });
+      expect(await callerAt(socket)).toMatchObject({ kind: 'identified', spiffeId: idOf('/perl') });
+      register({ '/alice': [`unix:uid:${ALICE}`], '/perl': [`unix:path:${path}`] });
+      expect(await callerAt(socket)).toEqual({
+        kind: 'unidentified',
+        why: 'ambiguous_entry',
+        pid: program.pid,
+        uid: ALICE,
+      });
+    });
+
+    test('a path is not earned in another mount namespace, where a program of the same path runs', async () => {
+      const path = readProcessFacts((await connected()).program.pid)?.executablePath ?? '';
+      register({ '/perl': [`unix:path:${path}`] });
+      const here = await connected();
+      expect(await callerAt(here.socket)).toMatchObject({ kind: 'identified', spiffeId: idOf('/perl') });
+      const elsewhere = await connected(['unshare', '-m']);
+      expect(await callerAt(elsewhere.socket)).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
+    });
+
+    test('never rejects: what cannot be found out is a limit, and logged', async () => {
+      const { socket } = await connected(asUser(ALICE));
+      const stopped = openTestFinder(search);
+      stopped.close();
+      const blind = createProcessIdentifier({
+        identities,
+        attestors: [unixAttestor()],
+        finder: stopped,
+        clock: systemClock,
+        log,
+      });
+      expect(await callerAt(socket, blind)).toEqual({
+        kind: 'unidentified',
+        why: 'limit',
+        pid: null,
+        uid: null,
+      });
+      expect(logged.join()).toContain('holder_scan_failed');
     });
   });
 
-  test('a path is not earned in another mount namespace, where a program of the same path runs', async () => {
-    const path = readProcessFacts((await connected()).program.pid)?.executablePath ?? '';
-    register({ '/perl': [`unix:path:${path}`] });
-    const here = await connected();
-    expect(await callerAt(here.socket)).toMatchObject({ kind: 'identified', spiffeId: idOf('/perl') });
-    const elsewhere = await connected(['unshare', '-m']);
-    expect(await callerAt(elsewhere.socket)).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
-  });
-
-  test('never rejects: what cannot be found out is a limit, and logged', async () => {
-    const { socket } = await connected(asUser(ALICE));
-    const stopped = createHolderFinder(systemClock);
-    stopped.close();
-    const blind = createProcessIdentifier({ identities, attestors: [unixAttestor()], finder: stopped, log });
-    expect(await callerAt(socket, blind)).toEqual({ kind: 'unidentified', why: 'limit', pid: null });
-    expect(logged.join()).toContain('holder_scan_failed');
-  });
-});
-
-describe('identifyListener()', () => {
-  test('ignores the master that is root where workers hold the socket too', async () => {
-    const { program, socket } = await listening();
-    const worker = Number(await program.tell('fork', String(ALICE)));
-    expect(await listenerAt(socket, '/alice')).toEqual({
-      kind: 'identified',
-      spiffeId: idOf('/alice'),
-      pid: worker,
+  describe('identifyListener()', () => {
+    test('ignores the master that is root where workers hold the socket too', async () => {
+      const { program, socket } = await listening();
+      const worker = Number(await program.tell('fork', String(ALICE)));
+      expect(await listenerAt(socket, '/alice')).toEqual({
+        kind: 'identified',
+        spiffeId: idOf('/alice'),
+        pid: worker,
+        uid: ALICE,
+      });
+      await program.tell('fork', String(BOB));
+      expect(await listenerAt(socket, '/alice')).toMatchObject({ why: 'holders_differ' });
     });
-    await program.tell('fork', String(BOB));
-    expect(await listenerAt(socket, '/alice')).toMatchObject({ why: 'holders_differ' });
-  });
 
-  test('counts root where nobody else holds the socket', async () => {
-    const { program, socket } = await listening();
-    expect(await listenerAt(socket, '/alice')).toEqual({
-      kind: 'unidentified',
-      why: 'no_entry',
-      pid: program.pid,
+    test('counts root where nobody else holds the socket', async () => {
+      const { program, socket } = await listening();
+      expect(await listenerAt(socket, '/alice')).toEqual({
+        kind: 'unidentified',
+        why: 'no_entry',
+        pid: program.pid,
+        uid: 0,
+      });
+      register({ '/root': ['unix:uid:0'] });
+      expect(await listenerAt(socket, '/root')).toMatchObject({ kind: 'identified', pid: program.pid });
     });
-    register({ '/root': ['unix:uid:0'] });
-    expect(await listenerAt(socket, '/root')).toMatchObject({ kind: 'identified', pid: program.pid });
-  });
 
-  test('asks all that share the port', async () => {
-    const { program, socket } = await listening();
-    await program.tell('user', String(ALICE));
-    expect(await listenerAt(socket, '/alice')).toMatchObject({ kind: 'identified' });
-    const second = start();
-    await second.open('listen', LOOPBACK, socket.port);
-    await second.tell('user', String(BOB));
-    expect(await listenerAt(socket, '/alice')).toMatchObject({ why: 'holders_differ' });
-    await second.end();
-    expect(await listenerAt(socket, '/alice')).toMatchObject({ kind: 'identified' });
-  });
-
-  test('is earned by any entry of the listener, and by none where nobody listens', async () => {
-    const { program, socket } = await listening(asUser(ALICE));
-    register({ '/alice': [`unix:uid:${ALICE}`], '/other': [`unix:gid:${ALICE}`] });
-    expect(await listenerAt(socket, '/other')).toMatchObject({ kind: 'identified', pid: program.pid });
-    expect(await listenerAt(socket, '/bob')).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
-    await program.end();
-    expect(await listenerAt(socket, '/other')).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
-  });
-
-  test('the agent itself is no workload', async () => {
-    register({ '/root': ['unix:uid:0'] });
-    const identity = await processes.identifyListener({ address: LOOPBACK, port: serverPort }, idOf('/root'));
-    expect(identity).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
-  });
-});
-
-describe('identitiesOf()', () => {
-  test('gives every entry that a process earns, the most specific one first', async () => {
-    const program = start(asUser(ALICE));
-    await program.open('connect', LOOPBACK, serverPort);
-    const made = register({
-      '/group': [`unix:gid:${ALICE}`],
-      '/alice': [`unix:uid:${ALICE}`, `unix:gid:${ALICE}`],
-      '/bob': [`unix:uid:${BOB}`],
+    test('asks all that share the port', async () => {
+      const { program, socket } = await listening();
+      await program.tell('user', String(ALICE));
+      expect(await listenerAt(socket, '/alice')).toMatchObject({ kind: 'identified' });
+      const second = start();
+      await second.open('listen', LOOPBACK, socket.port);
+      await second.tell('user', String(BOB));
+      expect(await listenerAt(socket, '/alice')).toMatchObject({ why: 'holders_differ' });
+      await second.end();
+      expect(await listenerAt(socket, '/alice')).toMatchObject({ kind: 'identified' });
     });
-    const { entryIds, isSame } = await processes.identitiesOf(program.pid);
-    expect(entryIds).toEqual(['/alice', '/group'].map((path) => made.get(path)?.entryId ?? ''));
-    expect(isSame()).toBe(true);
-    await program.tell('exec', '/usr/bin/cat');
-    await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
-    expect(isSame()).toBe(false);
-    register({});
-    expect((await processes.identitiesOf(program.pid)).entryIds).toEqual([]);
+
+    test('is earned by any entry of the listener, and by none where nobody listens', async () => {
+      const { program, socket } = await listening(asUser(ALICE));
+      register({ '/alice': [`unix:uid:${ALICE}`], '/other': [`unix:gid:${ALICE}`] });
+      expect(await listenerAt(socket, '/other')).toMatchObject({ kind: 'identified', pid: program.pid });
+      expect(await listenerAt(socket, '/bob')).toMatchObject({ kind: 'unidentified', why: 'no_entry' });
+      await program.end();
+      expect(await listenerAt(socket, '/other')).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
+    });
+
+    test('the agent itself is no workload', async () => {
+      register({ '/root': ['unix:uid:0'] });
+      const identity = await processes.identifyListener(
+        { address: LOOPBACK, port: serverPort },
+        idOf('/root'),
+      );
+      expect(identity).toMatchObject({ kind: 'unidentified', why: 'no_holder' });
+    });
   });
 
-  test('refuses a process that has ended', async () => {
-    const program = start();
-    await program.open('connect', LOOPBACK, serverPort);
-    const { isSame } = await processes.identitiesOf(program.pid);
-    await program.end();
-    expect(isSame()).toBe(false);
-    expect(await refusalOf(processes.identitiesOf(program.pid))).toMatchObject({
-      code: 'not_found',
-      reason: 'process_gone',
+  describe('identitiesOf()', () => {
+    test('gives every entry that a process earns, the most specific one first', async () => {
+      const program = start(asUser(ALICE));
+      await program.open('connect', LOOPBACK, serverPort);
+      const made = register({
+        '/group': [`unix:gid:${ALICE}`],
+        '/alice': [`unix:uid:${ALICE}`, `unix:gid:${ALICE}`],
+        '/bob': [`unix:uid:${BOB}`],
+      });
+      const { entryIds, isSame } = await processes.identitiesOf(program.pid);
+      expect(entryIds).toEqual(['/alice', '/group'].map((path) => made.get(path)?.entryId ?? ''));
+      expect(isSame()).toBe(true);
+      await program.tell('exec', '/usr/bin/cat');
+      await waitUntil('it is cat', () => isAsleepIn(program.pid, '/usr/bin/cat'));
+      expect(isSame()).toBe(false);
+      register({});
+      expect((await processes.identitiesOf(program.pid)).entryIds).toEqual([]);
+    });
+
+    test('refuses a process that has ended', async () => {
+      const program = start();
+      await program.open('connect', LOOPBACK, serverPort);
+      const { isSame } = await processes.identitiesOf(program.pid);
+      await program.end();
+      expect(isSame()).toBe(false);
+      expect(await refusalOf(processes.identitiesOf(program.pid))).toMatchObject({
+        code: 'not_found',
+        reason: 'process_gone',
+      });
     });
   });
 });
 
 function unixAttestor(): UnixAttestor {
-  const wanted = (known: Parameters<typeof isDigestWanted>[1]): boolean =>
-    isDigestWanted(
-      Array.from(identities.current.values(), ({ entry }) => entry),
-      known,
-    );
-  return new UnixAttestor({ log, clock: systemClock, isDigestWanted: wanted });
+  return registered.unixAttestor(log);
 }
 
 function identifierWith(attestor: WorkloadAttestor): ProcessIdentifier {
-  return createProcessIdentifier({ identities, attestors: [attestor], finder, log });
+  return createProcessIdentifier({ identities, attestors: [attestor], finder, clock: systemClock, log });
 }
 
 /** The unix attestor, with something that happens each time when it has just answered. */
@@ -345,39 +386,4 @@ function callerAt({ port }: HeldSocket, by = processes): ReturnType<ProcessIdent
 
 function listenerAt({ port }: HeldSocket, path: string): ReturnType<ProcessIdentifier['identifyListener']> {
   return processes.identifyListener({ address: LOOPBACK, port }, idOf(path));
-}
-
-function idOf(path: string): Entry['spiffeId'] {
-  return parseSpiffeId(`spiffe://td.test${path}`);
-}
-
-/** Makes these the entries of the host, by path. */
-function register(entries: Readonly<Record<string, readonly string[]>>): ReadonlyMap<string, Entry> {
-  const made = new Map<string, Entry>();
-  for (const [path, selectors] of Object.entries(entries)) {
-    const parentId = 'spiffe://td.test/picket/agent/tpm/a';
-    made.set(path, {
-      ...newEntry.parse({ spiffeId: idOf(path), parentId, selectors }),
-      entryId: crypto.randomUUID(),
-      revision: 1,
-      createdAt: '2026-01-01T00:00:00.000Z',
-    });
-  }
-  const svid = {
-    chain: [],
-    privateKeyPkcs8: new Uint8Array(),
-    chainPem: '',
-    privateKeyPem: '',
-    notBeforeMs: 0,
-    notAfterMs: 0,
-  };
-  identities.set(
-    new Map(
-      [...made.values()].map((entry) => [
-        entry.entryId,
-        { entry, svid: { ...svid, spiffeId: entry.spiffeId } },
-      ]),
-    ),
-  );
-  return made;
 }

@@ -1,13 +1,22 @@
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 
-/** Whose connection or listener it is. `unidentified` says why in a word, for the record and for `picket why`. */
+/**
+ * Whose connection or listener it is, and one of the processes with its effective user, where there is one. `unidentified` says why in a word, for the
+ * record and for `picket why`.
+ */
 export type ProcessIdentity =
-  | { readonly kind: 'identified'; readonly spiffeId: SpiffeId; readonly pid: number }
+  | {
+      readonly kind: 'identified';
+      readonly spiffeId: SpiffeId;
+      readonly pid: number;
+      readonly uid: number | null;
+    }
   | {
       readonly kind: 'unidentified';
       readonly why: 'no_holder' | 'holders_differ' | 'no_entry' | 'ambiguous_entry' | 'changed' | 'limit';
       readonly pid: number | null;
+      readonly uid: number | null;
     };
 
 /** Finds the identity behind a socket of this host (design: decision 25). */

@@ -129,6 +129,7 @@ function renderStatus(status: StatusAnswer): string {
         : `version ${policy.version} (sequence ${policy.sequence})`,
     ],
     ['capture', renderCapture(capture)],
+    ['processes', renderHolderSearch(status.holderSearch)],
     ['connections', String(status.connections)],
     ['workload api', `${workloadApi.connections} connections, ${workloadApi.streams} streams`],
     ['audit', renderAudit(audit)],
@@ -148,4 +149,17 @@ function renderStatus(status: StatusAnswer): string {
 function renderCapture({ mode, isIntact, repairs }: StatusAnswer['capture']): string {
   if (mode === 'off') return 'not kept by the agent';
   return `${mode}, ${isIntact ? 'intact' : 'NOT intact'}, repaired ${repairs} times`;
+}
+
+function renderHolderSearch(search: StatusAnswer['holderSearch']): string {
+  switch (search) {
+    case null:
+      return 'not looked for yet';
+    case 'bpf_walk':
+      return 'found by a program in the kernel';
+    case 'bpf_iterator':
+      return 'found by a program on the kernel’s iterator';
+    case 'proc':
+      return 'found by reading /proc, since the kernel takes no program of the agent';
+  }
 }

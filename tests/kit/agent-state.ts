@@ -14,6 +14,7 @@ export function startingAgentState(change: Partial<AgentState> = {}): AgentState
     capture: () => undefined,
     localPorts: () => [],
     spool: () => undefined,
+    holderSearch: () => undefined,
     workloadApi: () => undefined,
     connections: () => 0,
     maxConnections: () => 0,

@@ -1,7 +1,7 @@
 import { scanSocketHolders } from '../../native/socket-holders.ts';
-import type { HolderQuestion } from '../holder-finder.ts';
+import type { HolderQuestion } from '../thread-holder-finder.ts';
 
-/** The thread behind `holder-finder.ts`: one answer a question, until it is stopped from outside. */
+/** The thread behind `thread-holder-finder.ts`: one answer a question, until it is stopped from outside. */
 declare const self: Worker;
 
 self.addEventListener('message', (event: MessageEvent<HolderQuestion>) => {

@@ -8,7 +8,9 @@ import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { findTcpListeners } from '../native/sock-diag.ts';
 import { HoldingProgram } from './fixtures/holding-program.ts';
-import { createHolderFinder } from './holder-finder.ts';
+import { openTestFinder } from './fixtures/open-test-finder.ts';
+import { describeHolderFinder } from './holder-finder-contract.ts';
+import { createThreadHolderFinder } from './thread-holder-finder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'picket-holders-'));
 const programs: HoldingProgram[] = [];
@@ -18,34 +20,18 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe('createHolderFinder()', () => {
-  test('find() gives each caller the holders of its own sockets, however many ask at once', async () => {
-    const finder = createHolderFinder(systemClock);
-    try {
-      const listeners = await Promise.all(Array.from({ length: 5 }, listen));
-      const asked = Array.from({ length: 200 }, (_, i) => listeners[i % listeners.length]);
-      const answers = await Promise.all(asked.map((listener) => finder.find([listener?.inode ?? 0])));
-      for (const [i, holders] of answers.entries()) {
-        const { inode, pid, fd } = asked[i] ?? {};
-        expect(holders).toEqual([{ inode: inode ?? 0, pid: pid ?? 0, tid: pid ?? 0, fd: fd ?? 0 }]);
-      }
-      const [first, second] = listeners;
-      const both = await finder.find([first?.inode ?? 0, second?.inode ?? 0]);
-      expect(new Set(both.map(({ pid }) => pid))).toEqual(new Set([first?.pid ?? 0, second?.pid ?? 0]));
-    } finally {
-      finder.close();
-    }
-  });
+describeHolderFinder('proc', () => openTestFinder('proc'));
 
+describe('createThreadHolderFinder()', () => {
   test('find() gives up a thread that does not answer in time, and goes on with a new one', async () => {
     const clock = new FakeClock();
-    const finder = createHolderFinder(clock);
+    const finder = createThreadHolderFinder(clock);
     try {
       const { inode, pid } = await listen();
-      const late = refusalOf(finder.find([inode]));
+      const late = refusalOf(finder.find(new Set([inode])));
       clock.advance(10_000);
       expect(await late).toMatchObject({ code: 'unavailable', reason: 'holder_scan_failed' });
-      expect((await finder.find([inode])).map((holder) => holder.pid)).toEqual([pid]);
+      expect((await finder.find(new Set([inode]))).get(inode)).toMatchObject({ holders: [{ pid }] });
       expect(clock.pending).toBe(0);
     } finally {
       finder.close();
@@ -53,19 +39,19 @@ describe('createHolderFinder()', () => {
   });
 
   test('find() refuses more than it can answer', async () => {
-    const finder = createHolderFinder(new FakeClock());
-    const asked = Array.from({ length: 4_098 }, () => refusalOf(finder.find([1])));
+    const finder = createThreadHolderFinder(new FakeClock());
+    const asked = Array.from({ length: 4_098 }, () => refusalOf(finder.find(new Set([1]))));
     finder.close();
     const reasons = new Set((await Promise.all(asked)).map(({ reason }) => reason));
     expect([...reasons].toSorted()).toEqual(['holder_scan_failed', 'holder_scan_limit']);
   });
 
   test('close() refuses what is under way and all that comes', async () => {
-    const finder = createHolderFinder(systemClock);
-    const running = refusalOf(finder.find([1]));
-    const waiting = refusalOf(finder.find([1]));
+    const finder = createThreadHolderFinder(systemClock);
+    const running = refusalOf(finder.find(new Set([1])));
+    const waiting = refusalOf(finder.find(new Set([1])));
     finder.close();
-    for (const refusal of [running, waiting, refusalOf(finder.find([1]))])
+    for (const refusal of [running, waiting, refusalOf(finder.find(new Set([1])))])
       expect((await refusal).reason).toBe('holder_scan_failed');
   });
 
