@@ -59,8 +59,7 @@ function buildHeldSvid(chain: readonly Uint8Array[], privateKeyPkcs8: Uint8Array
   if (leaf === undefined) throw unusable('there is no certificate');
   const { spiffeId, notBeforeMs, notAfterMs } = readLeafIdentity(leaf);
   const { publicKeySpki } = parseX509Certificate(leaf);
-  if (!Buffer.from(publicKeySpki).equals(publicKeyOf(privateKeyPkcs8)))
-    throw unusable('it is for another key');
+  if (!isKeyOf(publicKeySpki, privateKeyPkcs8)) throw unusable('it is for another key');
   return {
     spiffeId,
     chain,
@@ -72,10 +71,19 @@ function buildHeldSvid(chain: readonly Uint8Array[], privateKeyPkcs8: Uint8Array
   };
 }
 
-function unusable(why: string): PicketError {
+function isKeyOf(publicKeySpki: Uint8Array, privateKeyPkcs8: Uint8Array): boolean {
+  try {
+    return Buffer.from(publicKeySpki).equals(publicKeyOf(privateKeyPkcs8));
+  } catch (cause) {
+    throw unusable('its key cannot be read', cause);
+  }
+}
+
+function unusable(why: string, cause?: unknown): PicketError {
   return new PicketError(
     'unavailable',
     'svid_unusable',
     `Cannot use the SVID that the server issued: ${why}`,
+    { cause },
   );
 }

@@ -33,6 +33,18 @@ test('IdentityStore reads back what was written', async () => {
   expect(await store.readSyncState(TRUST_DOMAIN)).toEqual(state);
 });
 
+test('IdentityStore refuses an SVID whose key cannot be read, or is another', async () => {
+  const sealed = new MemoryStore();
+  const store = new IdentityStore(sealed);
+  const { svid } = await makeIdentity(await makeDomain('example.org'), '/web');
+  const chain = svid.chain.map((der) => Buffer.from(der).toString('base64'));
+  const other = Buffer.from((await generateP256Key()).privateKeyPkcs8).toString('base64');
+  for (const privateKey of ['AAAA', other]) {
+    await sealed.write('agent-svid', Buffer.from(JSON.stringify({ chain, privateKey })));
+    expect((await refusalOf(store.readAgentSvid())).reason).toBe('svid_unusable');
+  }
+});
+
 test('IdentityStore keeps the key of an attestation until its certificate is there', async () => {
   const store = new IdentityStore(new MemoryStore());
   expect(await store.readAttestationKey()).toBeUndefined();
@@ -47,16 +59,18 @@ test.each(['agent-svid', 'workload-svids', 'sync-state'])(
   'IdentityStore refuses a value of %s that it does not know',
   async (name) => {
     const sealed = new MemoryStore();
-    await sealed.write(name, Buffer.from('{"from":"the future"}'));
     const store = new IdentityStore(sealed);
     const reading: Record<string, () => Promise<unknown>> = {
       'agent-svid': async () => await store.readAgentSvid(),
       'workload-svids': async () => await store.readWorkloadSvids(),
       'sync-state': async () => await store.readSyncState(TRUST_DOMAIN),
     };
-    expect(await refusalOf(reading[name]!())).toMatchObject({
-      code: 'failed_precondition',
-      reason: 'state_unknown',
-    });
+    for (const value of ['{"from":"the future"}', '{', '']) {
+      await sealed.write(name, Buffer.from(value));
+      expect(await refusalOf(reading[name]!())).toMatchObject({
+        code: 'failed_precondition',
+        reason: 'state_unknown',
+      });
+    }
   },
 );

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { PicketError } from '../../shared/errors/errors.ts';
 import { syncMessage } from '../../shared/protocol/sync.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { parseSealedJson } from '../key-store/sealed-json.ts';
 import type { SealedStore } from '../key-store/sealed-store.ts';
 import { applySyncUpdate, EMPTY_SYNC_STATE, toSnapshot, type SyncState } from '../server-link/sync-state.ts';
 import { sealedSvid, sealSvid, unsealSvid } from './held-svid.ts';
@@ -79,17 +79,7 @@ export class IdentityStore {
 
   async #read<T extends z.ZodType>(name: string, schema: T): Promise<z.output<T> | undefined> {
     const value = await this.#store.read(name);
-    if (value === undefined) return undefined;
-    const parsed = schema.safeParse(JSON.parse(Buffer.from(value).toString('utf8')));
-    if (parsed.success) return parsed.data;
-    throw new PicketError(
-      'failed_precondition',
-      'state_unknown',
-      `The sealed state ${name} is of another version of Picket`,
-      {
-        cause: parsed.error,
-      },
-    );
+    return value === undefined ? undefined : parseSealedJson(name, value, schema);
   }
 
   async #write(name: string, value: unknown): Promise<void> {

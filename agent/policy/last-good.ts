@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { signedPolicy, type SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import { counter } from '../../shared/protocol/wire-values.ts';
+import { parseSealedJson, unknownState } from '../key-store/sealed-json.ts';
 import type { SealedStore } from '../key-store/sealed-store.ts';
 
 const POLICY = 'policy-last-good';
@@ -31,7 +32,7 @@ export interface KeptPolicy {
 
 /**
  * What survives a restart: the last policy that was in force, and the highest sequence that was ever proven. Reading rejects with
- * `seal_broken` for what was altered on disk.
+ * `seal_broken` for what was altered on disk, with `state_unknown` for what another version of Picket wrote.
  */
 export class LastGood {
   readonly #store: SealedStore;
@@ -43,10 +44,11 @@ export class LastGood {
   async readPolicy(): Promise<KeptPolicy | undefined> {
     const value = await this.#store.read(POLICY);
     if (value === undefined) return undefined;
+    if (value.length < PREFIX_BYTES) throw unknownState(POLICY);
     const bytes = Buffer.from(value);
     const end = PREFIX_BYTES + bytes.readUInt32BE(0);
-    const json = bytes.subarray(PREFIX_BYTES, end).toString('utf8');
-    return { signed: signedPolicy.parse(JSON.parse(json)), artifact: bytes.subarray(end) };
+    const signed = parseSealedJson(POLICY, bytes.subarray(PREFIX_BYTES, end), signedPolicy);
+    return { signed, artifact: bytes.subarray(end) };
   }
 
   /** Signed policy and artefact go into one value, so that after a crash they still belong together. */
@@ -60,7 +62,7 @@ export class LastGood {
   async readSequences(): Promise<KnownSequences> {
     const value = await this.#store.read(SEQUENCE);
     if (value === undefined) return { highest: 0, kept: 0 };
-    const { sequence, kept } = sequenceRecord.parse(JSON.parse(Buffer.from(value).toString('utf8')));
+    const { sequence, kept } = parseSealedJson(SEQUENCE, value, sequenceRecord);
     return { highest: sequence, kept };
   }
 

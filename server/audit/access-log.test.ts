@@ -4,6 +4,7 @@ import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { testAgentId, testWorkloadId } from '../../tests/kit/mesh-data.ts';
+import { formatPageCursor } from '../datastore/page-cursor.ts';
 import { accessLog } from '../datastore/schema.ts';
 import { AccessLog } from './access-log.ts';
 import { OperatorLog } from './operator-log.ts';
@@ -130,7 +131,9 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
     expect(await find({ decisionId: 'q-t-1' })).toEqual(['q-t-1']);
     const [fromMs, toMs] = [Date.parse(times[1]!), Date.parse(times[2]!)];
     expect(await find({ fromMs, toMs })).toEqual(['q-t-1', 'q-c-1']);
-    expect(log.query({ cursor: 'x' })).rejects.toMatchObject({ reason: 'cursor_invalid' });
+    const noTime = [8.64e15 + 1, 'node', 'epoch', 1];
+    for (const cursor of ['x', formatPageCursor(noTime)])
+      expect(log.query({ cursor })).rejects.toMatchObject({ reason: 'cursor_invalid' });
     expect(log.query({ limit: 1001 })).rejects.toMatchObject({ reason: 'limit_invalid' });
   });
 

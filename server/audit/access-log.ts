@@ -200,7 +200,9 @@ function storedOf(row: typeof accessLog.$inferSelect): StoredAccessRecord {
   };
 }
 
-const PAGE_KEY = z.tuple([z.number(), z.string(), z.string(), z.number()]);
+/** The end of the year 9999, which PostgreSQL and ISO 8601 without extension write alike. */
+const MAX_TIME_MS = 253_402_300_799_999;
+const PAGE_KEY = z.tuple([z.number().min(0).max(MAX_TIME_MS), z.string(), z.string(), z.number()]);
 
 function conditionsOf(filter: AccessFilter): readonly (SQL | undefined)[] {
   const { caller, target, fromMs, toMs, decision, decisionId, cursor } = filter;

@@ -11,6 +11,14 @@ test('parsePageCursor() reads what formatPageCursor() wrote', () => {
 
 test('parsePageCursor() refuses anything else', () => {
   const bad = ['', 'x', '%', formatPageCursor(['a']), formatPageCursor([1, 'a']), 'A'.repeat(10_000)];
+  bad.push(
+    ...[
+      ['a', 1.5],
+      ['a', 1e30],
+      ['a\0', 1],
+      ['\ud800', 1],
+    ].map((parts) => formatPageCursor(parts)),
+  );
   for (const text of bad) expect(reasonOf(() => parsePageCursor(text, key))).toBe('cursor_invalid');
 });
 

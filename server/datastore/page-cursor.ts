@@ -15,8 +15,9 @@ export function formatPageCursor(lastKey: readonly (string | number)[]): string 
 
 /** The inverse; `key` says what the cursor must hold. Throws `invalid_argument`, reason `cursor_invalid`. */
 export function parsePageCursor<Key>(text: string, key: z.ZodType<Key>): Key {
-  const parsed = text.length > MAX_CURSOR_CHARACTERS ? undefined : key.safeParse(decode(text));
-  if (parsed?.success === true) return parsed.data;
+  const parts = text.length > MAX_CURSOR_CHARACTERS ? undefined : decode(text);
+  const parsed = key.safeParse(parts);
+  if (parsed.success && Array.isArray(parts) && parts.every(isStorable)) return parsed.data;
   throw new PicketError('invalid_argument', 'cursor_invalid', 'The cursor is not one that this server gave');
 }
 
@@ -29,6 +30,11 @@ export function requirePageSize(limit: number | undefined): number {
     'limit_invalid',
     `A page holds 1 to ${MAX_PAGE_SIZE} items, not ${size}`,
   );
+}
+
+/** A database refuses a text with a NUL or half a character in it, and a number that is no integer of its columns. */
+function isStorable(part: unknown): boolean {
+  return typeof part === 'string' ? !part.includes('\0') && part.isWellFormed() : Number.isSafeInteger(part);
 }
 
 function decode(text: string): unknown {

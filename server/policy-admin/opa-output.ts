@@ -146,10 +146,10 @@ function cleanFile(file: string): string {
   return file.replace(/^\.?\//, '');
 }
 
-/** The parts of the input in what `opa deps --format json` prints. What stands behind a step that is no field's name is meant whole. */
-export function readInputPaths(text: string): readonly InputPath[] {
-  const { base } = dependencies.parse(JSON.parse(text));
-  return base
+/** The parts of the input in what `opa deps --format json` prints. What stands behind a step that is no field's name is meant whole. Undefined for what is no such answer. */
+export function findInputPaths(text: string): readonly InputPath[] | undefined {
+  const parsed = dependencies.safeParse(parseJson(text));
+  return parsed.data?.base
     .filter(([root]) => root?.type === 'var' && root.value === 'input')
     .map(([, ...steps]) => {
       const end = steps.findIndex(({ type, value }) => type !== 'string' || typeof value !== 'string');

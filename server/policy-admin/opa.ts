@@ -13,7 +13,7 @@ import {
 } from '../../shared/policy/policy-bundle.ts';
 import { ChildLimitError, runBoundedChild, type ChildResult } from './bounded-child.ts';
 import { withWorkspace, type CompilerWorkspace } from './compiler-workspace.ts';
-import { findTestResults, readErrors, readFiredRules, readInputPaths } from './opa-output.ts';
+import { findTestResults, readErrors, findInputPaths, readFiredRules } from './opa-output.ts';
 import type {
   CompiledPolicy,
   ExplainOptions,
@@ -143,8 +143,9 @@ export class OpaCompiler implements PolicyCompiler {
       const query = `data.${rule.replaceAll('/', '.')}`;
       const flags = ['--ignore', '*_test.rego', '--format', 'json'];
       const result = await this.#step(workspace, ['deps', '--bundle', '.', ...flags, query]);
-      if (result.exitCode !== 0) return undefined;
-      paths.push(...readInputPaths(result.stdout));
+      const found = result.exitCode === 0 ? findInputPaths(result.stdout) : undefined;
+      if (found === undefined) return undefined;
+      paths.push(...found);
     }
     return paths.length > MAX_READS ? undefined : paths;
   }

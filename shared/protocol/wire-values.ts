@@ -36,8 +36,15 @@ export function base64(maxBytes: number): z.ZodString {
 /** SHA-256 as 64 lower-case hexadecimal digits. */
 export const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hexadecimal');
 
-/** An instant as RFC 3339 in UTC, with milliseconds. */
-export const timestamp = z.iso.datetime({ offset: true });
+/** The years 1 to 9999 in UTC: what RFC 3339, JavaScript and PostgreSQL write alike. */
+const FIRST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+const LAST_MS = Date.parse('9999-12-31T23:59:59.999Z');
+
+/** An instant as RFC 3339, in the years 1 to 9999. */
+export const timestamp = z.iso.datetime({ offset: true }).refine((text) => {
+  const ms = Date.parse(text);
+  return ms >= FIRST_MS && ms <= LAST_MS;
+}, 'is not within the years 1 to 9999');
 
 export const port = z.number().int().min(1).max(65535);
 

@@ -8,7 +8,7 @@ import { supervise } from './supervise.ts';
 import { hexWords, words, type FuzzTarget } from './target.ts';
 
 const SEED = 20_261_124;
-/** Of each target: all of them together take some 20 s. `bun scripts/fuzz.ts` runs as long as asked. */
+/** Of each target: all of them together take some 40 s. `bun scripts/fuzz.ts` runs as long as asked. */
 const ITERATIONS = 1500;
 const MANY = { seed: SEED, iterations: 200_000, seconds: 60 };
 

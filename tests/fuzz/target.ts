@@ -46,6 +46,21 @@ export function attempt<T>(
   }
 }
 
+/** As `attempt`, for what is read with a promise. */
+export async function attemptAsync<T>(
+  parse: () => Promise<T>,
+): Promise<
+  | { readonly value: T; readonly refusal?: undefined }
+  | { readonly value?: undefined; readonly refusal: PicketError }
+> {
+  try {
+    return { value: await parse() };
+  } catch (error) {
+    if (error instanceof PicketError) return { refusal: error };
+    throw error;
+  }
+}
+
 /** The way that a refused input went: reason and message without what the input put into it. */
 export function outcomeOfRefusal({ reason, message }: PicketError): string {
   const shape = message

@@ -2,6 +2,7 @@ import { parseListeners } from '../../../agent/capture/ssh-ports.ts';
 import { parseStartTime } from '../../../agent/workload-api/peer.ts';
 import { parseAccountNames } from '../../../agent/workload-attestation/account-names.ts';
 import { parseStat, parseStatus } from '../../../agent/workload-attestation/process-facts.ts';
+import { parseDescriptorLimit } from '../../../shared/runtime/process-limits.ts';
 import { SEEDS } from '../seeds.ts';
 import { requireSame, requireThat, words, type FuzzTarget } from '../target.ts';
 
@@ -11,6 +12,7 @@ export const target: FuzzTarget = {
     SEEDS.procStat,
     SEEDS.procStatus,
     SEEDS.procNetTcp,
+    'Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 524288               files\n',
     'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:\n+nis\n',
   ),
   dictionary: words(
@@ -28,6 +30,8 @@ export const target: FuzzTarget = {
     '-1',
     '99999999999999999999',
     ' 0A ',
+    'Max open files ',
+    'unlimited',
     ':',
   ),
   maxBytes: 4096,
@@ -49,6 +53,8 @@ export const target: FuzzTarget = {
       ports.every((port) => Number.isInteger(port) && port >= 0 && port < 65_536),
       'a port that is none',
     );
-    return `${stat !== undefined} ${status?.groups.length} ${Math.min(3, names.size)} ${Math.min(3, ports.length)}`;
+    const limit = parseDescriptorLimit(text);
+    requireThat(limit >= 0, 'a limit that is none');
+    return `${Number.isFinite(limit)} ${stat !== undefined} ${status?.groups.length} ${Math.min(3, names.size)} ${Math.min(3, ports.length)}`;
   },
 };

@@ -1,3 +1,4 @@
+import { failureFrame, readFailure } from '../../../agent/proxy/tunnel-failure.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import {
   encodeFrame,
@@ -50,7 +51,10 @@ export const target: FuzzTarget = {
   check(input) {
     const whole = decode([input]);
     requireSame(decode(piecesOf(input)), whole, 'what comes in pieces');
-    for (const frame of whole.frames) requireRoundTrip(frame);
+    for (const frame of whole.frames) {
+      requireRoundTrip(frame);
+      if (frame.type === 'deny' || frame.type === 'reset') requireSameFailure(frame);
+    }
     const ways = whole.frames.map(({ type }) => type).slice(0, 5);
     return `${ways.join()} ${whole.dataBytes > 0} ${whole.refusal}`;
   },
@@ -80,6 +84,12 @@ function decode(pieces: readonly Buffer[]): Decoded {
     return { frames, dataBytes, refusal: outcomeOfRefusal(error) };
   }
   return { frames, dataBytes, refusal: '' };
+}
+
+/** What a frame tells is told again by the frame that is made of it. */
+function requireSameFailure(frame: Parameters<typeof readFailure>[0]): void {
+  const failure = readFailure(frame);
+  requireSame(readFailure(failureFrame(frame.type, failure)), failure, 'a failure told again');
 }
 
 function requireRoundTrip(frame: TunnelFrame): void {
