@@ -137,7 +137,8 @@ export class TrafficMesh {
   async #start(service: Service): Promise<void> {
     const { path, selectors, listen, start } = service;
     const child = await start(this.store.host, this.folder);
-    this.#stack.defer(async () => void (await child.stop('SIGKILL')));
+    // Not by SIGKILL: nginx would leave its workers behind.
+    this.#stack.defer(async () => void (await child.stop()));
     this.#services.set(path, child);
     await this.mesh.register({ path, on: this.store, selectors, listen });
   }
