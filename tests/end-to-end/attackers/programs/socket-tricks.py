@@ -47,8 +47,8 @@ def execute(uid):
     become(uid)
     sock = connect()
     os.dup2(sock.fileno(), 9)
-    ready()
-    os.execv("/bin/bash", ["bash", "-c", PRINT_ANSWER])
+    # The new program says that it is there: before that, the old one would be seen by an agent that is quick.
+    os.execv("/bin/bash", ["bash", "-c", f"echo ready; {PRINT_ANSWER}"])
 
 
 def vanish(uid):
