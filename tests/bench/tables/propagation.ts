@@ -2,7 +2,9 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { entry } from '../../../shared/protocol/registration.ts';
 import { nodePage } from '../../../shared/protocol/operator.ts';
+import { run } from '../../kit/child.ts';
 import { asUser } from '../../kit/programs.ts';
+import { waitUntil } from '../../kit/wait.ts';
 import { WorkloadClient } from '../../kit/workload-client.ts';
 import type { MeshHost } from '../../kit/mesh-host.ts';
 import type { Benchmark, BenchRun } from '../bench-run.ts';
@@ -124,6 +126,11 @@ async function createEntry(
 ): Promise<number> {
   const { agent, client, body } = options;
   const first = entry.parse(await post(lab, '/entries', { ...body, spiffeId: `${body.spiffeId}/first` }));
+  // A client that finds nothing is refused, and does not wait.
+  await waitUntil('the first identity is there', async () => {
+    const { stdout } = await run(client.command(agent, NEWCOMER, 'FetchX509SVID', 1), { cwd: '/' });
+    return stdout.includes(`"${body.spiffeId}/first"`);
+  });
   const stream = Bun.spawn(client.command(agent, NEWCOMER, 'FetchX509SVID', 100), {
     cwd: '/',
     stdin: 'ignore',
