@@ -86,7 +86,7 @@ export class Lab {
     const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 12 });
     stack.defer(async () => await mesh.remove());
     const certificates = await writePeerCertificates(folder);
-    await giveWay(mesh.control.pid);
+    await placeServer(mesh.control.pid, { cores: LOAD_CORE, priority: LOWEST_PRIORITY });
     const lab = new Lab({ mesh, folder, envoy, certificates }, stack.move());
     await lab.publish();
     return lab;
@@ -95,6 +95,11 @@ export class Lab {
   /** Puts the policy of the tables in force. */
   async publish(): Promise<void> {
     await this.mesh.control.picketOk('policy', 'publish', POLICY, '-m', 'bench');
+  }
+
+  /** From now on the server gives way to nobody: it is a part of what is measured. */
+  async measureServer(): Promise<void> {
+    await placeServer(this.mesh.control.pid, { cores: ALL_CORES, priority: 0 });
   }
 
   /** The agent of the host from which the usual pair is called. */
@@ -231,9 +236,12 @@ export class Lab {
 }
 
 /** In a real mesh the server is on another machine: what it does with the records must not be measured here. */
-async function giveWay(pid: number): Promise<void> {
-  await pinTo(LOAD_CORE, [pid]);
-  for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), LOWEST_PRIORITY);
+async function placeServer(
+  pid: number,
+  place: { readonly cores: string; readonly priority: number },
+): Promise<void> {
+  await pinTo(place.cores, [pid]);
+  for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), place.priority);
 }
 
 const LOWEST_PRIORITY = 19;

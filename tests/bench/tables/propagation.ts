@@ -24,6 +24,7 @@ const CHANGES_PER_ROUND = 20;
 export const propagation: Benchmark = { name, title, isQuick: true, measure };
 
 async function measure(run: BenchRun): Promise<Table> {
+  await run.lab.measureServer();
   const changes = run.rounds * CHANGES_PER_ROUND;
   run.progress(`${name}: ${changes} policies`);
   const policyMs = await pushPolicies(run.lab, changes);
