@@ -16,7 +16,7 @@ import { describeMachine, renderReport, renderTable } from '../tests/bench/repor
 
 const HELP = `bun scripts/bench.ts [options]
 
-  --quick         a minute in all: the most important tables, one short round
+  --quick         little more than a minute: the most important tables, one short round
   --only NAME     one table; may be repeated
   --rounds N      rounds that count (5)
   --seconds N     of load in each round of each contender (3)
