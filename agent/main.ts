@@ -14,6 +14,7 @@ import { startShipper } from './audit/shipper.ts';
 import { Spool } from './audit/spool.ts';
 import type { Capture } from './capture/capture.ts';
 import { NftCapture } from './capture/nft.ts';
+import { NFT_TABLE_NAME } from './capture/nft-rules.ts';
 import { readAgentConfig, type AgentConfig } from './config.ts';
 import { OwnAddresses } from './directory/own-addresses.ts';
 import { RegisteredDirectory } from './directory/registered-directory.ts';
@@ -22,6 +23,7 @@ import { openIdentityManager, type OpenedIdentity } from './identity/open-identi
 import { openSealedDisk } from './key-store/sealed-disk.ts';
 import type { SealedStore } from './key-store/sealed-store.ts';
 import { openHolderScanner } from './native/holder-scanner.ts';
+import { readRulesetGeneration, watchTable } from './native/nftables.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
 import { openHolderFinder, type HolderFinderAdapters } from './open-holder-finder.ts';
@@ -116,7 +118,10 @@ class AgentStart {
 
   async run(): Promise<void> {
     const { dataDirectory, sealKeyFile, capture: captureConfig } = this.#config;
-    const capture = new NftCapture({ rulesFile: captureConfig.rulesFile });
+    const capture = new NftCapture({
+      rulesFile: captureConfig.rulesFile,
+      readGeneration: readRulesetGeneration,
+    });
     await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
     await this.#startAdmin(capture);
     const store = await openSealedDisk({
@@ -287,6 +292,7 @@ class AgentStart {
       sshConnection: this.#runtime.environment['SSH_CONNECTION'],
       agentUid: OWN_UID,
       capture,
+      openRulesWatch: async (listeners) => await watchTable({ table: NFT_TABLE_NAME, ...listeners }),
       directory,
       clock,
       log: this.#log,

@@ -23,7 +23,7 @@ function workingParts(keepsCapture: boolean): RunningParts {
 }
 
 const keeper = (isIntact: boolean) => ({
-  status: { isIntact, repairs: 0 },
+  status: { isIntact, repairs: 0, isWatched: true, isContested: false },
   stop: () => Promise.resolve(),
 });
 

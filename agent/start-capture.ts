@@ -2,6 +2,7 @@ import type { Clock } from '../shared/runtime/clock.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Capture } from './capture/capture.ts';
 import { startCaptureKeeper, type CaptureKeeper } from './capture/capture-keeper.ts';
+import type { OpenRulesWatch } from './capture/rules-watch.ts';
 import { findSshPorts } from './capture/ssh-ports.ts';
 import { captureSettingsOf, type AgentConfig } from './config.ts';
 import type { Directory } from './directory/directory.ts';
@@ -15,17 +16,19 @@ export async function startCapture(options: {
   readonly sshConnection: string | undefined;
   readonly agentUid: number;
   readonly capture: Capture;
+  readonly openRulesWatch: OpenRulesWatch;
   readonly directory: Directory;
   readonly clock: Clock;
   readonly log: Log;
 }): Promise<CaptureKeeper> {
-  const { config, sshConnection, agentUid, capture, directory, clock, log } = options;
+  const { config, sshConnection, agentUid, capture, openRulesWatch, directory, clock, log } = options;
   const sshPorts = await findSshPorts(sshConnection);
   return await startCaptureKeeper({
     capture,
     settings: captureSettingsOf(config, { sshPorts, localPorts: [], agentUid }),
     localPorts: () => directory.localPorts(),
     watchLocalPorts: (listener) => directory.watch(listener),
+    openRulesWatch,
     clock,
     log,
   });

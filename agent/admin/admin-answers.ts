@@ -38,6 +38,12 @@ export const statusAnswer = z.object({
     isIntact: z.boolean(),
     /** How often somebody else's change was undone since start. */
     repairs: counter,
+    /** Whether changes are heard of at once; otherwise they are found within five seconds. */
+    isWatched: z.boolean(),
+    /** Whether somebody takes the rules away again and again. */
+    isContested: z.boolean(),
+    /** Who made the change that was undone last. */
+    changedBy: z.string().optional(),
     /** Ports of registered listeners of this host, captured on loopback too. */
     localPorts: z.array(port),
   }),

@@ -71,6 +71,7 @@ describe('AgentMetrics', () => {
       'picket_certificate_',
       'picket_policy_version',
       'picket_capture_intact',
+      'picket_capture_contested',
       'picket_audit_',
     ])
       expect(text).not.toMatch(new RegExp(`^${name}`, 'm'));
@@ -114,7 +115,7 @@ describe('AgentMetrics', () => {
       lastHeardAt: new Date(5000).toISOString(),
     });
     state.policy = () => ({ version: 3, sequence: 5 });
-    state.capture = () => ({ isIntact: false, repairs: 2 });
+    state.capture = () => ({ isIntact: false, repairs: 2, isWatched: true, isContested: false });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
     state.workloadApi = () => ({ connections: 1, streams: 2 });
     state.holderSearch = () => 'proc';
@@ -127,6 +128,7 @@ describe('AgentMetrics', () => {
       picket_policy_sequence: 5,
       picket_capture_intact: 0,
       picket_capture_repairs_total: 2,
+      picket_capture_contested: 0,
       picket_audit_spool_records: 4,
       picket_audit_spool_bytes: 1000,
       picket_audit_refused_total: 1,

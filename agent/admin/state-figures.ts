@@ -118,6 +118,10 @@ function addCaptureFigures({ gauge, counter }: Figures, state: AgentState): void
     'How often somebody else’s change of the rules was undone.',
     () => state.capture()?.repairs,
   );
+  gauge('picket_capture_contested', '1 while somebody takes the rules away again and again.', () => {
+    const capture = state.capture();
+    return capture === undefined ? undefined : flag(capture.isContested);
+  });
 }
 
 function addSpoolFigures({ gauge, counter }: Figures, state: AgentState): void {

@@ -57,6 +57,9 @@ export function buildStatus(state: AgentState): StatusAnswer {
       mode: capture === undefined ? 'off' : 'nftables',
       isIntact: capture?.isIntact ?? false,
       repairs: capture?.repairs ?? 0,
+      isWatched: capture?.isWatched ?? false,
+      isContested: capture?.isContested ?? false,
+      ...(capture?.changedBy === undefined ? {} : { changedBy: capture.changedBy }),
       localPorts: [...state.localPorts()],
     },
     audit: {

@@ -5,6 +5,7 @@ import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { startCaptureKeeper, type CaptureKeeper } from './capture-keeper.ts';
+import type { OpenRulesWatch } from './rules-watch.ts';
 import { SAMPLE_SETTINGS } from './contract.ts';
 import { NftCapture } from './nft.ts';
 
@@ -19,7 +20,8 @@ describe('startCaptureKeeper()', () => {
 
   let localPorts: readonly number[] = [80];
   const listeners = new Set<() => void>();
-  const start = async (command = host.in('nft')): Promise<CaptureKeeper> =>
+  let tellOfChange: Parameters<OpenRulesWatch>[0]['onChange'] | undefined;
+  const start = async (command = host.in('nft'), lookEveryMs = 50): Promise<CaptureKeeper> =>
     await startCaptureKeeper({
       capture: new NftCapture({ command }),
       settings: SAMPLE_SETTINGS,
@@ -28,7 +30,11 @@ describe('startCaptureKeeper()', () => {
         listeners.add(listener);
         return () => listeners.delete(listener);
       },
-      lookEveryMs: 50,
+      openRulesWatch: ({ onChange }) => {
+        tellOfChange = onChange;
+        return Promise.resolve(() => undefined);
+      },
+      lookEveryMs,
       clock: systemClock,
       log: silentLog,
     });
@@ -36,7 +42,7 @@ describe('startCaptureKeeper()', () => {
 
   test('installs the rules, follows registration, and leaves the rules when it stops', async () => {
     const keeper = await start();
-    expect(keeper.status).toEqual({ isIntact: true, repairs: 0 });
+    expect(keeper.status).toEqual({ isIntact: true, repairs: 0, isWatched: true, isContested: false });
     localPorts = [80, 5432];
     for (const listener of listeners) listener();
     await waitUntil('the new port is captured on loopback', async () => (await rules()).includes('5432'));
@@ -50,6 +56,27 @@ describe('startCaptureKeeper()', () => {
     await host.runOk('nft', 'flush', 'ruleset');
     await waitUntil('the rules are back', async () => (await rules()).includes('table inet picket'));
     await waitUntil('it is counted', () => keeper.status.repairs === 1 && keeper.status.isIntact);
+    await keeper.stop();
+  });
+
+  test('looks at once when it hears of a change, and names who made it', async () => {
+    const keeper = await start(host.in('nft'), 3_600_000);
+    await host.runOk('nft', 'flush', 'ruleset');
+    tellOfChange?.({ pid: process.pid, program: 'nft' });
+    await waitUntil('it is undone', () => keeper.status.repairs === 1 && keeper.status.isIntact);
+    expect(await rules()).toContain('table inet picket');
+    expect(keeper.status.changedBy).toStartWith(`nft (pid ${process.pid}), started by `);
+    await keeper.stop();
+  });
+
+  test('says so when the rules are taken away again and again, and goes on putting them back', async () => {
+    const keeper = await start(host.in('nft'), 3_600_000);
+    for (let change = 1; change <= 12; change++) {
+      expect(keeper.status.isContested).toBe(change === 12);
+      await host.runOk('nft', 'flush', 'ruleset');
+      tellOfChange?.({ pid: process.pid, program: 'nft' });
+      await waitUntil('it is undone', () => keeper.status.repairs === change);
+    }
     await keeper.stop();
   });
 

@@ -31,6 +31,8 @@ export interface CaptureSettings {
 export interface Capture {
   /** Installs the rules, or replaces those that are there, in one transaction. Throws `failed_precondition` with what the kernel or nft said. */
   apply(settings: CaptureSettings): Promise<void>;
+  /** Whether a process is one that this adapter ran lately, so that its change is not named as somebody else's. */
+  isOwn(pid: number): boolean;
   /** Whether the rules in the kernel are the ones that were applied last. */
   isIntact(): Promise<boolean>;
   /** The rules as text, for people. */

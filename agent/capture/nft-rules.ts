@@ -2,8 +2,9 @@ import type { CaptureSettings } from './capture.ts';
 import { formatCidr, type Cidr } from './cidr.ts';
 import { resolveSettings, type ResolvedSettings } from './resolved-settings.ts';
 
-/** Everything that capture installs is in this table, and nothing of anybody else's. */
-export const NFT_TABLE = 'inet picket';
+/** Everything that capture installs is in this table of the family inet, and nothing of anybody else's. */
+export const NFT_TABLE_NAME = 'picket';
+export const NFT_TABLE = `inet ${NFT_TABLE_NAME}`;
 
 /**
  * The rules as a script for `nft -f`, which loads it in one transaction and replaces what was there. Two halves:

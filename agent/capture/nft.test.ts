@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runOk } from '../../tests/kit/child.ts';
 import { createTestNetwork, type TestHost, type TestNetwork } from '../../tests/kit/netns.ts';
+import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { describeCapture, SAMPLE_SETTINGS } from './contract.ts';
 import { NftCapture } from './nft.ts';
 
@@ -107,3 +108,23 @@ async function failureOf(work: Promise<unknown>): Promise<unknown> {
     (error: unknown) => error,
   );
 }
+
+test('NftCapture.apply() does not take for its own what somebody changed before the rules were read back', async () => {
+  let changes = 0;
+  const generations = [1, 3, 3, 4];
+  const watched = new NftCapture({
+    command: host.in('nft'),
+    readGeneration: () => {
+      changes++;
+      return generations.shift() ?? 0;
+    },
+  });
+  await watched.apply(SAMPLE_SETTINGS);
+  expect(changes).toBe(4);
+  expect(await watched.isIntact()).toBe(true);
+  await watched.apply(SAMPLE_SETTINGS);
+  expect(changes).toBe(4);
+  const restless = new NftCapture({ command: host.in('nft'), readGeneration: () => 7 });
+  expect((await refusalOf(restless.apply(SAMPLE_SETTINGS))).reason).toBe('nft_contested');
+  expect(await restless.isIntact()).toBe(false);
+});

@@ -11,6 +11,8 @@ export interface NftOptions {
   readonly rulesFile?: string;
   /** How long one run may take, in milliseconds. */
   readonly timeLimitMs?: number;
+  /** The number of the last transaction in the kernel. With it, nobody else's change is taken for what was applied. */
+  readonly readGeneration?: () => number;
 }
 
 interface NftRun {
@@ -20,6 +22,11 @@ interface NftRun {
 }
 
 const TIME_LIMIT_MS = 10_000;
+/** How often loading is begun again where others changed something before it was read back. */
+const MAX_LOADS = 5;
+/** So many processes of ours are known as such after their end: what they changed is heard a little later. */
+const MAX_OWN_PIDS = 8;
+const MAX_GENERATION = 0xffffffff;
 
 /** Loading this leaves nothing of ours, whether or not there was something: a table is made only to be deleted with all it holds. */
 const REMOVAL = `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\n`;
@@ -29,6 +36,10 @@ export class NftCapture implements Capture {
   readonly command: readonly string[];
   readonly #rulesFile: string | undefined;
   readonly #timeLimitMs: number;
+  readonly #readGeneration: (() => number) | undefined;
+  readonly #ownPids = new Set<number>();
+  /** What was installed last, and how nft writes it. */
+  #script: string | undefined;
   #applied: string | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -36,13 +47,13 @@ export class NftCapture implements Capture {
     this.command = options.command ?? ['nft'];
     this.#rulesFile = options.rulesFile;
     this.#timeLimitMs = options.timeLimitMs ?? TIME_LIMIT_MS;
+    this.#readGeneration = options.readGeneration;
   }
 
   async apply(settings: CaptureSettings): Promise<void> {
     const script = renderNftRules(settings);
     await this.#inTurn(async () => {
-      await this.#load(script);
-      this.#applied = await this.#list();
+      await this.#install(script);
       await this.#keepForBoot(script);
     });
   }
@@ -50,10 +61,11 @@ export class NftCapture implements Capture {
   /** Like `apply`, but the file for the next boot stays as it is until `keep` is called: a reboot undoes it. */
   async applyUntilReboot(settings: CaptureSettings): Promise<void> {
     const script = renderNftRules(settings);
-    await this.#inTurn(async () => {
-      await this.#load(script);
-      this.#applied = await this.#list();
-    });
+    await this.#inTurn(async () => await this.#install(script));
+  }
+
+  isOwn(pid: number): boolean {
+    return this.#ownPids.has(pid);
   }
 
   /** Keeps the rules that are in the kernel for the next boot. */
@@ -94,9 +106,30 @@ export class NftCapture implements Capture {
   async remove(): Promise<void> {
     await this.#inTurn(async () => {
       await this.#load(REMOVAL);
+      this.#script = undefined;
       this.#applied = undefined;
       if (this.#rulesFile !== undefined) await rm(this.#rulesFile, { force: true });
     });
+  }
+
+  /**
+   * Loads the rules and reads back how nft writes them. A change of somebody else between the two would pass for ours from then on: what is read back counts
+   * only if nobody changed anything meanwhile. The same rules again need no reading.
+   */
+  async #install(script: string): Promise<void> {
+    if (script === this.#script) return await this.#load(script);
+    for (let loads = 0; loads < MAX_LOADS; loads++) {
+      const before = this.#readGeneration?.();
+      await this.#load(script);
+      const listing = await this.#list();
+      if (listing === undefined || this.#readGeneration?.() !== following(before)) continue;
+      this.#script = script;
+      this.#applied = listing;
+      return;
+    }
+    const message =
+      'Cannot load the capture rules: others change the firewall faster than they are read back';
+    throw new PicketError('failed_precondition', 'nft_contested', message);
   }
 
   /** The table without counters and without the members of sets that fill themselves; undefined when there is none. */
@@ -121,6 +154,7 @@ export class NftCapture implements Capture {
 
   async #run(args: readonly string[], stdin = ''): Promise<NftRun> {
     const child = this.#spawn(args, stdin);
+    this.#keepOwn(child.pid);
     const [stdout, stderr, exitCode] = await Promise.all([
       new Response(child.stdout).text(),
       new Response(child.stderr).text(),
@@ -147,11 +181,24 @@ export class NftCapture implements Capture {
     }
   }
 
+  #keepOwn(pid: number): void {
+    this.#ownPids.add(pid);
+    for (const oldest of this.#ownPids) {
+      if (this.#ownPids.size <= MAX_OWN_PIDS) return;
+      this.#ownPids.delete(oldest);
+    }
+  }
+
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#last.then(work, work);
     this.#last = turn.catch(() => undefined);
     return await turn;
   }
+}
+
+function following(generation: number | undefined): number | undefined {
+  if (generation === undefined) return undefined;
+  return generation === MAX_GENERATION ? 1 : generation + 1;
 }
 
 /** At most this much of what nft said goes into a message: it quotes the script. */

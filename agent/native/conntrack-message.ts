@@ -1,4 +1,5 @@
 import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
+import { ATTRIBUTE_BYTES, findAttribute } from './netlink-attribute.ts';
 import { AF_INET, AF_INET6 } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 
@@ -31,11 +32,9 @@ const SOURCE_PORT = 2;
 const DESTINATION_PORT = 3;
 
 const NESTED = 0x8000;
-const TYPE_MASK = 0x3fff;
 /** nlmsghdr 16, nfgenmsg 4. */
 const HEADER_BYTES = 16;
 const PREFIX_BYTES = 20;
-const ATTRIBUTE_BYTES = 4;
 const IPPROTO_TCP = 6;
 
 /** Longest question, of IPv6. */
@@ -113,19 +112,6 @@ function decodeEnd(
   const address = v4?.length === 4 ? v4 : v6?.length === 16 ? v6 : undefined;
   if (address === undefined || port?.length !== 2) return undefined;
   return { address: decodeIpAddress(address), port: port.readUInt16BE(0) };
-}
-
-/** The value of the first attribute of a type: length u16 | type u16 | value, each padded to 4 bytes. */
-function findAttribute(attributes: Buffer | undefined, type: number): Buffer | undefined {
-  if (attributes === undefined) return undefined;
-  for (let at = 0; at + ATTRIBUTE_BYTES <= attributes.length;) {
-    const length = attributes.readUInt16LE(at);
-    if (length < ATTRIBUTE_BYTES || at + length > attributes.length) return undefined;
-    if ((attributes.readUInt16LE(at + 2) & TYPE_MASK) === type)
-      return attributes.subarray(at + ATTRIBUTE_BYTES, at + length);
-    at += (length + 3) & ~3;
-  }
-  return undefined;
 }
 
 function attribute(type: number, value: Uint8Array): Buffer {

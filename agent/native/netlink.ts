@@ -71,16 +71,19 @@ export function netlinkError(
   return new PicketError('unavailable', reason, `${action}: ${why}`);
 }
 
-function openSocket(question: NetlinkQuestion): number {
+/** A netlink socket that takes nothing from anybody but the kernel; the caller owns it. Throws as `askNetlink`. */
+export function openNetlinkSocket(question: Pick<NetlinkQuestion, 'family' | 'reason' | 'action'>): number {
   const fd = libc().socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, question.family);
   if (fd < 0) throw netlinkError(question, errnoName(errno()));
   kernelAddress.writeUInt16LE(AF_NETLINK, 0);
-  // Connected to the kernel, it takes nothing from anybody else.
-  if (libc().connect(fd, kernelAddress, SOCKADDR_NL_BYTES) !== 0) {
-    const why = errnoName(errno());
-    libc().close(fd);
-    throw netlinkError(question, why);
-  }
+  if (libc().connect(fd, kernelAddress, SOCKADDR_NL_BYTES) === 0) return fd;
+  const why = errnoName(errno());
+  libc().close(fd);
+  throw netlinkError(question, why);
+}
+
+function openSocket(question: NetlinkQuestion): number {
+  const fd = openNetlinkSocket(question);
   sockets.set(question.family, fd);
   return fd;
 }

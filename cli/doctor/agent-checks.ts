@@ -142,7 +142,12 @@ function checkPolicy({ policy }: StatusAnswer): Check {
   );
 }
 
-function checkCapture({ capture: { mode, isIntact, repairs } }: StatusAnswer): Check {
+const CAPTURE_ADVICE =
+  'find who does it: nftables.service, a firewall manager, a script that runs nft flush ruleset';
+
+function checkCapture({ capture }: StatusAnswer): Check {
+  const { mode, isIntact, repairs, isWatched, isContested, changedBy } = capture;
+  const last = changedBy === undefined ? '' : `, the last time ${changedBy}`;
   return check(
     'capture',
     'the rules are in the kernel, and nobody has changed them',
@@ -153,6 +158,12 @@ function checkCapture({ capture: { mode, isIntact, repairs } }: StatusAnswer): C
       'set capture.enabled to true, or look after the rules yourself: picket agent capture show',
     ),
     when(
+      isContested,
+      'fail',
+      `somebody takes the rules away again and again, ${repairs} times since the agent started${last}: in between traffic passes WITHOUT Picket`,
+      CAPTURE_ADVICE,
+    ),
+    when(
       !isIntact,
       'fail',
       'the rules in the kernel are not the agent’s',
@@ -161,8 +172,14 @@ function checkCapture({ capture: { mode, isIntact, repairs } }: StatusAnswer): C
     when(
       repairs > 0,
       'warn',
-      `somebody changed or flushed the rules ${repairs} times since the agent started; they were put back`,
-      'find who does it: nftables.service, a firewall manager, a script that runs nft flush ruleset',
+      `somebody changed or flushed the rules ${repairs} times since the agent started${last}; they were put back`,
+      CAPTURE_ADVICE,
+    ),
+    when(
+      mode !== 'off' && !isWatched,
+      'warn',
+      'changes of the rules are not heard of at once, only found every 5 s',
+      'the agent’s log: capture_watch_failed',
     ),
   );
 }

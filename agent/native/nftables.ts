@@ -1,0 +1,89 @@
+import type { Socket } from 'bun';
+import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { askNetlink, netlinkError, nextSequence, openNetlinkSocket } from './netlink.ts';
+import {
+  decodeNftablesMessages,
+  encodeGenerationQuery,
+  FAMILY_INET,
+  GENERATION_QUERY_BYTES,
+  type RulesetAuthor,
+} from './nftables-message.ts';
+
+const NETLINK_NETFILTER = 12;
+/** Of linux/netlink.h and linux/netfilter/nfnetlink.h. */
+const SOL_NETLINK = 270;
+const NETLINK_ADD_MEMBERSHIP = 1;
+const NFNLGRP_NFTABLES = 7;
+
+const question = allocateNative(GENERATION_QUERY_BYTES);
+const group = allocateNative(4);
+const ASKED = {
+  family: NETLINK_NETFILTER,
+  bytes: question,
+  length: GENERATION_QUERY_BYTES,
+  reason: 'nftables',
+  action: 'Cannot ask how often the firewall has changed',
+};
+const WATCHED = {
+  family: NETLINK_NETFILTER,
+  reason: 'nftables_watch',
+  action: 'Cannot hear of changes of the firewall',
+};
+
+/** The number of the last transaction of nftables in this network namespace, whoever made it. Throws `unavailable`, reason `nftables`. */
+export function readRulesetGeneration(): number {
+  const sequence = nextSequence(ASKED.family);
+  encodeGenerationQuery(question, sequence);
+  return askNetlink(ASKED, (receive) => {
+    const answer = decodeNftablesMessages(receive()).find((each) => each.sequence === sequence)?.message;
+    if (answer?.kind === 'generation') return answer.number;
+    const why =
+      answer?.kind === 'error' ? errnoName(answer.errorNumber) : 'the kernel answers with something else';
+    throw netlinkError(ASKED, why);
+  });
+}
+
+export interface TableWatchOptions {
+  /** Of the family inet. */
+  readonly table: string;
+  /** A transaction touched the table. */
+  readonly onChange: (author: RulesetAuthor) => void;
+  /** The kernel tells no more: its messages came faster than they were read, and some are lost. */
+  readonly onEnd: () => void;
+}
+
+/**
+ * Hears of every change of a table in the moment in which the kernel makes it, from anybody in this network namespace, this process included. What it
+ * returns ends it, without `onEnd`. Needs CAP_NET_ADMIN. Throws `unavailable`, reason `nftables_watch`.
+ */
+export async function watchTable({ table, onChange, onEnd }: TableWatchOptions): Promise<() => void> {
+  let isTouched = false;
+  let isStopped = false;
+  const data = (_: Socket, datagram: Buffer): void => {
+    for (const { message } of decodeNftablesMessages(datagram)) {
+      if (message.kind === 'member') isTouched ||= message.family === FAMILY_INET && message.table === table;
+      if (message.kind !== 'generation' || !isTouched) continue;
+      isTouched = false;
+      onChange(message.author);
+    }
+  };
+  const close = (): void => {
+    if (!isStopped) onEnd();
+  };
+  // A netlink socket is read like any other; Bun's types leave the descriptor out.
+  const options = { fd: openSubscription(), socket: { data, close, error: () => undefined } };
+  const socket = await Bun.connect(options as unknown as Bun.TCPSocketConnectOptions);
+  return () => {
+    isStopped = true;
+    socket.terminate();
+  };
+}
+
+function openSubscription(): number {
+  const fd = openNetlinkSocket(WATCHED);
+  group.writeUInt32LE(NFNLGRP_NFTABLES, 0);
+  if (libc().setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group, 4) === 0) return fd;
+  const why = errnoName(errno());
+  libc().close(fd);
+  throw netlinkError(WATCHED, why);
+}
