@@ -9,6 +9,7 @@ import { SvidLife } from '../identity/svid-life.ts';
 import { dialMarked } from '../native/dial.ts';
 import type { StreamFailure } from './byte-stream.ts';
 import { formatSocketAddress } from './bun-socket.ts';
+import type { HandshakePace } from './handshake-pace.ts';
 import type { MeshHandshake, MeshOutcome } from './mesh.ts';
 import { clientTlsOptions, requireMeshPeer, untrusted, type MeshPeer } from './mesh-tls.ts';
 import { meshSocketHandlers, type MeshSocketOwner } from './mesh-tls-socket.ts';
@@ -32,6 +33,7 @@ export interface MeshDialerContext {
   readonly clock: Clock;
   readonly bundles: Watched<TrustBundles>;
   readonly verifier: SvidVerifier;
+  readonly pace: HandshakePace;
   /** For TCP and TLS together. */
   readonly connectMs: number;
   readonly answerMs: number;
@@ -93,13 +95,9 @@ export class OutboundMeshConnection implements MeshSocketOwner {
   async connect(): Promise<MeshDialFailure | undefined> {
     const { promise, resolve } = Promise.withResolvers<MeshDialFailure | undefined>();
     this.#connected = resolve;
-    const { clock, connectMs } = this.#context;
+    const { clock, connectMs, pace } = this.#context;
     this.#cancelTimer = clock.schedule(connectMs, () => this.#fail('target_unreachable', 'ETIMEDOUT'));
-    try {
-      this.#start(dialMarked(this.dial));
-    } catch (error) {
-      this.#fail('target_unreachable', describeError(error));
-    }
+    pace.run(() => this.#start());
     return await promise;
   }
 
@@ -165,7 +163,16 @@ export class OutboundMeshConnection implements MeshSocketOwner {
     else this.#established.client.tunnel.closed(why);
   }
 
-  #start(fd: number): void {
+  #start(): void {
+    if (this.#isOver) return;
+    try {
+      this.#connectSocket(dialMarked(this.dial));
+    } catch (error) {
+      this.#fail('target_unreachable', describeError(error));
+    }
+  }
+
+  #connectSocket(fd: number): void {
     const options = {
       fd,
       allowHalfOpen: true,

@@ -6,6 +6,7 @@ import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { StreamFailure } from './byte-stream.ts';
+import { HandshakePace } from './handshake-pace.ts';
 import type { MeshDialer, MeshObserver, MeshOutcome, MeshRequest } from './mesh.ts';
 import {
   OutboundMeshConnection,
@@ -103,6 +104,7 @@ class Dialer implements RunningMeshDialer {
       clock,
       bundles,
       verifier: new SvidVerifier(),
+      pace: new HandshakePace(),
       connectMs: this.#limits.connectMs,
       answerMs: this.#limits.answerMs,
       onHandshake: (outcome) => observer?.handshaken({ side: 'caller', outcome }),

@@ -6,6 +6,7 @@ import { spiffeServerName } from '../../shared/spiffe/server-name.ts';
 import { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { addressesOf, listenNative, type NativeSocket } from './bun-socket.ts';
+import { HandshakePace } from './handshake-pace.ts';
 import type { MeshObserver, MeshOpening } from './mesh.ts';
 import { findServed, InboundMeshConnection, type MeshListenerContext } from './mesh-listener-connection.ts';
 import { HelloWatch, type HelloOutcome } from './mesh-listener-hello.ts';
@@ -62,6 +63,7 @@ class Listener implements MeshListener {
   readonly #context: MeshListenerContext;
   readonly #places: ConnectionPlaces;
   readonly #hellos: HelloWatch;
+  readonly #pace = new HandshakePace();
   readonly #connections = new Set<InboundMeshConnection>();
   readonly #listeners: Bun.TCPSocketListener<RawState>[] = [];
   readonly #unwatch: readonly (() => void)[];
@@ -146,12 +148,13 @@ class Listener implements MeshListener {
     const { place } = raw.data;
     if (place === undefined) return;
     if (outcome.kind === 'refused') return this.#refuse(raw, outcome.why);
-    const identity = this.#byServerName.get(outcome.serverName ?? '');
-    if (identity === undefined) {
-      raw.write(UNRECOGNIZED_NAME);
-      return this.#refuse(raw, `no workload here has the name ${outcome.serverName ?? '(none)'}`);
-    }
-    this.#upgrade(raw, place, identity.svid);
+    const serverName = outcome.serverName ?? '';
+    if (!this.#byServerName.has(serverName)) return this.#refuseName(raw, serverName);
+    raw.data.cancel = this.#pace.run(() => {
+      const identity = this.#byServerName.get(serverName);
+      if (identity === undefined) this.#refuseName(raw, serverName);
+      else this.#upgrade(raw, place, identity.svid);
+    });
   }
 
   #upgrade(raw: NativeSocket<RawState>, place: Place, svid: HeldSvid): void {
@@ -186,6 +189,11 @@ class Listener implements MeshListener {
     if (connection !== undefined) return connection.cut({ message: 'Too many handshakes are under way' });
     cancel();
     raw.terminate();
+  }
+
+  #refuseName(raw: NativeSocket<RawState>, serverName: string): void {
+    raw.write(UNRECOGNIZED_NAME);
+    this.#refuse(raw, `no workload here has the name ${serverName || '(none)'}`);
   }
 
   #refuse(raw: NativeSocket<RawState>, why: string): void {
