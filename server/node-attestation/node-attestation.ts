@@ -46,7 +46,7 @@ export class NodeAttestation {
 
   /**
    * Takes a host's first message. Throws `invalid_argument`: `attestation_type_unknown`, and what `readCsr` throws; `permission_denied` with the reasons of the
-   * attestor and of `Nodes.recordAttestation`; `resource_exhausted`, reason `too_many_sessions`.
+   * attestor and of `Nodes.recordAttestation`.
    */
   async begin(
     request: AttestRequest,

@@ -60,22 +60,24 @@ describe('AttestationSessions', () => {
     expect(reasonOf(() => sessions.take(second))).toBe('session_unknown');
   });
 
-  test('open() refuses one subject too many sessions, and not the others', () => {
-    const { clock, sessions } = open();
-    for (let n = 0; n < MAX_SESSIONS_PER_SUBJECT; n++) sessions.open('', { subject: 'a' });
-    expect(reasonOf(() => sessions.open('', { subject: 'a' }))).toBe('too_many_sessions');
-    expect(reasonOf(() => sessions.open('', { subject: 'b' }))).toBeUndefined();
-    clock.advance(ATTESTATION_SESSION_MS);
-    expect(reasonOf(() => sessions.open('', { subject: 'a' }))).toBeUndefined();
+  test('the oldest of a subject that has too many gives way, and no other', () => {
+    const { sessions } = open();
+    const other = sessions.open('other', { subject: 'b' });
+    const ids = Array.from({ length: MAX_SESSIONS_PER_SUBJECT + 1 }, () =>
+      sessions.open('', { subject: 'a' }),
+    );
+    expect(reasonOf(() => sessions.take(ids[0] ?? ''))).toBe('session_unknown');
+    for (const id of [...ids.slice(1), other]) expect(reasonOf(() => sessions.take(id))).toBeUndefined();
+    expect(sessions.size).toBe(0);
   });
 
-  test('open() refuses more than its limit, and takes more once sessions ended', () => {
-    const { clock, sessions } = open();
-    for (let n = 0; n < MAX_ATTESTATION_SESSIONS; n++) sessions.open('', { subject: String(n) });
-    expect(reasonOf(() => sessions.open('', { subject: 'new' }))).toBe('too_many_sessions');
+  test('the oldest of the subject that has the most gives way when there are too many in all', () => {
+    const { sessions } = open();
+    const first = sessions.open('first', { subject: 'honest' });
+    const claimed = [0, 1].map(() => sessions.open('', { subject: 'claimed' }));
+    for (let n = 3; n <= MAX_ATTESTATION_SESSIONS; n++) sessions.open('', { subject: String(n) });
     expect(sessions.size).toBe(MAX_ATTESTATION_SESSIONS);
-    clock.advance(ATTESTATION_SESSION_MS);
-    expect(reasonOf(() => sessions.open('', { subject: 'new' }))).toBeUndefined();
-    expect(sessions.size).toBe(1);
+    expect(reasonOf(() => sessions.take(claimed[0] ?? ''))).toBe('session_unknown');
+    expect(sessions.take(first)).toBe('first');
   });
 });

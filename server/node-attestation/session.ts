@@ -1,11 +1,12 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
+import { YieldingQueue } from '../../shared/runtime/yielding-queue.ts';
 
 /** How long a host has to answer its challenge. */
 export const ATTESTATION_SESSION_MS = 60_000;
-/** How many challenges wait for their answer at once, in all and of one subject, which anybody may claim to be. */
+/** How many challenges wait for their answer at once, in all and of one subject, which anybody may claim to be. An honest host answers within seconds. */
 export const MAX_ATTESTATION_SESSIONS = 1000;
-export const MAX_SESSIONS_PER_SUBJECT = 10;
+export const MAX_SESSIONS_PER_SUBJECT = 100;
 
 const ID_BYTES = 32;
 
@@ -17,13 +18,15 @@ interface Session<T> {
 
 /**
  * Challenges that wait for their answer, in the memory of one server. `T` is what the caller needs to go on: the attestor's `respond` and the request
- * it belongs to, so that an answer can be taken for no other request.
+ * it belongs to, so that an answer can be taken for no other request. When there are too many, those of whoever is claimed most often give way, the oldest first:
+ * who claims to be a host that he is not keeps neither that host out nor others.
  */
 export class AttestationSessions<T> {
   readonly #clock: Clock;
   readonly #random: (length: number) => Uint8Array;
   /** In the order in which they end, since all live equally long. */
   readonly #sessions = new Map<string, Session<T>>();
+  readonly #bySubject = new YieldingQueue<string>();
 
   constructor(options: { readonly clock: Clock; readonly random: (length: number) => Uint8Array }) {
     this.#clock = options.clock;
@@ -36,16 +39,17 @@ export class AttestationSessions<T> {
     return this.#sessions.size;
   }
 
-  /** Keeps `pending` for a minute. The id is 32 random bytes in base64url. Throws `resource_exhausted`, reason `too_many_sessions`. */
+  /** Keeps `pending` for a minute, or until it gives way. The id is 32 random bytes in base64url. */
   open(pending: T, { subject }: { readonly subject: string }): string {
     this.#forgetEnded();
-    this.#requireRoom(subject);
+    this.#makeRoom(subject);
     const id = Buffer.from(this.#random(ID_BYTES)).toString('base64url');
     this.#sessions.set(id, {
       pending,
       subject,
       endsAtMs: this.#clock.monotonicMs() + ATTESTATION_SESSION_MS,
     });
+    this.#bySubject.add(subject, id);
     return id;
   }
 
@@ -59,7 +63,7 @@ export class AttestationSessions<T> {
         'session_unknown',
         'The attestation session is unknown, answered or expired',
       );
-    this.#sessions.delete(id);
+    this.#forget(id);
     return session.pending;
   }
 
@@ -67,14 +71,21 @@ export class AttestationSessions<T> {
     const nowMs = this.#clock.monotonicMs();
     for (const [id, { endsAtMs }] of this.#sessions) {
       if (endsAtMs > nowMs) return;
-      this.#sessions.delete(id);
+      this.#forget(id);
     }
   }
 
-  #requireRoom(subject: string): void {
-    let ofSubject = 0;
-    for (const session of this.#sessions.values()) if (session.subject === subject) ofSubject++;
-    if (this.#sessions.size < MAX_ATTESTATION_SESSIONS && ofSubject < MAX_SESSIONS_PER_SUBJECT) return;
-    throw new PicketError('resource_exhausted', 'too_many_sessions', 'Too many attestations are under way');
+  #makeRoom(subject: string): void {
+    if (this.#bySubject.countOf(subject) >= MAX_SESSIONS_PER_SUBJECT)
+      this.#forget(this.#bySubject.findOldestOf(subject));
+    else if (this.#bySubject.size >= MAX_ATTESTATION_SESSIONS)
+      this.#forget(this.#bySubject.findOldestOfLargest());
+  }
+
+  #forget(id: string | undefined): void {
+    const session = id === undefined ? undefined : this.#sessions.get(id);
+    if (id === undefined || session === undefined) return;
+    this.#sessions.delete(id);
+    this.#bySubject.delete(session.subject, id);
   }
 }
