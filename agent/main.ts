@@ -269,6 +269,7 @@ class AgentStart {
       },
       mark: capture.mark,
       maxConnections: limits.connections,
+      maxConnectionsPerHost: limits.connectionsPerHost,
       identities: manager,
       directory,
       processes,

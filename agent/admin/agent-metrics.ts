@@ -24,6 +24,7 @@ export class AgentMetrics implements PolicyObserver {
   readonly #decisionCounts = new Map<string, Counter.Internal>();
   readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
   readonly #handshakes: Counter<'side' | 'outcome'>;
+  readonly #turnedAway: Counter<'why'>;
   readonly #policyRefusals: Counter<'reason'>;
 
   constructor(registry: Registry, options: { readonly state: AgentState; readonly clock: Clock }) {
@@ -51,6 +52,12 @@ export class AgentMetrics implements PolicyObserver {
       labelNames: ['side', 'outcome'],
       registers,
     });
+    this.#turnedAway = new Counter({
+      name: 'picket_mesh_turned_away_total',
+      help: 'Connections of other hosts that had to go because places ran short: unproven, idle, or newcomers while all were full.',
+      labelNames: ['why'],
+      registers,
+    });
     this.#policyRefusals = new Counter({
       name: 'picket_policy_refusals_total',
       help: 'Policies of the server that were not taken.',
@@ -72,6 +79,11 @@ export class AgentMetrics implements PolicyObserver {
   /** A handshake with another agent ended. */
   handshaken({ side, outcome }: Handshake): void {
     this.#handshakes.inc({ side, outcome });
+  }
+
+  /** A connection of another host was turned away because places ran short. */
+  turnedAway(why: 'unproven' | 'idle' | 'full'): void {
+    this.#turnedAway.inc({ why });
   }
 
   /** Looked up once for each set of labels: that is most of the cost of counting, which every request pays. */

@@ -1,18 +1,18 @@
 import { describe, expect, test } from 'bun:test';
 import type { StreamFailure } from './byte-stream.ts';
-import { OpenConnections, type OpenConnection } from './connections.ts';
+import { OpenConnections, type OpenConnection, type Party } from './connections.ts';
 
-const KNOWN = { isStranger: false };
-const STRANGER = { isStranger: true };
+const ALICE: Party = { name: 'alice' };
+const BOB: Party = { name: 'bob' };
 const LOST: StreamFailure = { reason: 'policy_deny', message: 'The permit is gone' };
 
 class Connection implements OpenConnection {
   failure: StreamFailure | undefined;
   readonly cuts: StreamFailure[] = [];
-  readonly isStranger: boolean;
+  readonly party: Party;
 
-  constructor(isStranger = false) {
-    this.isStranger = isStranger;
+  constructor(party = ALICE) {
+    this.party = party;
   }
 
   reconsider(): StreamFailure | undefined {
@@ -26,42 +26,52 @@ class Connection implements OpenConnection {
 
 describe('OpenConnections', () => {
   test('tryEnter() gives out so many places, and each comes back once', () => {
-    const connections = new OpenConnections(2);
-    const leave = connections.tryEnter(KNOWN);
-    expect(connections.tryEnter(KNOWN)).toBeDefined();
-    expect(connections.tryEnter(KNOWN)).toBeUndefined();
+    const connections = open(2);
+    const leave = connections.tryEnter(ALICE);
+    expect(connections.tryEnter(ALICE)).toBeDefined();
+    expect(connections.tryEnter(ALICE)).toBeUndefined();
     leave?.();
     leave?.();
     expect(connections.size).toBe(1);
-    expect(connections.tryEnter(KNOWN)).toBeDefined();
-    expect(connections.tryEnter(KNOWN)).toBeUndefined();
+    expect(connections.tryEnter(ALICE)).toBeDefined();
+    expect(connections.tryEnter(ALICE)).toBeUndefined();
   });
 
   test('tryEnter() counts open connections too', () => {
-    const connections = new OpenConnections(1);
+    const connections = open(1);
     const remove = connections.add(new Connection(), 0);
-    expect(connections.tryEnter(KNOWN)).toBeUndefined();
+    expect(connections.tryEnter(ALICE)).toBeUndefined();
     remove?.();
     remove?.();
     expect(connections.size).toBe(0);
-    expect(connections.tryEnter(KNOWN)).toBeDefined();
+    expect(connections.tryEnter(ALICE)).toBeDefined();
   });
 
-  test('tryEnter() gives strangers half of the places, whether they are being set up or open', () => {
-    const connections = new OpenConnections(4);
-    const leave = connections.tryEnter(STRANGER);
-    const remove = connections.add(new Connection(true), 0);
-    expect(connections.tryEnter(STRANGER)).toBeUndefined();
-    expect([connections.tryEnter(KNOWN), connections.tryEnter(KNOWN)]).not.toContain(undefined);
-    expect(connections.tryEnter(KNOWN)).toBeUndefined();
+  test('tryEnter() leaves places to others, however many one party asks for, set up or open', () => {
+    const connections = open(8);
+    const leave = connections.tryEnter(ALICE);
+    const remove = connections.add(new Connection(ALICE), 0);
+    expect(countOf(connections, ALICE)).toBe(4);
+    expect(countOf(connections, BOB)).toBe(2);
+    expect(connections.size).toBe(8);
     for (const end of [leave, leave, remove, remove]) end?.();
-    expect(connections.tryEnter(STRANGER)).toBeDefined();
-    connections.cutAll(LOST);
-    expect(connections.tryEnter(STRANGER)).toBeDefined();
+    expect(connections.size).toBe(6);
+    expect(connections.tryEnter(BOB)).toBeDefined();
+  });
+
+  test('tryEnter() leaves places of a host to the others of that host, and to other hosts theirs', () => {
+    const connections = open(80, 8);
+    const [alice, bob] = [ALICE, BOB].map((party) => ({ ...party, host: '192.0.2.1' })) as [Party, Party];
+    expect(countOf(connections, alice)).toBe(6);
+    const leave = connections.tryEnter(bob);
+    expect(countOf(connections, bob)).toBe(1);
+    expect(countOf(connections, { ...alice, host: '192.0.2.2' })).toBe(6);
+    leave?.();
+    expect(connections.tryEnter(bob)).toBeDefined();
   });
 
   test('reconsiderAll() cuts those that lost their permit, once', () => {
-    const connections = new OpenConnections(9);
+    const connections = open(9);
     const [kept, lost] = [new Connection(), new Connection()];
     connections.add(kept, 0);
     connections.add(lost, 0);
@@ -72,7 +82,7 @@ describe('OpenConnections', () => {
   });
 
   test('add() judges at once what was permitted before everything was judged again', () => {
-    const connections = new OpenConnections(9);
+    const connections = open(9);
     const before = connections.round;
     connections.reconsiderAll();
     const [kept, lost, newer] = [new Connection(), new Connection(), new Connection()];
@@ -84,7 +94,7 @@ describe('OpenConnections', () => {
   });
 
   test('cutAll() ends every connection', () => {
-    const connections = new OpenConnections(9);
+    const connections = open(9);
     const all = [new Connection(), new Connection()];
     for (const connection of all) connections.add(connection, 0);
     connections.cutAll(LOST);
@@ -92,3 +102,12 @@ describe('OpenConnections', () => {
     expect(connections.size).toBe(0);
   });
 });
+
+function open(max: number, maxPerHost = max): OpenConnections {
+  return new OpenConnections({ max, maxPerHost });
+}
+
+/** How many more places a party gets. */
+function countOf(connections: OpenConnections, party: Party): number {
+  for (let count = 0; ; count++) if (connections.tryEnter(party) === undefined) return count;
+}

@@ -1,48 +1,56 @@
 import type { StreamFailure } from './byte-stream.ts';
+import { FairShare } from './fair-share.ts';
+
+/** On whose account a connection goes. */
+export interface Party {
+  /** A user of this host, a calling workload, or all who proved nothing. */
+  readonly name: string;
+  /** The other host that it comes from; undefined for what this host's own programs open, and for plaintext. */
+  readonly host?: string;
+}
+
+/** The party of all callers that proved nothing. */
+export const STRANGERS: Party = { name: 'strangers' };
 
 /** An open connection as the registry sees it. */
 export interface OpenConnection {
-  /** Whether its caller proved nothing. */
-  readonly isStranger: boolean;
+  readonly party: Party;
   /** Why it has lost its permit, recorded; undefined while it keeps it. */
   reconsider(): StreamFailure | undefined;
   /** Ends it at once. */
   cut(failure: StreamFailure): void;
 }
 
-/** What part of all places callers may take that proved nothing: whoever floods the host without an identity leaves the others theirs. */
-const STRANGERS_PART = 1 / 2;
+export interface ConnectionLimits {
+  readonly max: number;
+  /** Of the parties of one other host together. */
+  readonly maxPerHost: number;
+}
 
-/** The connections that the proxy carries: so many at most, judged again whenever something changes that they were allowed by. */
+/**
+ * The connections that the proxy carries: so many at most, judged again whenever something changes that they were allowed by. However many somebody opens,
+ * he leaves places to the others, of all and of those of his host (`FairShare`).
+ */
 export class OpenConnections {
-  readonly #max: number;
-  readonly #open = new Set<OpenConnection>();
-  #pending = 0;
+  readonly #maxPerHost: number;
+  readonly #all: FairShare;
+  readonly #perHost = new Map<string, FairShare>();
+  readonly #open = new Map<OpenConnection, () => void>();
   #round = 0;
-  /** Pending and open. */
-  #strangers = 0;
 
-  constructor(max: number) {
-    this.#max = max;
+  constructor({ max, maxPerHost }: ConnectionLimits) {
+    this.#maxPerHost = maxPerHost;
+    this.#all = new FairShare(max);
   }
 
   get size(): number {
-    return this.#open.size + this.#pending;
+    return this.#all.taken;
   }
 
-  /** Takes a place for a connection that is being set up; undefined when there is none. The returned function gives it back, any number of times. */
-  tryEnter({ isStranger }: Pick<OpenConnection, 'isStranger'>): (() => void) | undefined {
-    if (this.size >= this.#max) return undefined;
-    if (isStranger && this.#strangers >= Math.ceil(this.#max * STRANGERS_PART)) return undefined;
-    this.#pending += 1;
-    if (isStranger) this.#strangers += 1;
-    let isInside = true;
-    return () => {
-      if (!isInside) return;
-      isInside = false;
-      this.#pending -= 1;
-      if (isStranger) this.#strangers -= 1;
-    };
+  /** Takes a place for a connection that is being set up; undefined when there is none for that party. The returned function gives it back, any number of times. */
+  tryEnter(party: Party): (() => void) | undefined {
+    if (!this.#sharesOf(party).every((share) => share.hasRoomFor(party.name))) return undefined;
+    return this.#take(party);
   }
 
   /** Grows whenever everything is judged again. */
@@ -55,8 +63,7 @@ export class OpenConnections {
    * now. The returned function says that it has ended; undefined when it has lost its permit and was cut.
    */
   add(connection: OpenConnection, since: number): (() => void) | undefined {
-    this.#open.add(connection);
-    if (connection.isStranger) this.#strangers += 1;
+    this.#open.set(connection, this.#take(connection.party));
     const failure = since === this.#round ? undefined : connection.reconsider();
     if (failure === undefined) return () => this.#remove(connection);
     this.#cut(connection, failure);
@@ -66,7 +73,7 @@ export class OpenConnections {
   /** Judges every connection again and cuts those that lost their permit. */
   reconsiderAll(): void {
     this.#round += 1;
-    for (const connection of Array.from(this.#open)) {
+    for (const connection of Array.from(this.#open.keys())) {
       const failure = connection.reconsider();
       if (failure !== undefined) this.#cut(connection, failure);
     }
@@ -74,7 +81,7 @@ export class OpenConnections {
 
   /** Ends every connection. */
   cutAll(failure: StreamFailure): void {
-    for (const connection of Array.from(this.#open)) this.#cut(connection, failure);
+    for (const connection of Array.from(this.#open.keys())) this.#cut(connection, failure);
   }
 
   #cut(connection: OpenConnection, failure: StreamFailure): void {
@@ -83,6 +90,27 @@ export class OpenConnections {
   }
 
   #remove(connection: OpenConnection): void {
-    if (this.#open.delete(connection) && connection.isStranger) this.#strangers -= 1;
+    this.#open.get(connection)?.();
+    this.#open.delete(connection);
+  }
+
+  #take(party: Party): () => void {
+    const shares = this.#sharesOf(party);
+    for (const share of shares) share.add(party.name, 1);
+    let isInside = true;
+    return () => {
+      if (!isInside) return;
+      isInside = false;
+      for (const share of shares) share.add(party.name, -1);
+      if (party.host !== undefined && this.#perHost.get(party.host)?.taken === 0)
+        this.#perHost.delete(party.host);
+    };
+  }
+
+  #sharesOf({ host }: Party): readonly FairShare[] {
+    if (host === undefined) return [this.#all];
+    const share = this.#perHost.get(host) ?? new FairShare(this.#maxPerHost);
+    this.#perHost.set(host, share);
+    return [this.#all, share];
   }
 }

@@ -68,7 +68,11 @@ let loss: Refusal | undefined;
 
 beforeEach(async () => {
   application = await Application.start();
-  [rig, directory, connections] = [new JudgeRig(), new InMemoryDirectory(), new OpenConnections(8)];
+  [rig, directory, connections] = [
+    new JudgeRig(),
+    new InMemoryDirectory(),
+    new OpenConnections({ max: 8, maxPerHost: 8 }),
+  ];
   listener = { kind: 'identified', spiffeId: INVOICES, pid: 1, uid: 0 };
   [client, denials, accepted, loss] = [new ScriptedStream(), [], 0, undefined];
   const processes: ProcessIdentifier = {
@@ -153,7 +157,7 @@ describe('Inbound turns away', () => {
   });
 
   test('whoever comes while there is no place', async () => {
-    for (let i = 0; i < 8; i++) connections.tryEnter({ isStranger: false });
+    for (let i = 0; i < 8; i++) connections.tryEnter({ name: `party ${i}` });
     await arrive();
     expect(denials).toMatchObject([{ reason: 'overloaded' }]);
   });

@@ -8,7 +8,7 @@ import { isLoopback } from '../directory/host-address.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import type { OpenConnections } from './connections.ts';
+import { STRANGERS, type OpenConnections, type Party } from './connections.ts';
 import { awaitFirstMove } from './first-move.ts';
 import { buildClientCertLine } from './forwarded-client-cert.ts';
 import { Http1Relay } from './http1-relay.ts';
@@ -52,7 +52,7 @@ export class Inbound {
 
   /** Sees an arrival through. Never rejects. */
   async handle(arrival: Arrival): Promise<void> {
-    const leave = this.#options.connections.tryEnter(visitorOf(arrival));
+    const leave = this.#options.connections.tryEnter(partyOf(arrival));
     if (leave === undefined) return this.#turnAway(arrival, { reason: 'overloaded' });
     let accepted: ByteStream | undefined;
     const accept = (): ByteStream => (accepted = arrival.accept());
@@ -167,7 +167,7 @@ export class Inbound {
       onDone: () => forget?.(),
     });
     const connection = {
-      ...visitorOf(arrival),
+      party: partyOf(arrival),
       reconsider: () => this.#reconsider(visit, relay.current),
       cut: (failure: StreamFailure) => relay.cut(failure),
     };
@@ -180,7 +180,7 @@ export class Inbound {
 
   #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
     const connection = {
-      ...visitorOf(visit.arrival),
+      party: partyOf(visit.arrival),
       reconsider: () => this.#reconsider(visit, null),
       cut: (failure: StreamFailure) => {
         client.abort(failure);
@@ -234,8 +234,9 @@ export class Inbound {
 
 const NOTHING = new Uint8Array(0);
 
-function visitorOf({ caller }: Arrival): { readonly isStranger: boolean } {
-  return { isStranger: caller === null };
+function partyOf({ caller, source, isLocal }: Arrival): Party {
+  if (caller === null) return STRANGERS;
+  return isLocal ? { name: caller.spiffeId } : { name: caller.spiffeId, host: source.address };
 }
 
 function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {

@@ -1,10 +1,13 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 
-/** Lets so many in at a time; the others wait in turn, for a bounded time. */
+type Resolve = (isInside: boolean) => void;
+
+/** Lets so many in at a time; the others wait for a bounded time. The parties take turns, so that whoever sends a crowd waits for himself. */
 export class Gate {
   readonly #max: number;
   readonly #clock: Clock;
-  readonly #waiting: ((isInside: boolean) => void)[] = [];
+  /** Those of each party in the order of their coming; the party whose turn it is stands first. */
+  readonly #waiting = new Map<string, Set<Resolve>>();
   #inside = 0;
 
   constructor(max: number, clock: Clock) {
@@ -17,15 +20,15 @@ export class Gate {
   }
 
   /** True once inside, to be followed by `leave`; false when `timeoutMs` passed before. */
-  async enter(timeoutMs: number): Promise<boolean> {
+  async enter(party: string, timeoutMs: number): Promise<boolean> {
     if (this.#inside < this.#max) {
       this.#inside += 1;
       return true;
     }
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.#waiting.push(resolve);
+    this.#waiting.set(party, (this.#waiting.get(party) ?? new Set()).add(resolve));
     const cancel = this.#clock.schedule(timeoutMs, () => {
-      this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
+      this.#remove(party, resolve);
       resolve(false);
     });
     const isInside = await promise;
@@ -34,8 +37,24 @@ export class Gate {
   }
 
   leave(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#inside -= 1;
-    else next(true);
+    const [turn] = this.#waiting;
+    const [party, waiting] = turn ?? [];
+    const [next] = waiting ?? [];
+    if (party === undefined || waiting === undefined || next === undefined) {
+      this.#inside -= 1;
+      return;
+    }
+    this.#remove(party, next);
+    if (waiting.size > 0) {
+      this.#waiting.delete(party);
+      this.#waiting.set(party, waiting);
+    }
+    next(true);
+  }
+
+  #remove(party: string, resolve: Resolve): void {
+    const waiting = this.#waiting.get(party);
+    waiting?.delete(resolve);
+    if (waiting?.size === 0) this.#waiting.delete(party);
   }
 }

@@ -197,7 +197,7 @@ class Dialer implements RunningMeshDialer {
   async #connect(dial: MeshDial): Promise<Connected> {
     const { address } = dial;
     const gate = this.#gateOf(address);
-    if (!(await gate.enter(this.#limits.connectMs)))
+    if (!(await gate.enter(dial.caller.spiffeId, this.#limits.connectMs)))
       return { failure: failed('overloaded', `Too many connections to ${address} are being set up`) };
     const connection = new OutboundMeshConnection(this.#context, dial);
     this.#connections.add(connection);

@@ -66,6 +66,12 @@ export class InboundMeshConnection implements MeshSocketOwner {
     return this.#peer !== undefined;
   }
 
+  /** Its place is wanted by somebody else: it carries nothing, or has proven nothing. */
+  giveWay(): void {
+    if (this.isVerified) this.#server?.retire();
+    else this.#refuse('others come, and it has proven nothing');
+  }
+
   opened(socket: Bun.Socket<MeshSocketOwner>): void {
     this.#socket = socket;
   }
@@ -86,7 +92,6 @@ export class InboundMeshConnection implements MeshSocketOwner {
     });
     const peer = this.#verify(socket);
     if (peer === undefined) return;
-    this.#place.settle();
     this.#peer = peer;
     this.#cancelEnd = clock.schedule(peer.life.remainingMs + TIMER_MARGIN_MS, () => this.reconsider());
     observer?.handshaken({ side: 'called', outcome: socket.isSessionReused() ? 'resumed' : 'full' });
@@ -160,6 +165,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
 
   #opening(opening: TunnelOpening): void {
     this.#cancelTimeout();
+    this.#place.busy();
     const peer = this.#peer;
     const failure = peer === undefined ? undefined : this.#lapse(peer);
     if (peer === undefined || failure !== undefined)
@@ -201,6 +207,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
 
   #watchIdle(): void {
     this.#cancelTimeout();
+    this.#place.idle();
     const { clock, limits } = this.#context;
     this.#cancelTimeout = clock.schedule(limits.idleMs, () => this.#server?.retire());
   }

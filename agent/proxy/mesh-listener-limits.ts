@@ -1,3 +1,6 @@
+import { addressKey } from '../../shared/runtime/address-key.ts';
+import { YieldingQueue } from '../../shared/runtime/yielding-queue.ts';
+
 /** What a mesh listener bears, in numbers. */
 export interface MeshListenerLimits {
   /** From the TCP connection to a whole ClientHello. */
@@ -12,7 +15,7 @@ export interface MeshListenerLimits {
   readonly drainMs: number;
   readonly maxConnections: number;
   readonly maxConnectionsPerPeer: number;
-  /** Connections whose handshake has not ended; beyond, the oldest gives way. An honest one is over within milliseconds. */
+  /** Connections whose handshake has not ended; beyond, one gives way. An honest one is over within milliseconds. */
   readonly maxHandshakes: number;
   readonly maxHandshakesPerPeer: number;
 }
@@ -30,10 +33,12 @@ export const DEFAULT_MESH_LISTENER_LIMITS: MeshListenerLimits = {
   maxHandshakesPerPeer: 256,
 };
 
-/** The place of one connection. Both functions are harmless when called again. */
+/** The place of one connection. All functions are harmless when called again. */
 export interface Place {
-  /** Its handshake has ended. */
-  settle(): void;
+  /** Its handshake has ended, or what it carried has: it carries nothing. */
+  idle(): void;
+  /** It carries something, and gives way to nobody. */
+  busy(): void;
   /** It is gone. */
   leave(): void;
 }
@@ -43,72 +48,91 @@ type CountLimits = Pick<
   'maxConnections' | 'maxConnectionsPerPeer' | 'maxHandshakes' | 'maxHandshakesPerPeer'
 >;
 
-/** A connection whose handshake has not ended. */
-interface Handshake {
-  readonly leave: () => void;
+/** Who comes. */
+interface Newcomer {
+  readonly address: string;
+  /** Called when it has lost its place. */
   readonly giveWay: () => void;
 }
 
-interface PeerPlaces {
-  connections: number;
-  /** In the order of their coming. */
-  readonly handshakes: Set<Handshake>;
+interface Guest extends Newcomer {
+  /** What it is counted by among those that give way: whoever has one IPv6 address has many. */
+  readonly source: string;
 }
 
-/** Counts connections, all of them and by peer address. */
+/**
+ * Counts connections, all of them and by peer address. When places run short, those give way that have proven nothing, the oldest of whoever has the
+ * most; then those that carry nothing, in the same order: their callers have others, or open new ones. So whoever opens connections without end and without
+ * use for them keeps nobody out.
+ */
 export class ConnectionPlaces {
   readonly #limits: CountLimits;
-  readonly #all: PeerPlaces = { connections: 0, handshakes: new Set() };
-  readonly #peers = new Map<string, PeerPlaces>();
+  readonly #handshakes = new YieldingQueue<Guest>();
+  readonly #idle = new YieldingQueue<Guest>();
+  readonly #guests = new Set<Guest>();
+  readonly #perAddress = new Map<string, number>();
 
   constructor(limits: CountLimits) {
     this.#limits = limits;
   }
 
   get connections(): number {
-    return this.#all.connections;
+    return this.#guests.size;
   }
 
-  /**
-   * Takes a place for a new connection; undefined when too many are open. When too many are in their handshake the oldest of them loses its place and its
-   * `giveWay` is called, so that whoever opens handshakes without end keeps nobody out.
-   */
-  tryEnter(address: string, giveWay: () => void): Place | undefined {
-    const peer = this.#peers.get(address) ?? { connections: 0, handshakes: new Set<Handshake>() };
-    this.#makeRoom(peer);
-    if (this.#isFull(peer)) return undefined;
-    this.#peers.set(address, peer);
-    const places = [this.#all, peer];
-    let isGone = false;
-    const settle = (): void => {
-      for (const { handshakes } of places) handshakes.delete(handshake);
+  /** Takes a place for a new connection; undefined when all are taken by connections that carry something. */
+  tryEnter(newcomer: Newcomer): Place | undefined {
+    const guest: Guest = { ...newcomer, source: addressKey(newcomer.address) };
+    this.#makeRoom(guest);
+    if (this.#isFull(guest)) return undefined;
+    this.#guests.add(guest);
+    this.#perAddress.set(guest.address, this.#countOf(guest.address) + 1);
+    this.#handshakes.add(guest.source, guest);
+    return {
+      idle: () => this.#move(guest, this.#idle),
+      busy: () => this.#move(guest, undefined),
+      leave: () => this.#leave(guest),
     };
-    const leave = (): void => {
-      settle();
-      if (isGone) return;
-      isGone = true;
-      for (const each of places) each.connections -= 1;
-      if (peer.connections === 0) this.#peers.delete(address);
-    };
-    const handshake: Handshake = { leave, giveWay };
-    for (const each of places) {
-      each.connections += 1;
-      each.handshakes.add(handshake);
-    }
-    return { settle, leave };
   }
 
-  #makeRoom(peer: PeerPlaces): void {
-    const { maxHandshakes, maxHandshakesPerPeer } = this.#limits;
-    const isPeerFull = peer.handshakes.size >= maxHandshakesPerPeer;
-    if (!isPeerFull && this.#all.handshakes.size < maxHandshakes) return;
-    const [oldest] = isPeerFull ? peer.handshakes : this.#all.handshakes;
-    oldest?.leave();
-    oldest?.giveWay();
+  #makeRoom({ source, address }: Guest): void {
+    const { maxHandshakes, maxHandshakesPerPeer, maxConnections, maxConnectionsPerPeer } = this.#limits;
+    if (this.#handshakes.countOf(source) >= maxHandshakesPerPeer)
+      this.#putOut(this.#handshakes.findOldestOf(source));
+    else if (this.#handshakes.size >= maxHandshakes) this.#putOut(this.#handshakes.findOldestOfLargest());
+    const isSame = (guest: Guest): boolean => guest.address === address;
+    if (this.#countOf(address) >= maxConnectionsPerPeer)
+      this.#putOut(this.#handshakes.findOldestOf(source, isSame) ?? this.#idle.findOldestOf(source, isSame));
+    if (this.connections >= maxConnections)
+      this.#putOut(this.#handshakes.findOldestOfLargest() ?? this.#idle.findOldestOfLargest());
   }
 
-  #isFull(peer: PeerPlaces): boolean {
+  #putOut(guest: Guest | undefined): void {
+    if (guest === undefined) return;
+    this.#leave(guest);
+    guest.giveWay();
+  }
+
+  #isFull({ address }: Guest): boolean {
     const { maxConnections, maxConnectionsPerPeer } = this.#limits;
-    return this.#all.connections >= maxConnections || peer.connections >= maxConnectionsPerPeer;
+    return this.connections >= maxConnections || this.#countOf(address) >= maxConnectionsPerPeer;
+  }
+
+  #countOf(address: string): number {
+    return this.#perAddress.get(address) ?? 0;
+  }
+
+  #move(guest: Guest, to: YieldingQueue<Guest> | undefined): void {
+    if (!this.#guests.has(guest)) return;
+    for (const queue of [this.#handshakes, this.#idle]) queue.delete(guest.source, guest);
+    to?.add(guest.source, guest);
+  }
+
+  #leave(guest: Guest): void {
+    this.#move(guest, undefined);
+    if (!this.#guests.delete(guest)) return;
+    const left = this.#countOf(guest.address) - 1;
+    if (left === 0) this.#perAddress.delete(guest.address);
+    else this.#perAddress.set(guest.address, left);
   }
 }

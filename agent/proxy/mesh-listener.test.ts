@@ -160,18 +160,25 @@ describe('startMeshListener()', () => {
     expect([rig.count('called', 'full'), rig.openings.length]).toEqual([0, 0]);
   });
 
-  test('takes no more than so many connections of one peer', async () => {
+  test('takes no more than so many connections of one peer: the oldest that carries nothing gives way', async () => {
     const listener = rig.listen({ limits: { maxConnectionsPerPeer: 2 } });
     const first = [meet(listener.port), meet(listener.port)];
     await waitUntil('two are in', () => first.every(({ isIn }) => isIn));
     await waitUntil('their handshakes are over', () => rig.count('called', 'full') === 2);
     const third = meet(listener.port);
+    await waitUntil('the third is in', () => third.isIn);
+    await waitUntil('one of the others is over', () => first.some(({ isOver }) => isOver));
+    expect([first.filter(({ isOver }) => isOver).length, listener.connections]).toEqual([1, 2]);
+  });
+
+  test('turns away newcomers of a peer whose connections all carry something', async () => {
+    const listener = rig.listen({ limits: { maxConnectionsPerPeer: 2 } });
+    rig.onOpening = (opening) => void opening.accept();
+    const dialer = rig.dialer(listener.port);
+    for (let i = 0; i < 2; i++) expect(await dialer.open(rig.request())).toMatchObject({ kind: 'accepted' });
+    const third = meet(listener.port);
     await waitUntil('the third is turned away', () => third.isOver);
     expect([third.isIn, listener.connections]).toEqual([false, 2]);
-    first[0]?.socket.destroy();
-    await waitUntil('there is a place again', () => listener.connections === 1);
-    const fourth = meet(listener.port);
-    await waitUntil('it is let in', () => fourth.isIn);
   });
 
   test('ends a connection that carries nothing for too long', async () => {

@@ -1,5 +1,6 @@
 import { describeError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
+import { CrowdReport } from '../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { spiffeServerName } from '../../shared/spiffe/server-name.ts';
@@ -7,7 +8,7 @@ import { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { addressesOf, listenNative, type NativeSocket } from './bun-socket.ts';
 import { HandshakePace } from './handshake-pace.ts';
-import type { MeshObserver, MeshOpening } from './mesh.ts';
+import type { MeshObserver, MeshOpening, TurnedAway } from './mesh.ts';
 import { findServed, InboundMeshConnection, type MeshListenerContext } from './mesh-listener-connection.ts';
 import { HelloWatch, type HelloOutcome } from './mesh-listener-hello.ts';
 import {
@@ -62,6 +63,7 @@ interface RawState {
 class Listener implements MeshListener {
   readonly #context: MeshListenerContext;
   readonly #places: ConnectionPlaces;
+  readonly #crowd: CrowdReport<TurnedAway>;
   readonly #hellos: HelloWatch;
   readonly #pace = new HandshakePace();
   readonly #connections = new Set<InboundMeshConnection>();
@@ -83,6 +85,7 @@ class Listener implements MeshListener {
       onGone: (connection) => void this.#connections.delete(connection),
     };
     this.#places = new ConnectionPlaces(limits);
+    this.#crowd = new CrowdReport({ event: 'mesh_connections_turned_away', clock, log });
     this.#hellos = new HelloWatch(clock, limits.helloMs);
     this.#byServerName = indexByServerName(identities.identities.current);
     this.#listen(options.addresses ?? ['::'], options.port ?? MESH_PORT);
@@ -134,10 +137,10 @@ class Listener implements MeshListener {
   #accepted(raw: NativeSocket<RawState>): void {
     raw.pause();
     const { remote } = addressesOf(raw);
-    const place = this.#places.tryEnter(remote.address, () => this.#giveWay(raw));
+    const place = this.#places.tryEnter({ address: remote.address, giveWay: () => this.#giveWay(raw) });
     raw.data = { cancel: () => undefined, place };
     if (place === undefined) {
-      this.#context.log.warn('mesh_connection_limit', { peer: remote.address });
+      this.#turnedAway('full', remote.address);
       raw.terminate();
       return;
     }
@@ -186,7 +189,8 @@ class Listener implements MeshListener {
 
   #giveWay(raw: NativeSocket<RawState>): void {
     const { connection, cancel } = raw.data;
-    if (connection !== undefined) return connection.cut({ message: 'Too many handshakes are under way' });
+    this.#turnedAway(connection?.isVerified === true ? 'idle' : 'unproven', addressesOf(raw).remote.address);
+    if (connection !== undefined) return connection.giveWay();
     cancel();
     raw.terminate();
   }
@@ -194,6 +198,11 @@ class Listener implements MeshListener {
   #refuseName(raw: NativeSocket<RawState>, serverName: string): void {
     raw.write(UNRECOGNIZED_NAME);
     this.#refuse(raw, `no workload here has the name ${serverName || '(none)'}`);
+  }
+
+  #turnedAway(why: TurnedAway, address: string): void {
+    this.#context.observer?.turnedAway(why);
+    this.#crowd.note(why, address);
   }
 
   #refuse(raw: NativeSocket<RawState>, why: string): void {

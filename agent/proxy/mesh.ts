@@ -80,7 +80,11 @@ export interface MeshHandshake {
   readonly outcome: 'full' | 'resumed' | 'failed';
 }
 
+/** Why a connection of another host was turned away when places ran short: it had proven nothing yet, it carried nothing, or all others carried something. */
+export type TurnedAway = 'unproven' | 'idle' | 'full';
+
 /** What metrics want to know of the mesh. */
 export interface MeshObserver {
   handshaken(handshake: MeshHandshake): void;
+  turnedAway(why: TurnedAway): void;
 }

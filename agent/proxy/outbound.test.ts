@@ -35,14 +35,23 @@ let program: ScriptedStream;
 let far: ScriptedStream;
 
 beforeEach(() => {
-  [rig, directory, connections] = [new JudgeRig(), new InMemoryDirectory(), new OpenConnections(8)];
+  [rig, directory, connections] = [
+    new JudgeRig(),
+    new InMemoryDirectory(),
+    new OpenConnections({ max: 8, maxPerHost: 8 }),
+  ];
   rig.clock.jump(Date.now() - rig.clock.nowMs());
   identities = new TestIdentities(svid, authority);
   [calls, locals, program, far] = [[], [], new ScriptedStream(), new ScriptedStream()];
   caller = () => Promise.resolve({ kind: 'identified', spiffeId: CALLER, pid: process.pid, uid: 0 });
   answer = () => Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0 });
   const processes: ProcessIdentifier = {
-    identifyCaller: async () => await caller(),
+    identifyCaller: async (_client, _destination, admit) => {
+      const identity = await caller();
+      return admit?.(identity.uid ?? 0) === false
+        ? { ...identity, kind: 'unidentified', why: 'limit' }
+        : identity;
+    },
     identifyListener: () => Promise.reject(new Error('This side asks for no listener')),
     identitiesOf: () => Promise.reject(new Error('Nobody asks')),
   };
@@ -168,7 +177,7 @@ describe('Outbound to another host', () => {
   });
 
   test('goes nowhere without a place', async () => {
-    for (let i = 0; i < 8; i++) connections.tryEnter({ isStranger: false });
+    for (let i = 0; i < 8; i++) connections.tryEnter({ name: `party ${i}` });
     await connect();
     expect(program.abortion).toMatchObject({ failure: { reason: 'overloaded' } });
     expect(calls).toEqual([]);

@@ -8,7 +8,7 @@ import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import type { OpenConnections } from './connections.ts';
+import type { OpenConnections, Party } from './connections.ts';
 import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
 import { splice } from './splice.ts';
@@ -40,6 +40,8 @@ export interface OutboundRequest {
 
 /** A captured connection of a process of this host. */
 interface Departure {
+  /** On whose account it goes. */
+  readonly party: Party;
   readonly stream: ByteStream;
   readonly source: SocketAddress;
   readonly destination: SocketAddress;
@@ -69,25 +71,27 @@ export class Outbound {
   async handle(stream: ByteStream, { client, dialled, destination }: OutboundRequest): Promise<void> {
     const { connections, judge } = this.#options;
     const connectionId = judge.newId();
-    const unknown = { svid: null, identity: NOBODY, process: null };
     const { round } = connections;
-    const arrived = { stream, source: client, destination, connectionId, round, ...unknown };
-    const leave = connections.tryEnter({ isStranger: false });
-    if (leave === undefined) return this.#refuse(arrived, null, { reason: 'overloaded' });
+    const place = new UserPlace(connections);
+    const arrived = { stream, source: client, destination, connectionId, round, ...UNKNOWN };
     try {
-      await this.#depart({ ...arrived, ...(await this.#identify(client, dialled)) });
+      const known = await this.#identify(client, dialled, place);
+      if (!place.isTaken) return this.#refuse({ ...arrived, ...known }, null, { reason: 'overloaded' });
+      await this.#depart({ ...arrived, ...known, party: place.party });
     } catch (error) {
       this.#refuse(arrived, null, { reason: 'target_unreachable', message: toPicketError(error).message });
     } finally {
-      leave();
+      place.leave();
     }
   }
 
   async #identify(
     client: SocketAddress,
     dialled: SocketAddress,
+    place: UserPlace,
   ): Promise<Pick<Departure, 'svid' | 'identity' | 'process'>> {
-    const identity = await this.#options.processes.identifyCaller(client, dialled);
+    const identity = await this.#options.processes.identifyCaller(client, dialled, (uid) => place.enter(uid));
+    if (identity.kind === 'unidentified' && identity.why === 'no_holder') place.enter(null);
     const svid = identity.kind === 'identified' ? this.#findSvid(identity.spiffeId) : null;
     const { pid, uid } = identity;
     return { identity, svid, process: { pid, uid } };
@@ -157,7 +161,7 @@ export class Outbound {
     const { stream } = departure;
     const { far, target } = way;
     const connection = {
-      isStranger: false,
+      party: departure.party,
       reconsider: () => this.#reconsider(departure, way),
       cut: (failure: StreamFailure) => {
         stream.abort();
@@ -224,7 +228,7 @@ export class Outbound {
     this.#options.judge.refuse(encounterOf(departure, target), { reason, message, ...known });
   }
 
-  #refuse(departure: Departure, target: SpiffeId | null, refusal: Refusal): void {
+  #refuse(departure: Omit<Departure, 'party'>, target: SpiffeId | null, refusal: Refusal): void {
     const known = { decisionId: departure.connectionId, ...refusal };
     this.#end(departure.stream, this.#options.judge.refuse(encounterOf(departure, target), known));
   }
@@ -240,7 +244,40 @@ export class Outbound {
   }
 }
 
+/** The place of a connection, taken once it is known which user's it is. */
+class UserPlace {
+  readonly #connections: OpenConnections;
+  #party: Party = { name: 'uid unknown' };
+  #leave: (() => void) | undefined;
+
+  constructor(connections: OpenConnections) {
+    this.#connections = connections;
+  }
+
+  get party(): Party {
+    return this.#party;
+  }
+
+  get isTaken(): boolean {
+    return this.#leave !== undefined;
+  }
+
+  /** Whether there is a place for that user, or for what has no owner any more. */
+  enter(uid: number | null): boolean {
+    if (this.isTaken) return true;
+    if (uid !== null) this.#party = { name: `uid ${uid}` };
+    this.#leave = this.#connections.tryEnter(this.#party);
+    return this.isTaken;
+  }
+
+  leave(): void {
+    this.#leave?.();
+  }
+}
+
 const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: null, uid: null };
+
+const UNKNOWN = { svid: null, identity: NOBODY, process: null };
 
 /** Words for people of why a process has no identity. */
 const WHY: Readonly<Record<Extract<ProcessIdentity, { kind: 'unidentified' }>['why'], string>> = {
@@ -258,7 +295,7 @@ function whyUnidentified(identity: ProcessIdentity): string {
   return `The calling process has no identity: ${WHY[identity.why]}`;
 }
 
-function encounterOf(departure: Departure, target: SpiffeId | null): Encounter {
+function encounterOf(departure: Omit<Departure, 'party'>, target: SpiffeId | null): Encounter {
   const { svid, identity, source, destination, process } = departure;
   const spiffeId = svid?.spiffeId ?? (identity.kind === 'identified' ? identity.spiffeId : null);
   return {

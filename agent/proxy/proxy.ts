@@ -35,6 +35,8 @@ export interface ProxyOptions {
   readonly mark: number;
   /** Connections that are carried at once. */
   readonly maxConnections: number;
+  /** Connections of one other host that are carried at once. */
+  readonly maxConnectionsPerHost: number;
   readonly identities: IdentitySource;
   readonly directory: Directory;
   readonly processes: ProcessIdentifier;
@@ -67,7 +69,10 @@ const EVERYWHERE = '::';
 export function startProxy(options: ProxyOptions): Proxy {
   const { ports, mark, clock, log, identities, directory, processes, authorizer } = options;
   const judge = new Judge(options);
-  const connections = new OpenConnections(options.maxConnections);
+  const connections = new OpenConnections({
+    max: options.maxConnections,
+    maxPerHost: options.maxConnectionsPerHost,
+  });
   const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
   const dialer = createMeshDialer({ ...options, limits: options.dialerLimits, meshPort: ports.mesh });
   const outbound = new Outbound({

@@ -57,10 +57,15 @@ class Identifier implements ProcessIdentifier {
     });
   }
 
-  async identifyCaller(client: SocketAddress, destination: SocketAddress): Promise<ProcessIdentity> {
+  async identifyCaller(
+    client: SocketAddress,
+    destination: SocketAddress,
+    admit: (uid: number) => boolean = () => true,
+  ): Promise<ProcessIdentity> {
     return await this.#identify('caller', async () => {
       const socket = findTcpConnection(client, destination);
       if (socket === undefined) return unidentified('no_holder');
+      if (!admit(socket.uid)) return unidentified('limit');
       const look = async (): Promise<ProcessIdentity> =>
         await this.#looks.ask({
           // As long as somebody holds it, it is the same socket: it need not be found again.

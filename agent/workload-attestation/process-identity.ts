@@ -23,9 +23,14 @@ export type ProcessIdentity =
 export interface ProcessIdentifier {
   /**
    * The identity of the process that holds the client side of a captured connection: `client` is its own address, `destination` the one it asked for.
-   * All holders at accept must earn the same identity, and still be the same after their selectors were read.
+   * All holders at accept must earn the same identity, and still be the same after their selectors were read. `admit` is told at once which user's the
+   * socket is, where there is one; nobody is looked for when it says no, and the answer is `limit`.
    */
-  identifyCaller(client: SocketAddress, destination: SocketAddress): Promise<ProcessIdentity>;
+  identifyCaller(
+    client: SocketAddress,
+    destination: SocketAddress,
+    admit?: (uid: number) => boolean,
+  ): Promise<ProcessIdentity>;
   /** Whether the processes that listen at `listener` earn `expected`; root holders count only where nobody else holds the socket. */
   identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity>;
   /** Every identity that a process earns, default first: for the Workload API. Empty when none. `isSame` is false once the process has changed. */

@@ -1,10 +1,11 @@
 import type { Context, Hono } from 'hono';
+import { addressKey } from '../../shared/runtime/address-key.ts';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
 import type { Caller } from './caller.ts';
-import { addressKey, type HttpLimits } from './limits.ts';
+import type { HttpLimits } from './limits.ts';
 import { guardedRequestOf } from './listeners/connection-guard.ts';
 import { peerConnectionOf, type NodeBindings, type PeerConnection } from './peer-connection.ts';
 import { readInput } from './request-input.ts';

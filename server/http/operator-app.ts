@@ -1,4 +1,5 @@
 import type { Hono } from 'hono';
+import { addressKey } from '../../shared/runtime/address-key.ts';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -21,7 +22,7 @@ import type { DecideAdmin } from './authorize.ts';
 import { buildApp } from './build-app.ts';
 import type { OperatorCaller } from './caller.ts';
 import { operatorGate } from './gate.ts';
-import { addressKey, RateLimit, type HttpLimits } from './limits.ts';
+import { RateLimit, type HttpLimits } from './limits.ts';
 import { mountRoutes, type HttpEnvironment } from './mount-routes.ts';
 import { buildOpenApi } from './openapi.ts';
 import { peerConnectionOf, type NodeBindings } from './peer-connection.ts';

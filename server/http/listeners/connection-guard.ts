@@ -1,8 +1,12 @@
 import type { Socket } from 'node:net';
+import { addressKey } from '../../../shared/runtime/address-key.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
+import { CrowdReport } from '../../../shared/runtime/crowd-report.ts';
+import type { Log } from '../../../shared/runtime/log.ts';
+import { YieldingQueue } from '../../../shared/runtime/yielding-queue.ts';
 import { ConcurrencyLimit } from '../../../shared/runtime/concurrency-limit.ts';
-import { addressKey, type HttpLimits } from '../limits.ts';
+import type { HttpLimits } from '../limits.ts';
 
 /** A request under way, for those who learn more of it than the listener knows. */
 export interface GuardedRequest {
@@ -16,9 +20,11 @@ export interface GuardedRequest {
 
 interface GuardedConnection {
   readonly socket: Socket;
+  /** The key of its address. */
+  readonly source: string;
   requests: number;
   isProven: boolean;
-  /** Gives back its place among those of its address, or of its actor. */
+  /** Gives back its place among those of its actor. */
   leave: () => void;
   cancelIdle: () => void;
 }
@@ -49,21 +55,20 @@ export function guardedRequestOf(outgoing: object): GuardedRequest {
 /**
  * Holds every connection of a listener within its bounds: how many there are, how many of one address or actor, how long one may stay without
  * a request under way, and how long an answer may take to be read. The idle time also ends handshakes, request heads and HTTP/2 sessions that never get
- * anywhere. Of peers that have proven nothing the oldest goes when there are too many, so that they keep nobody out.
+ * anywhere. When places run short those go that have proven nothing, the oldest of the address that has the most, so that they keep nobody out.
  */
 export class ConnectionGuard {
   readonly #limits: HttpLimits;
   readonly #clock: Clock;
-  readonly #perAddress: ConcurrencyLimit;
   readonly #perActor: ConcurrencyLimit;
   readonly #connections = new Set<GuardedConnection>();
-  /** In the order of their coming. */
-  readonly #unproven = new Set<GuardedConnection>();
+  readonly #unproven = new YieldingQueue<GuardedConnection>();
+  readonly #crowd: CrowdReport<'unproven' | 'full'>;
 
-  constructor(options: { readonly limits: HttpLimits; readonly clock: Clock }) {
+  constructor(options: { readonly limits: HttpLimits; readonly clock: Clock; readonly log: Log }) {
     this.#limits = options.limits;
     this.#clock = options.clock;
-    this.#perAddress = new ConcurrencyLimit(options.limits.maxConnectionsPerAddress);
+    this.#crowd = new CrowdReport({ ...options, event: 'connections_turned_away' });
     this.#perActor = new ConcurrencyLimit(options.limits.maxConnectionsPerActor);
   }
 
@@ -73,19 +78,25 @@ export class ConnectionGuard {
 
   /** Takes in a new connection, or destroys it and answers false. */
   admit(socket: Socket): boolean {
-    this.#makeRoom();
-    const leave =
-      this.#connections.size < this.#limits.maxConnections
-        ? this.#perAddress.tryEnter(addressKey(socket.remoteAddress ?? 'local'))
-        : undefined;
-    if (leave === undefined) {
+    const address = socket.remoteAddress ?? 'local';
+    const source = addressKey(address);
+    this.#makeRoom(source);
+    if (this.#connections.size >= this.#limits.maxConnections) {
+      this.#crowd.note('full', address);
       socket.destroy();
       return false;
     }
-    const connection = { socket, requests: 0, isProven: false, leave, cancelIdle: () => undefined };
+    const connection: GuardedConnection = {
+      socket,
+      source,
+      requests: 0,
+      isProven: false,
+      leave: () => undefined,
+      cancelIdle: () => undefined,
+    };
     (socket as GuardedSocket)[CONNECTION] = connection;
     this.#connections.add(connection);
-    this.#unproven.add(connection);
+    this.#unproven.add(source, connection);
     this.#armIdle(connection);
     socket.once('close', () => this.#forget(connection));
     return true;
@@ -129,12 +140,23 @@ export class ConnectionGuard {
     for (const { socket } of this.#connections) socket.destroy();
   }
 
-  #makeRoom(): void {
-    if (this.#unproven.size < this.#limits.maxUnprovenConnections) return;
-    const [oldest] = this.#unproven;
-    if (oldest === undefined) return;
-    this.#forget(oldest);
-    oldest.socket.destroy();
+  #makeRoom(source: string): void {
+    const { maxConnections, maxUnprovenConnections, maxConnectionsPerAddress } = this.#limits;
+    const unproven = this.#unproven;
+    if (unproven.countOf(source) >= maxConnectionsPerAddress)
+      // An honest newcomer behind the same address asks soon, and is done soon.
+      this.#putOut(
+        unproven.findOldestOf(source, ({ requests: under }) => under === 0) ?? unproven.findOldestOf(source),
+      );
+    else if (unproven.size >= maxUnprovenConnections || this.#connections.size >= maxConnections)
+      this.#putOut(unproven.findOldestOfLargest());
+  }
+
+  #putOut(connection: GuardedConnection | undefined): void {
+    if (connection === undefined) return;
+    this.#crowd.note('unproven', connection.socket.remoteAddress ?? connection.source);
+    this.#forget(connection);
+    connection.socket.destroy();
   }
 
   /** An actor with too many connections goes on as its address: it may not take the places of others. */
@@ -142,17 +164,16 @@ export class ConnectionGuard {
     if (connection.isProven || !this.#connections.has(connection)) return;
     const leave = this.#perActor.tryEnter(actor);
     if (leave === undefined) return;
-    connection.leave();
     connection.leave = leave;
     connection.isProven = true;
-    this.#unproven.delete(connection);
+    this.#unproven.delete(connection.source, connection);
   }
 
   #forget(connection: GuardedConnection): void {
     connection.cancelIdle();
     connection.leave();
     this.#connections.delete(connection);
-    this.#unproven.delete(connection);
+    this.#unproven.delete(connection.source, connection);
   }
 
   #armIdle(connection: GuardedConnection): void {

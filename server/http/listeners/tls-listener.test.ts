@@ -24,6 +24,7 @@ let ca: TestCa;
 let first: RunningServerCertificate;
 let second: RunningServerCertificate;
 const running: TlsListener[] = [];
+let slowRequests = 0;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'picket-tls-listener-'));
@@ -64,6 +65,7 @@ async function start(
     return context.text('proven');
   });
   app.get('/slow', async (context) => {
+    slowRequests += 1;
     await Bun.sleep(500);
     return context.text('done');
   });
@@ -213,20 +215,36 @@ describe('startTlsListener()', () => {
     const other = connectByHttp2(listener.port);
     expect(await askByHttp2(other, '/prove')).toBe('proven');
     const third = await shake(listener.port);
-    expect(await shake(listener.port).catch(() => 'refused')).toBe('refused');
-    for (const each of [one, other, third]) each.destroy();
+    expect(other.destroyed).toBe(false);
+    const fourth = await shake(listener.port);
+    await waitUntil('the one beyond its bound gives way', () => other.destroyed);
+    expect([one.destroyed, third.destroyed]).toEqual([false, false]);
+    for (const each of [one, third, fourth]) each.destroy();
   });
 
-  test('takes no more connections of one address than its bound', async () => {
-    const { listener } = await start({ limits: { maxConnectionsPerAddress: 1 } });
-    const socket = await shake(listener.port);
-    expect(await shake(listener.port).catch(() => 'refused')).toBe('refused');
-    socket.destroy();
-    const next = await waitUntil(
-      'the place is free',
-      async () => await shake(listener.port).catch(() => undefined),
-    );
+  test('takes no more connections of one address than its bound: the oldest on which no request is under way gives way', async () => {
+    const { listener } = await start({ limits: { maxConnectionsPerAddress: 2 } });
+    const busy = connectByHttp2(listener.port);
+    slowRequests = 0;
+    const answer = askByHttp2(busy, '/slow');
+    await waitUntil('the request is under way', () => slowRequests > 0);
+    const idle = await shake(listener.port);
+    const next = await shake(listener.port);
+    await waitUntil('the idle one is closed', () => idle.destroyed);
+    expect(await answer).toBe('done');
+    for (const each of [busy, next]) each.destroy();
+  });
+
+  test('takes a newcomer in the place of one that has proven nothing when all are taken', async () => {
+    const { listener } = await start({ limits: { maxConnections: 2 } });
+    const proven = connectByHttp2(listener.port);
+    expect(await askByHttp2(proven, '/prove')).toBe('proven');
+    const unproven = await shake(listener.port);
+    const next = await shake(listener.port);
+    await waitUntil('the one that has proven nothing is closed', () => unproven.destroyed);
+    expect(await askByHttp2(proven, '/prove')).toBe('proven');
     next.destroy();
+    proven.destroy();
   });
 
   test('says which address it cannot have', async () => {

@@ -44,7 +44,7 @@ export interface TlsListener extends Running {
  */
 export async function startTlsListener(options: TlsListenerOptions): Promise<TlsListener> {
   const { certificate, limits, log, clock } = options;
-  const guard = new ConnectionGuard({ limits, clock });
+  const guard = new ConnectionGuard({ limits, clock, log });
   const server = createSecureServer(
     withHeaderBound(
       {

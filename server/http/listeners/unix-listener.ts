@@ -32,11 +32,12 @@ const SOCKET_MODE = 0o660;
  * reason `listen_failed`, also when another server answers on the path, and `failed_precondition`, reason `socket_folder_unsafe`, when others may write to its folder. `stop` drains and removes the socket.
  */
 export async function startUnixListener(options: UnixListenerOptions): Promise<Running> {
-  const { path, limits, clock } = options;
+  const { path, limits, clock, log } = options;
   await claimSocketPath(path);
   const guard = new ConnectionGuard({
     limits: { ...limits, maxConnectionsPerAddress: limits.maxUnprovenConnections },
     clock,
+    log,
   });
   const listener = getRequestListener(options.fetch, { overrideGlobalObjects: false });
   const http = createHttpServer(

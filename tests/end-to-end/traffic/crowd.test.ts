@@ -18,7 +18,8 @@ const BUSY_SECONDS = 5;
 const SPARE_DESCRIPTORS = 1000;
 /** What a connection may cost an agent, in bytes: some 40 KiB, TLS and two sockets. */
 const MAX_BYTES_PER_CONNECTION = 64 * 1024;
-const LIMITS = { connections: CONNECTIONS + 1000, connections_per_host: CONNECTIONS + 1000 };
+/** Nobody may hold more than three quarters of all places. */
+const LIMITS = { connections: 2 * CONNECTIONS, connections_per_host: 2 * CONNECTIONS };
 
 const nginx: Service = {
   path: '/web',

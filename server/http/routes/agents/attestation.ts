@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { addressKey } from '../../../../shared/runtime/address-key.ts';
 import { PicketError } from '../../../../shared/errors/errors.ts';
 import {
   attestAnswer,
@@ -11,7 +12,7 @@ import type { NodeAttestation } from '../../../node-attestation/node-attestation
 import { jsonAnswer } from '../../answer.ts';
 import { jsonBody } from '../../body.ts';
 import type { UnprovenCaller } from '../../caller.ts';
-import { addressKey, type RateLimit } from '../../limits.ts';
+import type { RateLimit } from '../../limits.ts';
 import { routesFor, type RequestContext, type Route } from '../../route.ts';
 
 export interface AttestationRouteOptions {
