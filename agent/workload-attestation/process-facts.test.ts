@@ -19,7 +19,9 @@ describe('readProcessFacts()', () => {
 
   test('tells nothing of a process that does not exist, or that has ended and was not yet reaped', async () => {
     expect(readProcessFacts(4_194_305)).toBeUndefined();
-    const parent = start(['bash', '-c', 'sleep 0 & echo $!; exec sleep 60']);
+    const program =
+      'import os, time; child = os.fork(); child or os._exit(0); print(child, flush=True); time.sleep(60)';
+    const parent = start(['/usr/bin/python3', '-c', program]);
     const zombie = Number(await firstLine(parent));
     await waitUntil('the child is a zombie', async () => {
       return (await Bun.file(`/proc/${zombie}/stat`).text()).includes(') Z ');

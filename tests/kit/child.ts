@@ -59,7 +59,7 @@ export class Child {
   async ready(
     description: string,
     isReady: () => boolean | Promise<boolean>,
-    withinMs = 20_000,
+    withinMs = 60_000,
   ): Promise<void> {
     const ended = (): boolean => !this.isRunning;
     await waitUntil(description, async () => ended() || (await isReady()), withinMs).catch(

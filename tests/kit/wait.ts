@@ -2,7 +2,7 @@
 export async function waitUntil<T>(
   description: string,
   condition: () => T | Promise<T>,
-  withinMs = 15_000,
+  withinMs = 30_000,
 ): Promise<Exclude<T, undefined | false>> {
   const endMs = performance.now() + withinMs;
   let lastError: unknown;
