@@ -1,8 +1,14 @@
 import { join } from 'node:path';
 import type { TestHost } from '../../kit/netns.ts';
 import { startPostgres, type TestPostgres } from '../../kit/postgres.ts';
+import type { Moment, Order } from './programs/database-gate.ts';
 
 const GATE_PORT = 15_432;
+
+/** Of the process that is killed. */
+export interface Death {
+  readonly hasCome: boolean;
+}
 
 type Relay = Bun.Subprocess<'pipe', 'pipe', 'inherit'>;
 
@@ -12,8 +18,6 @@ export class DatabaseGate {
   readonly #postgres: TestPostgres;
   readonly #relay: Relay;
   readonly #waiting = new Map<string, () => void>();
-  #killed: Promise<void> = Promise.resolve();
-  #isKilled = false;
 
   private constructor(postgres: TestPostgres, relay: Relay) {
     this.#postgres = postgres;
@@ -39,21 +43,27 @@ export class DatabaseGate {
   }
 
   /**
-   * Kills the process at the `step`th message that it sends to the database from now on, unless `isDone` holds before: the database has the message, its answer is lost.
+   * Kills the process at a moment of its work from now on, unless `isDone` holds before: the database has the statement, its answer is lost.
    * Begins with `work`, and waits for the one or the other. Whether it was killed.
    */
   async killAt(
-    step: number,
+    moment: Moment,
     pid: number,
     { work, isDone }: { readonly work: () => void; readonly isDone: () => Promise<boolean> },
   ): Promise<boolean> {
-    this.#isKilled = false;
-    this.#killed = this.#heard('killed').then(() => void (this.#isKilled = true));
-    await this.#tell(`arm ${step} ${pid}`, 'armed');
+    const death = await this.arm(moment, pid);
     work();
-    while (!this.#isKilled && !(await isDone())) await Promise.race([this.#killed, Bun.sleep(20)]);
-    await this.#tell('disarm', 'disarmed');
-    return this.#isKilled;
+    while (!death.hasCome && !(await isDone())) await Bun.sleep(20);
+    await this.#tell({}, 'disarmed');
+    return death.hasCome;
+  }
+
+  /** As `killAt`, for what comes by itself: returns at once what tells whether it has come. */
+  async arm(moment: Moment, pid: number): Promise<Death> {
+    const death = { hasCome: false };
+    void this.#heard('killed').then(() => void (death.hasCome = true));
+    await this.#tell({ moment, pid }, 'armed');
+    return death;
   }
 
   async close(): Promise<void> {
@@ -62,9 +72,9 @@ export class DatabaseGate {
     await this.#postgres.stop();
   }
 
-  async #tell(line: string, answer: string): Promise<void> {
+  async #tell(order: Order, answer: string): Promise<void> {
     const heard = this.#heard(answer);
-    await this.#relay.stdin.write(`${line}\n`);
+    await this.#relay.stdin.write(`${JSON.stringify(order)}\n`);
     await this.#relay.stdin.flush();
     await heard;
   }

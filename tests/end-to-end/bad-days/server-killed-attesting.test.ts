@@ -47,7 +47,7 @@ afterAll(async () => {
 /** Starts an agent and kills the server at a step of what follows; whether it came to that. In the end the server runs. */
 async function startWhileServerDies(agent: MeshHost, step: number): Promise<boolean> {
   const { control } = mesh;
-  const isKilled = await gate.killAt(step, control.pid, {
+  const isKilled = await gate.killAt({ boundary: step }, control.pid, {
     work: () => void agent.launch(),
     isDone: async () => await agent.isReady(),
   });

@@ -1,76 +1,92 @@
 /**
  * A relay in front of PostgreSQL that kills its client at a chosen moment. Usage: bun database-gate.ts LISTEN_PORT DATABASE_PORT
  *
- * `arm N PID` on standard input: from then on the beginnings and the ends of transactions are counted, for between those nothing that lasts changes. The Nth goes
- * to the database, its answer does not come back, and the process PID is killed: what the database did is done, and the client never knew. Prints `armed`, and
- * `killed` when it is done. `disarm`: prints `disarmed`.
+ * On standard input come lines of JSON: `{"pid": N, "moment": MOMENT}` arms it, `{}` disarms it; it prints `armed` or `disarmed`. At the moment the statement
+ * goes to the database, its answer does not come back, and the process is killed: what the database did is done, and the client never knew. Prints `killed`.
  */
+import net from 'node:net';
 import process from 'node:process';
+import { ClientStatements, type ClientStatement } from './client-statements.ts';
 
-interface Pair {
-  readonly other: Bun.Socket<Pair>;
-  readonly isClient: boolean;
-  /** Under which name the client has prepared `commit`. */
-  commitName: string | undefined;
-  /** Whether the answer to come is the one that kills. */
-  isDeadly: boolean;
+/** When to kill. */
+export type Moment =
+  /** The Nth beginning or end of a transaction from now on: between those nothing that lasts changes. */
+  | { readonly boundary: number }
+  | {
+      /** Part of the statement. */
+      readonly sql: string;
+      /** What its parameters contain as well. */
+      readonly parameter?: string;
+      /** Not at the statement itself, but when what it is part of is committed. */
+      readonly atCommit?: boolean;
+      /** The how manieth such statement; the first one if absent. */
+      readonly occurrence?: number;
+    };
+
+/** What a gate is told. */
+export interface Order {
+  readonly pid?: number;
+  readonly moment?: Moment;
 }
 
 const [listenPort = 0, databasePort = 0] = process.argv.slice(2).map(Number);
-let remaining = 0;
-let victim = 0;
+let order: Order = {};
+let counted = 0;
 
-const handlers: Bun.SocketHandler<Pair> = {
-  data(from, bytes) {
-    const { other, isClient, isDeadly } = from.data;
-    if (isClient && isBoundary(from.data, bytes) && remaining > 0 && --remaining === 0)
-      other.data.isDeadly = true;
-    if (!isClient && isDeadly) return kill();
-    other.write(bytes);
-  },
-  close: (from) => void from.data.other.end(),
-  error: () => undefined,
-};
+/** One connection of the client. */
+class Relay {
+  readonly #statements = new ClientStatements();
+  /** The order whose statement came here, and is not committed yet. */
+  #begun: Order | undefined;
+  #isDeadly = false;
 
-/** Whether the client begins or ends a transaction: by a simple query, or by a statement that it prepared before or now. */
-function isBoundary(pair: Pair, bytes: Buffer): boolean {
-  const text = bytes.toString('latin1');
-  if (text.startsWith('Q')) return text.includes('begin');
-  // P, its length, a name, the statement.
-  pair.commitName ??= /^P[^]{4}(\w+)\0(?:commit|rollback)/.exec(text)?.[1];
-  return pair.commitName !== undefined && text.includes(`\0${pair.commitName}\0`) && text.includes('B');
+  constructor(client: net.Socket) {
+    const database = net.connect(databasePort, '127.0.0.1');
+    client.on('data', (bytes: Buffer) => {
+      for (const statement of this.#statements.take(bytes)) this.#isDeadly ||= this.#isAwaited(statement);
+      database.write(bytes);
+    });
+    database.on('data', (bytes) => {
+      if (this.#isDeadly) kill();
+      else client.write(bytes);
+    });
+    for (const [one, other] of [
+      [client, database],
+      [database, client],
+    ] as const) {
+      one.on('error', () => undefined);
+      one.on('close', () => other.end());
+    }
+  }
+
+  #isAwaited({ sql, message }: ClientStatement): boolean {
+    const { moment } = order;
+    if (moment === undefined) return false;
+    if ('boundary' in moment) return /^(?:begin|commit|rollback)/.test(sql) && ++counted === moment.boundary;
+    if (this.#begun === order && sql.startsWith('commit')) return true;
+    if (!sql.includes(moment.sql) || !message.includes(moment.parameter ?? '')) return false;
+    if (++counted !== (moment.occurrence ?? 1)) return false;
+    this.#begun = order;
+    return moment.atCommit !== true;
+  }
 }
 
 function kill(): void {
-  if (victim === 0) return;
-  process.kill(victim, 'SIGKILL');
-  victim = 0;
+  if (order.pid === undefined) return;
+  process.kill(order.pid, 'SIGKILL');
+  order = {};
   console.log('killed');
 }
 
-Bun.listen<Pair>({
-  hostname: '127.0.0.1',
-  port: listenPort,
-  socket: {
-    ...handlers,
-    async open(client) {
-      client.pause();
-      const common = { commitName: undefined, isDeadly: false };
-      const database = await Bun.connect<Pair>({
-        hostname: '127.0.0.1',
-        port: databasePort,
-        socket: handlers,
-        data: { ...common, other: client, isClient: false },
-      });
-      client.data = { ...common, other: database, isClient: true };
-      client.resume();
-    },
-  },
-});
-console.log('listening');
+net
+  .createServer((client) => void new Relay(client))
+  .listen(listenPort, '127.0.0.1', () => {
+    console.log('listening');
+  });
 
 for await (const line of console) {
-  const [word, count, pid] = line.split(' ');
-  [remaining, victim] = word === 'arm' ? [Number(count), Number(pid)] : [0, 0];
-  console.log(word === 'arm' ? 'armed' : 'disarmed');
+  order = JSON.parse(line) as Order;
+  counted = 0;
+  console.log(order.moment === undefined ? 'disarmed' : 'armed');
 }
+process.exit();
