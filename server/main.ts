@@ -24,6 +24,7 @@ import type { ServerConfig } from './config.ts';
 import { loadServerConfig, openConfiguredDatastore, type ConfigLocation } from './load-config.ts';
 import type { Datastore } from './datastore/datastore.ts';
 import { WatchedDatastore } from './datastore/watched-datastore.ts';
+import { ClockWatch } from './health/clock-watch.ts';
 import { readHealth, startServerMetrics, type ServerState } from './health/health.ts';
 import { buildAgentApp } from './http/agent-app.ts';
 import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
@@ -113,7 +114,9 @@ async function startParts(start: Start): Promise<void> {
     verifyPolicySignature(signed, authority.bundle.current, clock.nowMs());
   const policies = new PolicyAdmin({ datastore, compiler, authority, verifySignature, trustDomain, clock });
   await signPoliciesAnew(policies, log);
-  const state = buildState(start, { datastore, authority, sync });
+  const clockWatch = new ClockWatch({ clock, log });
+  shutdown.add('clock', async () => await clockWatch.stop());
+  const state = buildState(start, { datastore, authority, sync, clockWatch });
   const metrics = startServerMetrics(config.metrics, state);
   shutdown.add('metrics', async () => await metrics?.stop());
   const capabilities = buildCapabilities(start, { datastore, authority, policies, state });
@@ -124,7 +127,7 @@ async function startParts(start: Start): Promise<void> {
 
 function buildState(
   { config, runtime }: Start,
-  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync'>,
+  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync' | 'clockWatch'>,
 ): ServerState {
   const { trustDomain, dataDirectory, database } = config;
   const isEmbedded = database.url === undefined && database.urlFile === undefined;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { renewAtMs, SvidLife } from './svid-life.ts';
+import { isValidAt, renewAtMs, SvidLife } from './svid-life.ts';
 
 const HOUR_MS = 3_600_000;
 const DATED_BACK_MS = 300_000;
@@ -44,6 +44,18 @@ describe('SvidLife', () => {
     expect(life.isEnded).toBe(true);
   });
 
+  test('is not in force before its beginning, nor after its end by either clock', () => {
+    const times = { wall: 1000, monotonic: 5 };
+    const life = new SvidLife({ notBeforeMs: 500, notAfterMs: 2000 }, clockAt(times));
+    expect(life.isInForce).toBe(true);
+    times.wall = 499;
+    expect([life.isInForce, life.isEnded]).toEqual([false, false]);
+    times.wall = 500;
+    expect(life.isInForce).toBe(true);
+    times.monotonic = 1005;
+    expect(life.isInForce).toBe(false);
+  });
+
   test('is not stretched when the wall clock goes back', () => {
     const times = { wall: 1000, monotonic: 5 };
     const life = new SvidLife({ notBeforeMs: 0, notAfterMs: 2000 }, clockAt(times));
@@ -53,4 +65,9 @@ describe('SvidLife', () => {
     times.monotonic = 1005;
     expect(life.isEnded).toBe(true);
   });
+});
+
+test('isValidAt() takes the beginning in and leaves the end out', () => {
+  const validity = { notBeforeMs: 10, notAfterMs: 20 };
+  expect([9, 10, 19, 20].map((nowMs) => isValidAt(validity, nowMs))).toEqual([false, true, true, false]);
 });

@@ -24,6 +24,11 @@ export function renewAtMs({ notBeforeMs, notAfterMs }: Validity, random: number)
   return Math.min(wishedMs, notAfterMs - lifeMs * LATEST_BEFORE_END);
 }
 
+/** Whether a certificate has begun and has not ended by the wall clock, which may have jumped either way. */
+export function isValidAt({ notBeforeMs, notAfterMs }: Validity, nowMs: number): boolean {
+  return notBeforeMs <= nowMs && nowMs < notAfterMs;
+}
+
 /**
  * The end of a certificate by two clocks. The wall clock may jump: forward it ends the life early; back it does not stretch
  * it, because the monotonic clock has counted on from the moment at which the certificate was taken.
@@ -37,6 +42,11 @@ export class SvidLife {
     this.#clock = clock;
     this.#validity = validity;
     this.#monotonicEndMs = clock.monotonicMs() + (validity.notAfterMs - clock.nowMs());
+  }
+
+  /** Whether it may be used now: a wall clock that was set back to before its beginning makes it one of the future. */
+  get isInForce(): boolean {
+    return !this.isEnded && isValidAt(this.#validity, this.#clock.nowMs());
   }
 
   get isEnded(): boolean {

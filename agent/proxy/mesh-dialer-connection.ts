@@ -88,7 +88,7 @@ export class OutboundMeshConnection implements MeshSocketOwner {
 
   get isUsable(): boolean {
     const { client, lives } = this.#established ?? {};
-    return client?.isUsable === true && lives?.some((life) => life.isEnded) === false;
+    return client?.isUsable === true && lives?.every((life) => life.isInForce) === true;
   }
 
   /** Connects and verifies the called side; undefined when all is well. It is called once and never rejects. */
@@ -208,8 +208,11 @@ export class OutboundMeshConnection implements MeshSocketOwner {
 
   #lapse({ lives, peer }: Established): StreamFailure | undefined {
     const { clock, bundles, verifier } = this.#context;
-    if (lives.some((life) => life.isEnded))
-      return { reason: 'target_untrusted', message: 'A certificate of the connection has ended' };
+    if (!lives.every((life) => life.isInForce))
+      return {
+        reason: 'target_untrusted',
+        message: 'A certificate of the connection has ended, or not begun',
+      };
     try {
       verifier.verify(peer.chain, bundles.current, clock.nowMs());
       return undefined;

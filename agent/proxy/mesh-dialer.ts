@@ -3,6 +3,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
+import { isValidAt } from '../identity/svid-life.ts';
 import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { StreamFailure } from './byte-stream.ts';
@@ -69,6 +70,8 @@ export interface RunningMeshDialer extends MeshDialer, Running {
   /** TLS connections that are open, idle ones included. */
   readonly connections: number;
   readonly idleConnections: number;
+  /** As `MeshListener.reconsiderAll`. */
+  reconsiderAll(): void;
 }
 
 /** Opens connections through the mesh (design: decisions 3, 4 and 27): pooled by own identity, peer identity and peer address. */
@@ -113,7 +116,7 @@ class Dialer implements RunningMeshDialer {
       onGone: (connection) => this.#gone(connection),
     };
     this.#unwatch = [
-      bundles.watch(() => this.#trustChanged()),
+      bundles.watch(() => this.reconsiderAll()),
       identities.identities.watch((current) => this.#identitiesChanged(current)),
     ];
   }
@@ -129,13 +132,21 @@ class Dialer implements RunningMeshDialer {
   async open(request: MeshRequest): Promise<MeshOutcome> {
     if (this.#isStopped || this.#openings >= this.#limits.maxOpenings)
       return failed('overloaded', `${this.#openings} connections are being opened already`);
-    if (request.caller.notAfterMs <= this.#options.clock.nowMs())
-      return failed('target_unreachable', `The certificate of ${request.caller.spiffeId} has ended`);
+    if (!isValidAt(request.caller, this.#options.clock.nowMs()))
+      return failed('target_unreachable', `The certificate of ${request.caller.spiffeId} is not valid now`);
     this.#openings += 1;
     try {
       return await this.#open(request);
     } finally {
       this.#openings -= 1;
+    }
+  }
+
+  reconsiderAll(): void {
+    this.#tickets.clear();
+    for (const connection of Array.from(this.#connections)) {
+      this.#pool.remove(connection);
+      connection.reconsider();
     }
   }
 
@@ -229,14 +240,6 @@ class Dialer implements RunningMeshDialer {
   #retire(connection: OutboundMeshConnection): void {
     this.#pool.remove(connection);
     connection.retire();
-  }
-
-  #trustChanged(): void {
-    this.#tickets.clear();
-    for (const connection of Array.from(this.#connections)) {
-      this.#pool.remove(connection);
-      connection.reconsider();
-    }
   }
 
   /** A workload whose certificate was replaced or withdrawn opens nothing more with the old one. */

@@ -38,6 +38,8 @@ export interface MeshListener extends Running {
   readonly port: number;
   /** How many connections there are, those in their handshake included. */
   readonly connections: number;
+  /** Cuts what has an end that is not good now, and lets the rest open nothing more: time or trust have changed. */
+  reconsiderAll(): void;
 }
 
 /** TLS alert 112, unrecognized_name, fatal (RFC 6066 3). */
@@ -90,7 +92,7 @@ class Listener implements MeshListener {
     this.#byServerName = indexByServerName(identities.identities.current);
     this.#listen(options.addresses ?? ['::'], options.port ?? MESH_PORT);
     this.#unwatch = [
-      identities.bundles.watch(() => this.#forEach((connection) => connection.reconsider())),
+      identities.bundles.watch(() => this.reconsiderAll()),
       identities.identities.watch((current) => this.#identitiesChanged(current)),
     ];
   }
@@ -101,6 +103,10 @@ class Listener implements MeshListener {
 
   get connections(): number {
     return this.#places.connections;
+  }
+
+  reconsiderAll(): void {
+    this.#forEach((connection) => connection.reconsider());
   }
 
   /** Takes nothing more, lets what is open end within `drainMs`, and cuts the rest. */

@@ -4,6 +4,7 @@ import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { HeldSvid, WorkloadIdentity } from '../identity/identity.ts';
+import { isValidAt } from '../identity/svid-life.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
@@ -239,7 +240,7 @@ export class Outbound {
 
   #findSvid(spiffeId: SpiffeId): HeldSvid | null {
     for (const { entry, svid } of this.#options.identities.current.values())
-      if (entry.spiffeId === spiffeId && svid.notAfterMs > this.#options.clock.nowMs()) return svid;
+      if (entry.spiffeId === spiffeId && isValidAt(svid, this.#options.clock.nowMs())) return svid;
     return null;
   }
 }

@@ -1,5 +1,6 @@
 import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
+import { watchClockJumps } from '../../shared/runtime/clock-jumps.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
@@ -113,6 +114,12 @@ export function startProxy(options: ProxyOptions): Proxy {
   });
   const unwatch = [authorizer, directory, identities.identities].map((watched) =>
     watched.watch(() => connections.reconsiderAll()),
+  );
+  unwatch.push(
+    watchClockJumps(clock, () => {
+      mesh.reconsiderAll();
+      dialer.reconsiderAll();
+    }),
   );
   return {
     get connections() {

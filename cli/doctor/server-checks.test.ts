@@ -14,6 +14,8 @@ const HEALTHY: Health = {
   agentsConnected: 2,
   intermediateNotAfter: new Date(NOW_MS + 90 * DAY_MS).toISOString(),
   changeSequence: 7,
+  clockJumpMs: 3,
+  hasClockJumped: false,
 };
 
 const certificate = (leftMs: number, isRoot = false): CertificateSummary => ({
@@ -29,7 +31,10 @@ describe('checkServerHealth()', () => {
   test('checkServerHealth() tells a server that is well, one without its database, and none', () => {
     const outcomes = (health: Health | PicketError): string[] =>
       checkServerHealth(health).map(({ name, outcome }) => `${name} ${outcome}`);
-    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok']);
+    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok', 'clock ok']);
+    const jumped = { ...HEALTHY, clockJumpMs: -3_600_000, hasClockJumped: true };
+    expect(outcomes(jumped)).toEqual(['running ok', 'database ok', 'clock warn']);
+    expect(checkServerHealth(jumped)[2]?.found).toContain('3600 s behind');
     for (const reason of ['database_unavailable', 'database_full'])
       expect(outcomes(new PicketError('unavailable', reason, 'No'))).toEqual(['running ok', 'database fail']);
     expect(outcomes(new PicketError('unavailable', 'server_unreachable', 'No'))).toEqual(['running fail']);

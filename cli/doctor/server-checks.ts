@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import type { PicketError } from '../../shared/errors/errors.ts';
 import type { serverHealth } from '../../shared/protocol/operator.ts';
 import type { CertificateSummary } from '../certificate-summary.ts';
-import { formatDuration } from '../output.ts';
+import { formatDuration, formatSkew } from '../output.ts';
 import { checkerOf, when, type Check } from './check.ts';
 
 const check = checkerOf('server');
@@ -19,6 +19,7 @@ export function checkServerHealth(health: Health | PicketError): readonly Check[
     return [
       check('running', `version ${health.version}, ${health.agentsConnected} agents connected`),
       check('database', `${health.datastore}, change ${health.changeSequence}`),
+      checkClock(health),
     ];
   if (health.reason === 'database_unavailable' || health.reason === 'database_full')
     return [
@@ -36,6 +37,19 @@ export function checkServerHealth(health: Health | PicketError): readonly Check[
       'systemctl start picket-server; why it ended: journalctl -u picket-server',
     ]),
   ];
+}
+
+function checkClock({ clockJumpMs, hasClockJumped }: Health): Check {
+  return check(
+    'clock',
+    'nobody has set it since the server started',
+    when(
+      hasClockJumped,
+      'warn',
+      `it was set: ${formatSkew(clockJumpMs)} of where it would be. Hosts take no certificate of a clock that is wrong`,
+      'set it right and keep it by NTP; if it is right now, restart the server',
+    ),
+  );
 }
 
 /** The certificates of the authority, each by its end. */

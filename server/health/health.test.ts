@@ -41,6 +41,7 @@ beforeEach(() => {
     sync: { streamCount: 2 },
     dataDirectory: folder,
     clock,
+    clockWatch: { jumpMs: -3_600_000, hasJumped: true },
   };
 });
 
@@ -51,6 +52,8 @@ describe('readHealth()', () => {
       datastore: 'postgresql',
       agentsConnected: 2,
       changeSequence: 7,
+      clockJumpMs: -3_600_000,
+      hasClockJumped: true,
     });
   });
 

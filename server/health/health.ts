@@ -11,6 +11,7 @@ import { parseX509Certificate } from '../../shared/wire/x509-certificate.ts';
 import type { OnlineAuthority } from '../ca/online-authority.ts';
 import type { WatchedDatastore } from '../datastore/watched-datastore.ts';
 import type { SyncSource } from '../sync/sync.ts';
+import type { ClockWatch } from './clock-watch.ts';
 
 /** Where health and metrics read how the server stands. */
 export interface ServerState {
@@ -22,6 +23,7 @@ export interface ServerState {
   readonly sync: Pick<SyncSource, 'streamCount'>;
   readonly dataDirectory: string;
   readonly clock: Clock;
+  readonly clockWatch: Pick<ClockWatch, 'jumpMs' | 'hasJumped'>;
 }
 
 /** What the server says of itself. Throws what the database fails with: without it the server does not do its work. */
@@ -35,6 +37,8 @@ export async function readHealth(state: ServerState): Promise<z.input<typeof ser
     agentsConnected: state.sync.streamCount,
     intermediateNotAfter: new Date(state.authority.intermediateNotAfterMs).toISOString(),
     changeSequence: sequence,
+    clockJumpMs: Math.round(state.clockWatch.jumpMs),
+    hasClockJumped: state.clockWatch.hasJumped,
   };
 }
 
@@ -70,6 +74,11 @@ export function addServerFigures(registry: Registry, state: ServerState): void {
       for (const [of, notAfterMs] of endsOf(state.authority))
         tell((notAfterMs - state.clock.nowMs()) / 1000, { of });
     },
+  });
+  addGauge(registry, {
+    name: 'picket_clock_jump_seconds',
+    help: 'How far the clock was set ahead since the server started.',
+    read: (tell) => tell(state.clockWatch.jumpMs / 1000),
   });
   addGauge(registry, {
     name: 'picket_data_disk_free_bytes',

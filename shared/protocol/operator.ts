@@ -230,6 +230,10 @@ export const serverHealth = z.object({
   agentsConnected: counter,
   intermediateNotAfter: timestamp,
   changeSequence: counter,
+  /** How far the server's clock was set ahead since it started, in milliseconds; negative: back. */
+  clockJumpMs: z.number(),
+  /** Whether that is too far for the certificates that it makes. */
+  hasClockJumped: z.boolean(),
 });
 
 export type PolicyQuestion = z.output<typeof policyQuestion>;

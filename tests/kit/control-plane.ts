@@ -57,10 +57,11 @@ export class ControlPlane {
     await this.picketOk('ca', 'renew', this.#authorityFolder, ...passphrase, ...options);
   }
 
-  async start(): Promise<void> {
+  async start({ env = {} }: { readonly env?: Readonly<Record<string, string>> } = {}): Promise<void> {
     const server = new Child({
       command: this.host.in(picketBinary(), 'server', 'run', '--config', this.configFile),
       logFile: this.logFile,
+      env,
     });
     this.#server = server;
     await server.ready('the server answers', async () => {
