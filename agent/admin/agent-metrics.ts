@@ -25,6 +25,7 @@ export class AgentMetrics implements PolicyObserver {
   readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
   readonly #handshakes: Counter<'side' | 'outcome'>;
   readonly #turnedAway: Counter<'why'>;
+  readonly #broken: Counter<'side'>;
   readonly #policyRefusals: Counter<'reason'>;
 
   constructor(registry: Registry, options: { readonly state: AgentState; readonly clock: Clock }) {
@@ -58,6 +59,12 @@ export class AgentMetrics implements PolicyObserver {
       labelNames: ['why'],
       registers,
     });
+    this.#broken = new Counter({
+      name: 'picket_mesh_broken_total',
+      help: 'Connections between agents that broke while they carried something.',
+      labelNames: ['side'],
+      registers,
+    });
     this.#policyRefusals = new Counter({
       name: 'picket_policy_refusals_total',
       help: 'Policies of the server that were not taken.',
@@ -84,6 +91,11 @@ export class AgentMetrics implements PolicyObserver {
   /** A connection of another host was turned away because places ran short. */
   turnedAway(why: 'unproven' | 'idle' | 'full'): void {
     this.#turnedAway.inc({ why });
+  }
+
+  /** A connection to another agent broke. */
+  broke(side: Handshake['side']): void {
+    this.#broken.inc({ side });
   }
 
   /** Looked up once for each set of labels: that is most of the cost of counting, which every request pays. */

@@ -11,6 +11,7 @@ import type { StreamFailure } from './byte-stream.ts';
 import { formatSocketAddress } from './bun-socket.ts';
 import type { HandshakePace } from './handshake-pace.ts';
 import type { MeshHandshake, MeshOutcome } from './mesh.ts';
+import type { MeshLosses } from './mesh-losses.ts';
 import { clientTlsOptions, requireMeshPeer, untrusted, type MeshPeer } from './mesh-tls.ts';
 import { meshSocketHandlers, type MeshSocketOwner } from './mesh-tls-socket.ts';
 import { TunnelClient, type TunnelAnswer } from './tunnel-client.ts';
@@ -41,6 +42,7 @@ export interface MeshDialerContext {
   readonly onTicket: (dial: MeshDial, session: Uint8Array) => void;
   readonly onIdle: (connection: OutboundMeshConnection) => void;
   readonly onGone: (connection: OutboundMeshConnection) => void;
+  readonly losses: MeshLosses;
 }
 
 /** A dial that came to nothing. */
@@ -195,6 +197,7 @@ export class OutboundMeshConnection implements MeshSocketOwner {
       clock,
       answerMs,
       onIdle: () => this.#context.onIdle(this),
+      onBroken: (why) => this.#context.losses.broke(this.dial.address, why),
       onClosed: () => this.#gone(),
     });
     const lives = [new SvidLife(peer.svid, clock), new SvidLife(this.dial.caller, clock)];

@@ -16,6 +16,7 @@ import {
   type MeshDialFailure,
 } from './mesh-dialer-connection.ts';
 import { Gate } from './mesh-dialer-gate.ts';
+import { MeshLosses } from './mesh-losses.ts';
 import { TicketCache } from './mesh-dialer-tickets.ts';
 import { MESH_PORT } from './mesh-tls.ts';
 import { Pool, type PoolLimits } from './pool.ts';
@@ -97,7 +98,7 @@ class Dialer implements RunningMeshDialer {
   #isStopped = false;
 
   constructor(options: MeshDialerOptions) {
-    const { identities, clock, observer } = options;
+    const { identities, clock, log, observer } = options;
     const { bundles } = identities;
     this.#options = options;
     this.#limits = { ...DEFAULT_MESH_DIALER_LIMITS, ...options.limits };
@@ -114,6 +115,7 @@ class Dialer implements RunningMeshDialer {
       onTicket: ({ key, caller }, session) => this.#tickets.put(key, caller, session),
       onIdle: (connection) => this.#idle(connection),
       onGone: (connection) => this.#gone(connection),
+      losses: new MeshLosses({ side: 'caller', clock, log, observer }),
     };
     this.#unwatch = [
       bundles.watch(() => this.reconsiderAll()),

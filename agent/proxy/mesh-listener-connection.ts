@@ -10,6 +10,7 @@ import { decodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import type { MeshCaller, MeshObserver, MeshOpening } from './mesh.ts';
+import type { MeshLosses } from './mesh-losses.ts';
 import type { MeshListenerLimits, Place } from './mesh-listener-limits.ts';
 import { requireMeshPeer, type MeshPeer } from './mesh-tls.ts';
 import type { MeshSocketOwner } from './mesh-tls-socket.ts';
@@ -24,6 +25,7 @@ export interface MeshListenerContext {
   readonly limits: MeshListenerLimits;
   readonly observer: MeshObserver | undefined;
   readonly onOpening: (opening: MeshOpening) => void;
+  readonly losses: MeshLosses;
   /** A connection is gone. */
   readonly onGone: (connection: InboundMeshConnection) => void;
 }
@@ -88,6 +90,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
       openingMs: limits.openingMs,
       onOpening: (opening) => this.#opening(opening),
       onIdle: () => this.#watchIdle(),
+      onBroken: (why) => this.#context.losses.broke(this.#address.address, why),
       onClosed: () => this.#gone(),
     });
     const peer = this.#verify(socket);

@@ -17,6 +17,7 @@ import {
   type MeshListenerLimits,
   type Place,
 } from './mesh-listener-limits.ts';
+import { MeshLosses } from './mesh-losses.ts';
 import { MESH_PORT, serverTlsOptions } from './mesh-tls.ts';
 import { meshSocketHandlers } from './mesh-tls-socket.ts';
 
@@ -84,6 +85,7 @@ class Listener implements MeshListener {
       limits,
       onOpening,
       observer,
+      losses: new MeshLosses({ side: 'called', clock, log, observer }),
       onGone: (connection) => void this.#connections.delete(connection),
     };
     this.#places = new ConnectionPlaces(limits);

@@ -87,4 +87,6 @@ export type TurnedAway = 'unproven' | 'idle' | 'full';
 export interface MeshObserver {
   handshaken(handshake: MeshHandshake): void;
   turnedAway(why: TurnedAway): void;
+  /** A connection to another agent broke while it carried something. */
+  broke(side: MeshHandshake['side']): void;
 }

@@ -18,6 +18,8 @@ export interface TunnelClientOptions {
   readonly answerMs: number;
   /** The connection may be used again. */
   onIdle(): void;
+  /** It broke while it carried a stream. */
+  onBroken(why: string): void;
   onClosed(failure: StreamFailure): void;
 }
 
@@ -71,6 +73,10 @@ export class TunnelClient implements TunnelSide {
   onIdle(): void {
     this.#closeIfDone();
     if (this.isUsable) this.#options.onIdle();
+  }
+
+  onBroken(why: string): void {
+    this.#options.onBroken(why);
   }
 
   onClosed(failure: StreamFailure): void {

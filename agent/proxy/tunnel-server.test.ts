@@ -32,6 +32,7 @@ function startServer() {
       opening.deny({ reason: 'listener_not_registered', message: 'Nothing is registered there' });
     },
     onIdle: () => undefined,
+    onBroken: () => undefined,
     onClosed: (failure) => (told.failure = failure),
   });
   return { tunnel, told };

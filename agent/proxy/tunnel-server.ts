@@ -26,6 +26,8 @@ export interface TunnelServerOptions {
   onOpening(opening: TunnelOpening): void;
   /** An opening was denied, or its stream ended cleanly. */
   onIdle(): void;
+  /** It broke while it carried a stream. */
+  onBroken(why: string): void;
   onClosed(failure: StreamFailure): void;
 }
 
@@ -70,6 +72,10 @@ export class TunnelServer implements TunnelSide {
   onIdle(): void {
     this.#options.onIdle();
     this.#closeIfDone();
+  }
+
+  onBroken(why: string): void {
+    this.#options.onBroken(why);
   }
 
   onClosed(failure: StreamFailure): void {

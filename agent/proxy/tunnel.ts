@@ -30,6 +30,8 @@ export interface TunnelSide {
   onFrame(frame: TunnelFrame): void;
   /** The stream ended cleanly, and the next may be opened. */
   onIdle(): void;
+  /** The connection broke below the open stream, which was told already. */
+  onBroken(why: string): void;
   /** The last call. An open stream was told already. */
   onClosed(failure: StreamFailure): void;
 }
@@ -135,7 +137,9 @@ export class Tunnel implements StreamCarrier, FrameSink {
   /** The TLS socket has ended, in whatever way. Harmless when called again. */
   closed(why: string): void {
     if (this.#state === 'closed') return;
+    const isBroken = this.#state === 'open' && this.#stream !== undefined;
     this.#finish({ message: `The connection to the other host broke: ${why}` });
+    if (isBroken) this.#side.onBroken(why);
   }
 
   onData(bytes: Uint8Array, start: number, end: number): void {
