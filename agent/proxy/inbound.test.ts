@@ -79,6 +79,7 @@ beforeEach(async () => {
     identifyCaller: () => Promise.reject(new Error('This side asks for no caller')),
     identifyListener: () => Promise.resolve(listener),
     identitiesOf: () => Promise.reject(new Error('Nobody asks')),
+    observe: () => undefined,
   };
   inbound = new Inbound({ judge: rig.judge, directory, processes, connections, mark: 0, clock: rig.clock });
   register('auto');

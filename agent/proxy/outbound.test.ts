@@ -54,6 +54,7 @@ beforeEach(() => {
     },
     identifyListener: () => Promise.reject(new Error('This side asks for no listener')),
     identitiesOf: () => Promise.reject(new Error('Nobody asks')),
+    observe: () => undefined,
   };
   outbound = new Outbound({
     judge: rig.judge,

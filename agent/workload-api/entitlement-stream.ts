@@ -7,7 +7,7 @@ import type { IdentitySource } from '../identity/identity.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { Changes } from './changes.ts';
 import { buildEntitlement, type Entitlement } from './entitlement.ts';
-import type { Peer } from './peer.ts';
+import type { Caller } from './caller.ts';
 
 /** What the answers are made of. */
 export interface EntitlementSources {
@@ -34,27 +34,27 @@ const MAX_LOOKS = 3;
  */
 export async function* streamEntitlement<Desc extends DescMessage>(
   sources: EntitlementSources,
-  caller: { readonly peer: Peer; readonly signal: AbortSignal },
+  { caller, signal }: { readonly caller: Caller; readonly signal: AbortSignal },
   answer: Answer<Desc>,
 ): AsyncGenerator<MessageShape<Desc>> {
   const { identities } = sources.identities;
   const { bundles } = sources.identities;
   const changes = new Changes({
     sources: [(listener) => identities.watch(listener), (listener) => bundles.watch(listener)],
-    signal: caller.signal,
+    signal,
     clock: sources.clock,
   });
   let last: Uint8Array | undefined;
   try {
-    while (!caller.signal.aborted) {
-      const { entitlement, isSame } = await resolveEntitlement(sources, caller.peer);
+    while (!signal.aborted) {
+      const { entitlement, isSame } = await resolveEntitlement(sources, caller);
       const message = answer.build(entitlement);
       const bytes = toBinary(answer.schema, message);
       if (last === undefined || Buffer.compare(last, bytes) !== 0) yield message;
       last = bytes;
-      while (!(await changes.next(sources.recheckMs))) if (!isSame() || !caller.peer.isAlive()) break;
+      while (!(await changes.next(sources.recheckMs))) if (!isSame() || !caller.isSame()) break;
     }
-    throw ConnectError.from(caller.signal.reason, Code.Canceled);
+    throw ConnectError.from(signal.reason, Code.Canceled);
   } finally {
     changes.close();
   }
@@ -65,11 +65,11 @@ interface Resolved {
   readonly isSame: () => boolean;
 }
 
-async function resolveEntitlement(sources: EntitlementSources, peer: Peer): Promise<Resolved> {
+async function resolveEntitlement(sources: EntitlementSources, caller: Caller): Promise<Resolved> {
   for (let look = 0; look < MAX_LOOKS; look++) {
-    const { entryIds, isSame } = await findEntries(sources, peer);
-    // In this order: a pid that still means the peer, and facts that were still that process's then.
-    if (!peer.isAlive()) throw denied('The process that connected has ended');
+    const { entryIds, isSame } = await findEntries(sources, caller);
+    // In this order: a pid that still means the process that connected, being what it was then, and facts that were still that process's then.
+    if (!caller.isSame()) throw denied('The process that connected has ended, or is another one now');
     if (!isSame()) continue;
     const entitlement = buildEntitlement(entryIds, {
       identities: sources.identities.identities.current,
@@ -83,7 +83,7 @@ async function resolveEntitlement(sources: EntitlementSources, peer: Peer): Prom
 
 async function findEntries(
   { processes, log }: EntitlementSources,
-  { pid }: Peer,
+  { pid }: Caller,
 ): ReturnType<ProcessIdentifier['identitiesOf']> {
   try {
     return await processes.identitiesOf(pid);

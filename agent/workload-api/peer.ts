@@ -1,11 +1,18 @@
 import { readFileSync, statSync } from 'node:fs';
 import { closeDescriptor } from '../native/dial.ts';
-import { findPeerCredentials, isPidfdAlive, openPeerPidfd } from '../native/peer-credentials.ts';
+import {
+  findPeerCredentials,
+  isPidfdAlive,
+  openPeerPidfd,
+  type PeerCredentials,
+} from '../native/peer-credentials.ts';
 
 /** The process that connected to one of our unix sockets. */
 export interface Peer {
   readonly pid: number;
+  /** Its effective user and group when it connected. */
   readonly uid: number;
+  readonly gid: number;
   /** Whether that process still runs: while it is true the pid means that process and no later one. */
   isAlive(): boolean;
   /** Frees what is held to tell. `isAlive` is false from then on. */
@@ -24,10 +31,9 @@ const START_TIME_FIELD = 22 - 3;
 export function openPeer(fd: number, kernelRelease: string): Peer | undefined {
   const credentials = findPeerCredentials(fd);
   if (credentials === undefined) return undefined;
-  const { pid, uid } = credentials;
-  if (!hasPeerPidfd(kernelRelease)) return openByStartTime(pid, uid);
+  if (!hasPeerPidfd(kernelRelease)) return openByStartTime(credentials);
   const pidfd = openPeerPidfd(fd);
-  return pidfd === undefined ? undefined : openByPidfd(pidfd, { pid, uid });
+  return pidfd === undefined ? undefined : openByPidfd(pidfd, credentials);
 }
 
 /** Whether a kernel can name the peer by a pidfd. */
@@ -44,10 +50,7 @@ export function parseStartTime(stat: string): string | undefined {
   return startTime !== undefined && /^\d+$/.test(startTime) ? startTime : undefined;
 }
 
-function openByPidfd(
-  pidfd: number,
-  process: { readonly pid: number; readonly uid: number },
-): Peer | undefined {
+function openByPidfd(pidfd: number, process: PeerCredentials): Peer | undefined {
   // Newer kernels name a process that has been reaped, too.
   if (!isPidfdAlive(pidfd)) {
     closeDescriptor(pidfd);
@@ -65,13 +68,13 @@ function openByPidfd(
 }
 
 /** What is left before Linux 6.5: a process with that pid that started at the same time, and that may be that user's. */
-function openByStartTime(pid: number, uid: number): Peer | undefined {
+function openByStartTime(process: PeerCredentials): Peer | undefined {
+  const { pid, uid } = process;
   const startTime = readStartTime(pid);
   if (startTime === undefined || !mayBelongTo(pid, uid)) return undefined;
   let isOpen = true;
   return {
-    pid,
-    uid,
+    ...process,
     isAlive: () => isOpen && readStartTime(pid) === startTime,
     close: () => {
       isOpen = false;

@@ -19,7 +19,7 @@ import {
   X509SVIDResponseSchema,
 } from './generated/workloadapi_pb.ts';
 import { ServerReflection } from './generated/grpc/reflection/v1/reflection_pb.ts';
-import { openPeer, type Peer } from './peer.ts';
+import { openCaller, type Caller } from './caller.ts';
 import { createReflection } from './reflection.ts';
 
 /** Every bound of the Workload API. */
@@ -84,14 +84,13 @@ export async function startWorkloadApi(options: WorkloadApiOptions): Promise<Wor
 }
 
 /** A request under way. `hasPlace` is false beyond the limit of its user. */
-interface Call {
-  readonly peer: Peer;
+interface Call extends Caller {
   readonly hasPlace: boolean;
 }
 
 /** A connection of a process. */
 interface Connection {
-  readonly peer: Peer;
+  readonly caller: Caller;
   calls: number;
   cancelIdle: () => void;
 }
@@ -147,31 +146,33 @@ class Endpoint implements WorkloadApi {
   /** Notes who connected, at once: later the process may be another. */
   #admit(session: ServerHttp2Session): void {
     const fd = descriptorOf(session.socket);
-    const peer = fd === undefined ? undefined : openPeer(fd, this.#kernelRelease);
-    if (peer === undefined) {
+    const { processes, log } = this.#options;
+    const caller =
+      fd === undefined ? undefined : openCaller(fd, { kernelRelease: this.#kernelRelease, processes, log });
+    if (caller === undefined) {
       session.destroy();
       return;
     }
     const leave =
       this.#connections.size < this.#limits.maxConnections
-        ? this.#connectionsPerUid.tryEnter(String(peer.uid))
+        ? this.#connectionsPerUid.tryEnter(String(caller.uid))
         : undefined;
     if (leave === undefined) {
-      this.#options.log.debug('workload_api_overloaded', {
-        uid: peer.uid,
+      log.debug('workload_api_overloaded', {
+        uid: caller.uid,
         connections: this.#connections.size,
       });
-      peer.close();
+      caller.close();
       session.destroy();
       return;
     }
-    const connection = { peer, calls: 0, cancelIdle: () => undefined };
+    const connection = { caller, calls: 0, cancelIdle: () => undefined };
     this.#connections.set(session, connection);
     this.#watchIdle(session, connection);
     session.once('close', () => {
       this.#connections.delete(session);
       connection.cancelIdle();
-      peer.close();
+      caller.close();
       leave();
     });
   }
@@ -205,11 +206,13 @@ class Endpoint implements WorkloadApi {
         ServerHttp2Session | undefined;
       const connection = session === undefined ? undefined : this.#connections.get(session);
       if (session === undefined || connection === undefined) return void response.destroy();
-      const { peer } = connection;
+      const { caller } = connection;
+      // Whoever it is now has to connect anew: what is under way is answered, and clients that keep connections open one.
+      if (!caller.isSame()) session.close();
       connection.calls += 1;
       this.#watchIdle(session, connection);
-      const leave = this.#streamsPerUid.tryEnter(String(peer.uid));
-      calls.set(request, { peer, hasPlace: leave !== undefined });
+      const leave = this.#streamsPerUid.tryEnter(String(caller.uid));
+      calls.set(request, { ...caller, hasPlace: leave !== undefined });
       this.#streams += 1;
       response.once('close', () => {
         this.#streams -= 1;
@@ -254,8 +257,8 @@ function requireServed(context: HandlerContext): void {
     throw new ConnectError('Too many calls of this user are under way', Code.Unavailable);
 }
 
-function callerOf(context: HandlerContext): { readonly peer: Peer; readonly signal: AbortSignal } {
+function callerOf(context: HandlerContext): { readonly caller: Caller; readonly signal: AbortSignal } {
   const call = context.values.get(callKey);
   if (call === undefined) throw new ConnectError('The caller is not known', Code.PermissionDenied);
-  return { peer: call.peer, signal: context.signal };
+  return { caller: call, signal: context.signal };
 }

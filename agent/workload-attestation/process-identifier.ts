@@ -12,8 +12,8 @@ import { earnedEntries, inOrderOfPreference } from './earned-entries.ts';
 import { commonIdentity, expectedIdentity, unidentified } from './holder-choice.ts';
 import type { HolderFinder } from './holder-finder.ts';
 import { KnownProcesses, readSelectors } from './known-processes.ts';
-import { isUnchanged, readProcessFacts } from './process-facts.ts';
-import type { ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
+import { EFFECTIVE, isUnchanged, readProcessFacts } from './process-facts.ts';
+import type { ObservedProcess, ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
 import { servingListeners } from './serving-listeners.ts';
 import { SocketLooks } from './socket-looks.ts';
 import { UserTurns } from './user-turns.ts';
@@ -101,6 +101,13 @@ class Identifier implements ProcessIdentifier {
       entryIds: inOrderOfPreference(earned).map(({ entryId }) => entryId),
       isSame: () => isUnchanged(facts),
     };
+  }
+
+  observe(pid: number): ObservedProcess | undefined {
+    const facts = readProcessFacts(pid);
+    const [uid, gid] = [facts?.uids[EFFECTIVE], facts?.gids[EFFECTIVE]];
+    if (facts === undefined || uid === undefined || gid === undefined) return undefined;
+    return { uid, gid, isSame: () => isUnchanged(facts) };
   }
 
   async #identify(

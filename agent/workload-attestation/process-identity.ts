@@ -19,6 +19,15 @@ export type ProcessIdentity =
       readonly uid: number | null;
     };
 
+/** A process as it was at a moment. */
+export interface ObservedProcess {
+  /** Effective user and group. */
+  readonly uid: number;
+  readonly gid: number;
+  /** Whether it still is the same process, running the same program with the same rights. */
+  isSame(): boolean;
+}
+
 /** Finds the identity behind a socket of this host (design: decision 25). */
 export interface ProcessIdentifier {
   /**
@@ -37,4 +46,6 @@ export interface ProcessIdentifier {
   identitiesOf(
     pid: number,
   ): Promise<{ readonly entryIds: readonly string[]; readonly isSame: () => boolean }>;
+  /** What a process is now; undefined when there is none. */
+  observe(pid: number): ObservedProcess | undefined;
 }

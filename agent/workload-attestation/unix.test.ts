@@ -96,6 +96,14 @@ describe('UnixAttestor.attest()', () => {
     expect(selectors.filter((selector) => selector.startsWith('unix:path:'))).toEqual([]);
   });
 
+  test('says neither path nor digest in another user namespace, where a process may name any file as its program', async () => {
+    const program = copyOfSleep('mapped');
+    const pid = await start(['unshare', '--user', '--map-current-user', program, '60'], program);
+    const selectors = await selectorsOf(pid, attestorWith());
+    expect(selectors).toContain('unix:uid:0');
+    expect(selectors.filter((selector) => /^unix:(path|sha256):/.test(selector))).toEqual([]);
+  });
+
   test('says no path once another program stands there, and still the digest of the one that runs', async () => {
     const program = copyOfSleep('replaced');
     const digest = createHash('sha256').update(readFileSync(program)).digest('hex');

@@ -31,7 +31,8 @@ export interface UnixAttestorOptions {
  * What Unix knows of a process, named as SPIRE names it: `unix:uid`, `user`, `gid`, `group`, `supplementary_gid`, `supplementary_group`, `path` and
  * `sha256`. Users and groups are the effective ones. `unix:path` is only said of a process in the host's mount namespace, and only while
  * that path still leads to the file that it runs: in a namespace of its own a process may put any file at any path, and a program
- * that was replaced has to be started again to earn its path.
+ * that was replaced has to be started again to earn its path. Neither path nor digest is said of a process in a user namespace of its own, where it may name any file
+ * as its program (prctl(2), PR_SET_MM_MAP).
  */
 export class UnixAttestor implements WorkloadAttestor {
   readonly type = 'unix';
@@ -78,6 +79,8 @@ export class UnixAttestor implements WorkloadAttestor {
     const file = await openExecutable(facts.pid);
     if (file === undefined) return [];
     try {
+      // Looked at after the file was opened: whoever has left the host's user namespace does not come back to it.
+      if (findUserNamespace(facts.pid) !== this.#host.userNamespace) return [];
       const path = (await this.#isAtPath(file, facts)) ? select('path', facts.executablePath) : [];
       const known = [...this.#accountSelectors(facts), ...path];
       if (!this.#isDigestWanted(known)) return path;
@@ -112,15 +115,36 @@ export class UnixAttestor implements WorkloadAttestor {
   }
 }
 
+interface HostNamespaces {
+  readonly mountNamespace: string;
+  readonly userNamespace: string;
+  readonly root: string;
+}
+
 /**
- * The mount namespace of the host, and where its root is for us: the agent may run in a namespace of its own, as systemd's hardening makes
- * it. Where the first process may not be looked at, ours is taken for the host's.
+ * The namespaces of the host, and where its root is for us: the agent may run in a mount namespace of its own, as systemd's hardening makes
+ * it. Where the first process may not be looked at, ours are taken for the host's.
  */
-function readHostNamespace(): { readonly mountNamespace: string; readonly root: string } {
+function readHostNamespace(): HostNamespaces {
   try {
-    return { mountNamespace: readlinkSync('/proc/1/ns/mnt'), root: '/proc/1/root' };
+    return { ...namespacesOf('1'), root: '/proc/1/root' };
   } catch {
-    return { mountNamespace: readlinkSync('/proc/self/ns/mnt'), root: '' };
+    return { ...namespacesOf('self'), root: '' };
+  }
+}
+
+function namespacesOf(process: string): Omit<HostNamespaces, 'root'> {
+  return {
+    mountNamespace: readlinkSync(`/proc/${process}/ns/mnt`),
+    userNamespace: readlinkSync(`/proc/${process}/ns/user`),
+  };
+}
+
+function findUserNamespace(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/user`);
+  } catch {
+    return undefined;
   }
 }
 

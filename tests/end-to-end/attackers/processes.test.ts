@@ -19,6 +19,9 @@ const TRICKS = readFileSync(join(import.meta.dirname, 'programs/socket-tricks.py
 /** Bash that asks for $1 at $2 and prints the first line of the answer, all by itself. */
 const BASH_REQUEST =
   'exec 3<>/dev/tcp/$2/80; printf "GET $1 HTTP/1.1\\r\\nHost: shop\\r\\nConnection: close\\r\\n\\r\\n" >&3; IFS= read -r -t 8 -u 3 line; echo "$line"';
+/** Python that asks for its second argument at its first. */
+const PYTHON_REQUEST =
+  'import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], timeout=8); c.request("GET", sys.argv[2]); print("HTTP/1.1", c.getresponse().status)';
 let shop: Shop;
 let asked = 0;
 let lastTold = '';
@@ -149,6 +152,20 @@ describe('a process', () => {
       await askByBash(inOwnMounts, PYTHON),
       'no registration entry matches the process',
     );
+  });
+
+  test('does not keep its program’s path in a user namespace of its own, where it could name any file as its program', async () => {
+    const command = ['unshare', '--user', '--map-current-user', PYTHON, '-c', PYTHON_REQUEST];
+    const asked = async (prefix: readonly string[]): Promise<Attempt> => {
+      const path = nextPath();
+      const { stdout } = await run(
+        shop.desk.host.in(...asPythonUser, ...prefix, shop.store.host.ipv4, path),
+        { cwd: '/' },
+      );
+      return { answer: stdout, isServed: hasServed(path) };
+    };
+    expect((await asked(command.slice(3))).isServed).toBe(true);
+    await expectUnidentified(await asked(command), 'no registration entry matches the process');
   });
 
   test('does not become a program by its name', async () => {

@@ -1,0 +1,137 @@
+"""Asks the Workload API for identities over a connection that is not what it seems: python3 -c THIS MODE SOCKET OWNER OTHER [PROGRAM ARGUMENT...].
+
+Started as root, which only becomes the users, or as OWNER. It prints the line `ready` once the connection is where the mode wants it, and then `asked` and what was answered, in
+as far as it is readable.
+"""
+import os
+import socket
+import struct
+import sys
+import time
+
+mode, path, owner, other, *program = sys.argv[1:]
+owner, other = int(owner), int(other)
+
+
+def field(name, value):
+    """HPACK: a literal without indexing, with a new name, nothing of it by Huffman's code."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+HEADERS = b"".join(
+    field(name, value)
+    for name, value in [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", b"/SpiffeWorkloadAPI/FetchX509SVID"),
+        (b":authority", b"localhost"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"workload.spiffe.io", b"true"),
+    ]
+)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+REQUEST = frame(1, 4, 1, HEADERS) + frame(0, 1, 1, b"\0\0\0\0\0")
+
+
+def become(uid):
+    if os.getuid() == uid:
+        return
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+
+
+def connect():
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    sock.sendall(PREFACE)
+    return sock
+
+
+def ready():
+    print("ready", flush=True)
+
+
+def ask(sock):
+    sock.settimeout(3)
+    answer = b""
+    try:
+        sock.sendall(REQUEST)
+        while b"spiffe://" not in answer and (chunk := sock.recv(65536)):
+            answer += chunk
+    except OSError:
+        pass
+    at = answer.find(b"spiffe://")
+    print("asked", answer[at : at + 40].decode("latin1") if at >= 0 else "nothing", flush=True)
+
+
+def lent(connector, work):
+    """A child connects as one user and gives us the connection, and then does `work`."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        become(connector)
+        sock = connect()
+        if mode.endswith("-late"):
+            # The agent has seen it: it has sent its settings.
+            sock.recv(9)
+        socket.send_fds(ours, [b"x"], [sock.fileno()])
+        work()
+        os._exit(0)
+    _, fds, _, _ = socket.recv_fds(theirs, 1, 1)
+    return pid, socket.socket(fileno=fds[0])
+
+
+def executed():
+    """Becomes the program, which waits."""
+    os.execv(program[0], program)
+
+
+def run_by(pid, name):
+    return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name
+
+
+def take_number(pid, uid):
+    for _ in range(4000):
+        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+            last.write(str(pid - 1))
+        heir = os.fork()
+        if heir == 0:
+            if os.getpid() != pid:
+                os._exit(0)
+            become(uid)
+            os.execv("/bin/sleep", ["sleep", "6"])
+        if heir == pid:
+            return
+        os.waitpid(heir, 0)
+    sys.exit("the number was never free")
+
+
+if mode == "honest":
+    become(owner)
+    sock = connect()
+    ready()
+elif mode in ("exec", "exec-late"):
+    pid, sock = lent(owner, executed)
+    while not run_by(pid, os.path.basename(program[0])):
+        time.sleep(0.01)
+    become(other)
+    ready()
+elif mode in ("ended", "ended-late"):
+    pid, sock = lent(owner, lambda: None)
+    os.waitpid(pid, 0)
+    become(other)
+    ready()
+elif mode in ("reused", "reused-late"):
+    pid, sock = lent(other, lambda: None)
+    os.waitpid(pid, 0)
+    take_number(pid, owner)
+    ready()
+else:
+    sys.exit(f"unknown mode {mode}")
+ask(sock)
