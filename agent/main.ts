@@ -22,6 +22,7 @@ import type { IdentityManager } from './identity/identity-manager.ts';
 import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
 import { openSealedDisk } from './key-store/sealed-disk.ts';
 import type { SealedStore } from './key-store/sealed-store.ts';
+import { descriptorReserve } from './native/descriptor-reserve.ts';
 import { openHolderScanner } from './native/holder-scanner.ts';
 import { readRulesetGeneration, watchTable } from './native/nftables.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
@@ -37,6 +38,7 @@ import { reportStatus } from './report-status.ts';
 import { RunningParts } from './running-parts.ts';
 import { createMarkedDial } from './server-link/marked-dial.ts';
 import { startCapture } from './start-capture.ts';
+import { tellOfDescriptors } from './tell-of-descriptors.ts';
 import { isDigestWanted } from './workload-attestation/earned-entries.ts';
 import { createKernelHolderFinder } from './workload-attestation/kernel-holder-finder.ts';
 import { createProcessIdentifier } from './workload-attestation/process-identifier.ts';
@@ -109,6 +111,7 @@ class AgentStart {
       startedAtMs,
       keepsCapture: config.capture.isEnabled,
     });
+    tellOfDescriptors(descriptorReserve(), { clock, log });
     const registry = createMetrics({ version, role: 'agent', startedAtMs });
     this.#metrics = new AgentMetrics(registry, { state: this.#parts, clock });
     if (config.metrics !== undefined) this.#add('metrics', startMetricsListener(config.metrics, registry));

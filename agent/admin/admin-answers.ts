@@ -66,6 +66,10 @@ export const statusAnswer = z.object({
     open: counter,
     /** Null: nothing limits them. */
     limit: counter.nullable(),
+    /** Of the limit, what connections may not take. */
+    reserved: counter,
+    /** Connections that were refused for it since start. */
+    refused: counter,
   }),
   /** Where state and spool are kept. */
   dataDirectory: z.string(),

@@ -2,6 +2,7 @@ import type { Registry } from 'prom-client';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { addCounter, addGauge } from '../../shared/runtime/metrics.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
+import { descriptorReserve } from '../native/descriptor-reserve.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import type { AgentState } from './status.ts';
 
@@ -92,7 +93,12 @@ function addServerFigures({ gauge }: Figures, state: AgentState): void {
   gauge('picket_policy_sequence', 'Sequence of the policy in force.', () => state.policy()?.sequence);
 }
 
-function addTrafficFigures({ gauge }: Figures, state: AgentState): void {
+function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void {
+  counter(
+    'picket_descriptor_refusals_total',
+    'Connections that were refused for want of file descriptors.',
+    () => descriptorReserve().refused,
+  );
   gauge(
     'picket_workload_identities',
     'Identities that the agent may serve.',

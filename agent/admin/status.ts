@@ -1,6 +1,7 @@
 import { findDiskSpace, readDescriptorUse } from '../../shared/runtime/process-limits.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
+import { descriptorReserve } from '../native/descriptor-reserve.ts';
 import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
 import type { HolderSearch } from '../workload-attestation/holder-finder.ts';
@@ -79,9 +80,10 @@ export function buildStatus(state: AgentState): StatusAnswer {
 /** What the process has of the host. */
 function resourcesOf(dataDirectory: string): Pick<StatusAnswer, 'descriptors' | 'dataDirectory' | 'disk'> {
   const { open, limit } = readDescriptorUse();
+  const { reserved, refused } = descriptorReserve();
   const disk = findDiskSpace(dataDirectory);
   return {
-    descriptors: { open, limit: Number.isFinite(limit) ? limit : null },
+    descriptors: { open, limit: Number.isFinite(limit) ? limit : null, reserved, refused },
     dataDirectory,
     ...(disk === undefined ? {} : { disk }),
   };

@@ -1,4 +1,5 @@
 import { PicketError } from '../../shared/errors/errors.ts';
+import { descriptorReserve } from './descriptor-reserve.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
 import { AF_INET, AF_INET6, encodeSockaddr, SOCKADDR_IN6_BYTES } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
@@ -9,6 +10,7 @@ const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const EINPROGRESS = 115;
+const EMFILE = 24;
 
 const SO_ERROR = { level: SOL_SOCKET, name: 4 };
 const SO_KEEPALIVE = { level: SOL_SOCKET, name: 9, what: 'SO_KEEPALIVE' };
@@ -48,6 +50,14 @@ export function dialMarked(target: DialTarget): number {
     throw error;
   }
   return fd;
+}
+
+/** As `dialMarked`, for connections that carry traffic: none takes a descriptor of the reserve. Throws as that, `dial_failed` with EMFILE too. */
+export function dialForTraffic(target: DialTarget): number {
+  const fd = dialMarked(target);
+  if (descriptorReserve().admits(fd)) return fd;
+  libc().close(fd);
+  throw dialError(target, EMFILE);
 }
 
 /** Takes the pending error of a socket, as a symbol such as `ECONNREFUSED`; undefined when there is none. Reading clears it. */

@@ -6,7 +6,7 @@ import type { SvidVerifier } from '../../shared/spiffe/svid-verifier.ts';
 import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import { SvidLife } from '../identity/svid-life.ts';
-import { dialMarked } from '../native/dial.ts';
+import { dialForTraffic } from '../native/dial.ts';
 import type { StreamFailure } from './byte-stream.ts';
 import { formatSocketAddress } from './bun-socket.ts';
 import type { HandshakePace } from './handshake-pace.ts';
@@ -168,7 +168,7 @@ export class OutboundMeshConnection implements MeshSocketOwner {
   #start(): void {
     if (this.#isOver) return;
     try {
-      this.#connectSocket(dialMarked(this.dial));
+      this.#connectSocket(dialForTraffic(this.dial));
     } catch (error) {
       this.#fail('target_unreachable', describeError(error));
     }

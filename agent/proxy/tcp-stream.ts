@@ -1,6 +1,6 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { dialMarked, socketError } from '../native/dial.ts';
+import { dialForTraffic, socketError } from '../native/dial.ts';
 import { resetOnClose } from '../native/reset.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ByteStream, ByteStreamReader } from './byte-stream.ts';
@@ -131,12 +131,12 @@ export class TcpStream implements ByteStream {
 export async function dialTcp(target: {
   readonly address: string;
   readonly port: number;
-  /** As `dialMarked` takes it. */
+  /** As `dialForTraffic` takes it. */
   readonly mark: number;
   readonly timeoutMs: number;
   readonly clock: Clock;
 }): Promise<TcpStream> {
-  const fd = dialMarked(target);
+  const fd = dialForTraffic(target);
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   const cancel = target.clock.schedule(target.timeoutMs, () => resolve('ETIMEDOUT'));
   const stream = await adopt(fd, resolve);

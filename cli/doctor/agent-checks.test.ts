@@ -38,7 +38,7 @@ const HEALTHY: StatusAnswer = {
   audit: { depth: 3, bytes: 1000, refused: 0 },
   connections: 7,
   maxConnections: 100,
-  descriptors: { open: 50, limit: 1000 },
+  descriptors: { open: 50, limit: 1064, reserved: 64, refused: 0 },
   dataDirectory: '/var/lib/picket/agent',
   disk: { freeBytes: 50 * GIB, totalBytes: 100 * GIB },
 };
@@ -51,6 +51,9 @@ function checkOf(name: string, change: Partial<StatusAnswer>): Check {
 
 const server = (change: Partial<StatusAnswer['server']>): Partial<StatusAnswer> => ({
   server: { ...HEALTHY.server, ...change },
+});
+const few = (change: Partial<StatusAnswer['descriptors']>): Partial<StatusAnswer> => ({
+  descriptors: { ...HEALTHY.descriptors, ...change },
 });
 const capture = (change: Partial<StatusAnswer['capture']>): Partial<StatusAnswer> => ({
   capture: { ...HEALTHY.capture, ...change },
@@ -100,8 +103,9 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
   ['spool', audit({ depth: 10_001 }), 'warn', '10001 records wait'],
   ['connections', { connections: 75 }, 'warn', '75 of 100'],
   ['connections', { connections: 95 }, 'fail', '95 of 100'],
-  ['descriptors', { descriptors: { open: 750, limit: 1000 } }, 'warn', '750 of 1000'],
-  ['descriptors', { descriptors: { open: 1000, limit: 1000 } }, 'fail', '1000 of 1000'],
+  ['descriptors', few({ open: 750 }), 'warn', '750 of 1000'],
+  ['descriptors', few({ refused: 3 }), 'warn', '3 connections were refused'],
+  ['descriptors', few({ open: 1000 }), 'fail', '1000 of 1000'],
   ['disk', { disk: { freeBytes: 4 * GIB, totalBytes: 100 * GIB } }, 'warn', '4.0 GiB of 100.0 GiB'],
   ['disk', { disk: { freeBytes: 4096, totalBytes: 100 * GIB } }, 'fail', '4.0 KiB'],
   ['disk', { disk: undefined }, 'warn', 'cannot tell'],
@@ -128,7 +132,7 @@ describe('checkAgent()', () => {
   );
 
   test('checkAgent() knows no limit of descriptors where there is none', () => {
-    expect(checkOf('descriptors', { descriptors: { open: 5, limit: null } }).outcome).toBe('ok');
+    expect(checkOf('descriptors', few({ limit: null })).outcome).toBe('ok');
   });
 });
 

@@ -218,11 +218,13 @@ function checkConnections({ connections, maxConnections }: StatusAnswer): Check 
   );
 }
 
-function checkDescriptors({ descriptors: { open, limit } }: StatusAnswer): Check {
+function checkDescriptors({ descriptors: { open, limit, reserved, refused } }: StatusAnswer): Check {
+  const advice = 'raise LimitNOFILE in the unit of the agent, or find who opens so many connections';
   return check(
     'descriptors',
     `${open} of ${limit ?? 'any number'}`,
-    ...nearLimit(open, limit ?? Infinity, 'file descriptors', 'raise LimitNOFILE in the unit of the agent'),
+    ...nearLimit(open, (limit ?? Infinity) - reserved, 'file descriptors that connections may take', advice),
+    when(refused > 0, 'warn', `${refused} connections were refused for want of file descriptors`, advice),
   );
 }
 
