@@ -1,9 +1,4 @@
-/**
- * Fuzzes the parsers: bun scripts/fuzz.ts [--list] [--only NAME]... [--seconds N] [--iterations N] [--seed N] [--input BASE64]
- *
- * Each target (tests/fuzz/targets/NAME.ts) runs --seconds (10) in a process of its own. Equal seed and iterations give equal inputs. --input tries one
- * input with the target of --only.
- */
+/** Fuzzes the parsers (--help says how). Each target, tests/fuzz/targets/NAME.ts, runs in a process of its own. */
 import { parseArgs } from 'node:util';
 import { tryInput, type Finding } from '../tests/fuzz/engine.ts';
 import { listTargets, loadTarget, pathOfTarget } from '../tests/fuzz/registry.ts';
@@ -17,8 +12,24 @@ const { values } = parseArgs({
     iterations: { type: 'string', default: '4294967295' },
     seed: { type: 'string' },
     input: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
   },
 });
+
+const USAGE = `bun scripts/fuzz.ts [options]
+
+  --list          prints the names of the targets
+  --only NAME     one target; may be repeated
+  --seconds N     for each target (10)
+  --iterations N  at most so many inputs for each target
+  --seed N        equal seed and iterations give equal inputs; chosen at random and printed unless given
+  --input BASE64  tries one input with the target of --only, as a finding says
+  --help
+`;
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
 
 const names = values.only.length > 0 ? values.only : listTargets();
 const unknown = names.find((name) => !listTargets().includes(name));
