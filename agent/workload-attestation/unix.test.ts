@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
+import { inUserNamespace } from '../../tests/kit/user-namespace.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { describeWorkloadAttestor } from './contract.ts';
 import { isAsleepIn } from './fixtures/asleep-in.ts';
@@ -98,9 +99,9 @@ describe('UnixAttestor.attest()', () => {
 
   test('says neither path nor digest in another user namespace, where a process may name any file as its program', async () => {
     const program = copyOfSleep('mapped');
-    const pid = await start(['unshare', '--user', '--map-current-user', program, '60'], program);
+    const pid = await start(inUserNamespace({ uid: 4242 }, program, '60'), program);
     const selectors = await selectorsOf(pid, attestorWith());
-    expect(selectors).toContain('unix:uid:0');
+    expect(selectors).toContain('unix:uid:4242');
     expect(selectors.filter((selector) => /^unix:(path|sha256):/.test(selector))).toEqual([]);
   });
 

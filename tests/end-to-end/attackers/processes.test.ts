@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { run, runOk } from '../../kit/child.ts';
 import { asUser, curl } from '../../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../../kit/shop.ts';
+import { inUserNamespace } from '../../kit/user-namespace.ts';
 import { waitUntil } from '../../kit/wait.ts';
 
 /** Processes that want to be taken for others: nothing that they send reaches nginx. */
@@ -155,17 +156,17 @@ describe('a process', () => {
   });
 
   test('does not keep its program’s path in a user namespace of its own, where it could name any file as its program', async () => {
-    const command = ['unshare', '--user', '--map-current-user', PYTHON, '-c', PYTHON_REQUEST];
-    const asked = async (prefix: readonly string[]): Promise<Attempt> => {
+    const request = [PYTHON, '-c', PYTHON_REQUEST];
+    const asked = async (command: readonly string[]): Promise<Attempt> => {
       const path = nextPath();
-      const { stdout } = await run(
-        shop.desk.host.in(...asPythonUser, ...prefix, shop.store.host.ipv4, path),
-        { cwd: '/' },
-      );
+      const { stdout } = await run(shop.desk.host.in(...command, shop.store.host.ipv4, path), { cwd: '/' });
       return { answer: stdout, isServed: hasServed(path) };
     };
-    expect((await asked(command.slice(3))).isServed).toBe(true);
-    await expectUnidentified(await asked(command), 'no registration entry matches the process');
+    expect((await asked([...asPythonUser, ...request])).isServed).toBe(true);
+    await expectUnidentified(
+      await asked(inUserNamespace({ uid: PYTHON_USER }, ...request)),
+      'no registration entry matches the process',
+    );
   });
 
   test('does not become a program by its name', async () => {
@@ -177,9 +178,8 @@ describe('a process', () => {
 
   test('does not become a user by calling itself so in a user namespace', async () => {
     expect((await askByBash(asUser(web))).isServed).toBe(true);
-    const mapped = ['unshare', '--user', `--map-user=${web}`, `--map-group=${web}`];
     await expectUnidentified(
-      await askByBash([...asUser(nobody), ...mapped]),
+      await askByBash(inUserNamespace({ uid: nobody, inside: web })),
       'no registration entry matches the process',
     );
   });

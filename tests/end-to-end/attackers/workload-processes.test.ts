@@ -3,6 +3,7 @@ import { chmodSync, chownSync, copyFileSync, readFileSync, realpathSync } from '
 import { join } from 'node:path';
 import { asUser } from '../../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../../kit/shop.ts';
+import { inUserNamespace } from '../../kit/user-namespace.ts';
 import { waitUntil } from '../../kit/wait.ts';
 
 /** Processes that want others' keys of the Workload API. */
@@ -107,11 +108,10 @@ describe('the Workload API gives', () => {
   });
 
   test('nothing to a program in a user namespace of its own that is entitled by its path', async () => {
-    const own = ['unshare', '--user', '--map-current-user', PYTHON];
-    const by = [...asUser(PYTHON_USER), ...own];
-    expect(await ask('honest', { owner: PYTHON_USER, by })).toBe('asked nothing');
+    const by = (uid: number): readonly string[] => inUserNamespace({ uid }, PYTHON);
+    expect(await ask('honest', { owner: PYTHON_USER, by: by(PYTHON_USER) })).toBe('asked nothing');
     // By its user alone it may be in one.
-    expect(await ask('honest', { owner: web, by: [...asUser(web), ...own] })).toStartWith(WEB);
+    expect(await ask('honest', { owner: web, by: by(web) })).toStartWith(WEB);
   });
 
   test('nothing to another program at that path in a mount namespace of its own', async () => {
