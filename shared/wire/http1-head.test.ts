@@ -31,7 +31,7 @@ describe('parseRequestHead()', () => {
     ).toMatchObject({
       method: 'POST',
       path: '/pay?x=1',
-      host: 'Shop:80',
+      host: 'shop:80',
       headers: { host: 'Shop:80', 'content-length': '12', 'x-a': '1,2', expect: '100-continue' },
       isChunked: false,
       bodyBytes: 12,
@@ -100,7 +100,7 @@ describe('parseRequestHead()', () => {
   test('accepts an absolute target whose authority is the Host', () => {
     expect(parse('GET http://Shop/a HTTP/1.1\r\nHost: shoP\r\n\r\n')).toMatchObject({
       path: '/a',
-      host: 'shoP',
+      host: 'shop',
     });
     expect(isRefused('GET http://shop/a HTTP/1.1\r\nHost: other\r\n\r\n')).toBe(true);
     expect(isRefused('GET http://shop:80/a HTTP/1.1\r\nHost: shop\r\n\r\n')).toBe(true);
@@ -140,6 +140,8 @@ describe('parseRequestHead()', () => {
     ['an empty host', 'GET /a HTTP/1.1\r\nHost:\r\n\r\n'],
     ['a list of hosts', 'GET /a HTTP/1.1\r\nHost: a, b\r\n\r\n'],
     ['a host with a path', 'GET /a HTTP/1.1\r\nHost: a/b\r\n\r\n'],
+    ['a host with a last dot', 'GET /a HTTP/1.1\r\nHost: a.\r\n\r\n'],
+    ['a host with a last dot before its port', 'GET /a HTTP/1.1\r\nHost: a.:80\r\n\r\n'],
     ['a host with a user', 'GET /a HTTP/1.1\r\nHost: u@a\r\n\r\n'],
     ['dropping our header', get('Connection: close, x-forwarded-client-cert')],
     ['dropping another header', get('Connection: authorization')],

@@ -223,9 +223,9 @@ class HeadParser {
       if (!this.#isVersion10) throw refused('Host is missing');
       return authority ?? '';
     }
-    if (authority !== null && authority !== this.#host.toLowerCase())
-      throw refused('Host disagrees with the target');
-    return this.#host;
+    const host = this.#host.toLowerCase();
+    if (authority !== null && authority !== host) throw refused('Host disagrees with the target');
+    return host;
   }
 
   /** The byte at the position; 0, which no table admits, at the end of the fields. */

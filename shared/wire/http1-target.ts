@@ -14,6 +14,7 @@ export interface RequestTarget {
 const HEX_DIGIT = /^[0-9A-Fa-f]$/;
 const ABSOLUTE = /^[Hh][Tt][Tt][Pp]:\/\/([^/?]*)(.*)$/;
 const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{1,5})?$/;
+const LAST_DOT = /\.(?::|$)/;
 
 /**
  * Parses the target of a request whose bytes are all visible ASCII without `#` and `\`. Throws `invalid_argument`, reason
@@ -38,9 +39,10 @@ export function parseRequestTarget(method: string, target: string): RequestTarge
   return { path: rest === '' ? '/' : rest, authority: authority.toLowerCase() };
 }
 
-/** Throws like `parseRequestTarget` for a Host that names no host: user information, path characters, an empty name. */
+/** Throws like `parseRequestTarget` for a Host that names no host: user information, path characters, an empty name; and for a last dot, which some programs cut off and others do not. */
 export function requireAuthority(text: string): void {
   if (!AUTHORITY.test(text)) throw refused('the host is not valid');
+  if (LAST_DOT.test(text)) throw refused('the host ends with a dot');
 }
 
 function requirePlainPath(target: string): void {
