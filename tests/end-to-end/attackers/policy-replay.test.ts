@@ -21,6 +21,8 @@ import { stateFolderOf, stealState, type StolenState } from './stolen-state.ts';
 setDefaultTimeout(60_000);
 
 const { web } = SHOP_USERS;
+/** Artefacts of many megabytes go through a server and an agent on a busy machine. */
+const PATIENT_MS = 60_000;
 const LAST_GOOD = 'policy-last-good.sealed';
 const SEQUENCES = 'policy-highest-sequence.sealed';
 const PERMISSIVE = 'package picket.authz\n\nallow := true\n';
@@ -212,16 +214,16 @@ describe('a forged server', () => {
     altered[altered.length >> 1] = (altered[altered.length >> 1] ?? 0) ^ 1;
     server.serveArtifact(digest, altered);
     await offer(signed);
-    await waitUntil('it is refused', () => refusals().at(-1) === 'policy_artifact_altered');
+    await waitUntil('it is refused', () => refusals().at(-1) === 'policy_artifact_altered', PATIENT_MS);
     await expectStrict();
     server.serveArtifact(digest, new Uint8Array(MAX_ARTIFACT_BYTES + 1));
     await offer(older.policy.signed);
     await offer(signed);
-    await waitUntil('it is not even read', () => refusals().at(-1) === 'bad_answer');
+    await waitUntil('it is not even read', () => refusals().at(-1) === 'bad_answer', PATIENT_MS);
     await expectStrict();
     server.serveArtifact(digest, artifact);
     await offer(older.policy.signed);
     await offer(signed);
-    await waitUntil('the newer policy is in force', async () => (await refund()) === 201);
-  });
+    await waitUntil('the newer policy is in force', async () => (await refund()) === 201, PATIENT_MS);
+  }, 200_000);
 });
