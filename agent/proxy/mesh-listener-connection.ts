@@ -91,7 +91,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
       onOpening: (opening) => this.#opening(opening),
       onIdle: () => this.#watchIdle(),
       onBroken: (why) => this.#context.losses.broke(this.#address.address, why),
-      onClosed: () => this.#gone(),
+      onClosed: (failure) => this.#ended(failure),
     });
     const peer = this.#verify(socket);
     if (peer === undefined) return;
@@ -222,6 +222,14 @@ export class InboundMeshConnection implements MeshSocketOwner {
     this.#context.log.debug('mesh_handshake_failed', { peer: this.#address.address, why });
     this.#gone();
     this.#socket?.terminate();
+  }
+
+  /** Who speaks here has proven to be a workload of the mesh: that it does not keep to the protocol is worth a line. */
+  #ended({ reason, message }: StreamFailure): void {
+    const caller = this.#peer?.svid.spiffeId;
+    if (reason === 'protocol_error' && caller !== undefined)
+      this.#context.log.warn('mesh_protocol_broken', { peer: this.#address.address, caller, message });
+    this.#gone();
   }
 
   #gone(): void {

@@ -67,6 +67,7 @@ export async function startTlsListener(options: TlsListenerOptions): Promise<Tls
     log.debug('handshake_failed', { error });
     socket.destroy();
   });
+  server.on('sessionError', (error: Error) => log.debug('session_failed', { error }));
   const stopWatching = certificate.watch((next) => server.setSecureContext(tlsOptions(next)));
   await listen(server, options.address);
   return {
