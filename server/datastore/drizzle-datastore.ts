@@ -11,6 +11,8 @@ export interface Driver {
   readonly db: Database;
   /** Called after each commit that may have grown the log, for a database that no other process can write to. */
   readonly committed?: () => void;
+  /** Called before anything is written; throws where the database could not take it. */
+  readonly requireRoom?: () => void;
   onChange(listener: () => void): () => void;
   close(): Promise<void>;
 }
@@ -28,6 +30,7 @@ export class DrizzleDatastore implements Datastore {
   }
 
   async write<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    this.#driver.requireRoom?.();
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.#writeOnce(work);
@@ -53,6 +56,7 @@ export class DrizzleDatastore implements Datastore {
   }
 
   async beginEpoch(): Promise<string> {
+    this.#driver.requireRoom?.();
     const epoch = newEpoch();
     await replaceEpoch(this.#driver.db, epoch);
     this.#driver.committed?.();

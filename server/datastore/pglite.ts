@@ -3,6 +3,8 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { drizzle } from 'drizzle-orm/pglite';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
 import type { Datastore } from './datastore.ts';
 import { lockDirectory, type DirectoryLock } from './directory-lock.ts';
 import { DrizzleDatastore, newEpoch } from './drizzle-datastore.ts';
@@ -11,8 +13,14 @@ import { startPglite } from './pglite-engine.ts';
 import * as schema from './schema.ts';
 
 /**
+ * PGlite that finds no room for its next log segment of 16 MiB stops for good, and takes the process with it. It is not let come so far: nothing is written while
+ * less than this is free on its disk.
+ */
+const KEPT_FREE_BYTES = 32 * 1024 * 1024;
+
+/**
  * Opens the embedded database: PostgreSQL in WebAssembly, for one server and for trying out. Committed transactions survive the process, but it
- * does not fsync, so a power cut may take the newest. The directory is this process's alone: throws `failed_precondition`, reason
+ * does not fsync, so a power cut may take the newest. While its disk has less than 32 MiB left, writing fails with `unavailable`, reason `database_full`. The directory is this process's alone: throws `failed_precondition`, reason
  * `data_directory_locked`, and what `migrate` and `claimCluster` throw.
  */
 export async function openPglite(options: {
@@ -36,6 +44,7 @@ export async function openPglite(options: {
     }
     return new DrizzleDatastore({
       db,
+      requireRoom: () => requireRoom(options.dataDirectory),
       // Nobody else writes: NOTIFY has nothing to add to what this process knows.
       committed: () => queueMicrotask(() => wake(listeners)),
       onChange(listener) {
@@ -52,6 +61,14 @@ export async function openPglite(options: {
     lock?.release();
     throw error;
   }
+}
+
+function requireRoom(directory: string | undefined): void {
+  if (directory === undefined) return;
+  const space = findDiskSpace(directory);
+  if (space === undefined || space.freeBytes >= KEPT_FREE_BYTES) return;
+  const message = `The disk of the embedded database has less than ${KEPT_FREE_BYTES / 1024 / 1024} MiB left`;
+  throw new PicketError('unavailable', 'database_full', message);
 }
 
 function wake(listeners: ReadonlySet<() => void>): void {

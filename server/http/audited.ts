@@ -1,4 +1,4 @@
-import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
+import { failureOf, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 
 /** A line of the operators' log. */
@@ -25,7 +25,7 @@ export function outcomeOf(error?: unknown): string {
 
 /**
  * Runs an allowed action and writes what came of it. An action that was done but could not be written is answered as `internal`,
- * reason `audit_unavailable`, so that nobody takes it for a recorded one.
+ * reason `audit_unavailable`, so that nobody takes it for a recorded one. One that failed for want of the database, which has the log too, is answered as what it failed with.
  */
 export async function audited<T>(
   action: ActionToRecord,
@@ -35,8 +35,8 @@ export async function audited<T>(
   try {
     result = await options.run();
   } catch (error) {
-    await recordOrFail({ ...action, outcome: outcomeOf(error) }, options);
-    throw error;
+    const unrecorded = await failureOf(recordOrFail({ ...action, outcome: outcomeOf(error) }, options));
+    throw unrecorded === undefined || toPicketError(error).code === 'unavailable' ? error : unrecorded;
   }
   await recordOrFail({ ...action, outcome: outcomeOf() }, options);
   return result;

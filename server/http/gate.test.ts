@@ -25,6 +25,7 @@ const rename = defineRoute({
   logged: ({ body }) => ({ name: body.name }),
   handle: ({ body }) => {
     if (body.name === 'taken') throw new PicketError('already_exists', 'name_taken', 'The name is taken');
+    if (body.name === 'gone') throw new PicketError('unavailable', 'database_unavailable', 'It is gone');
     return { name: body.name };
   },
 });
@@ -147,5 +148,12 @@ describe('operatorGate()', () => {
     });
     expect(answer).rejects.toMatchObject({ code: 'internal', reason: 'audit_unavailable' });
     await answer.catch(() => undefined);
+  });
+
+  test('operatorGate() answers what is amiss with the database where an action and its record fail for it', async () => {
+    const gone = async () =>
+      await Promise.reject(new PicketError('unavailable', 'database_unavailable', 'Database gone'));
+    const { answer } = call({ caller: root, decide: allow, body: '{"name":"gone"}', record: gone });
+    expect(await answer.catch((error: unknown) => error)).toMatchObject({ reason: 'database_unavailable' });
   });
 });
