@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { silentLog } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
-import { StateKeeper } from './state-keeper.ts';
+import { KEEP_AGAIN_MS, StateKeeper } from './state-keeper.ts';
 
 function open() {
   const clock = new FakeClock();
@@ -65,5 +65,21 @@ describe('StateKeeper', () => {
     await waitUntil('it writes again', () => run.begun === 2);
     gates[1]?.();
     await keeper.close();
+  });
+
+  test('tries again what could not be written, although nothing changes any more', async () => {
+    const { clock, run, gates, keeper } = open();
+    run.isFull = true;
+    keeper.changed();
+    clock.advance(1000);
+    await waitUntil('it writes', () => run.begun === 1);
+    gates[0]?.();
+    await waitUntil('it is to be tried again', () => clock.pending === 1);
+    run.isFull = false;
+    clock.advance(KEEP_AGAIN_MS + 1000);
+    await waitUntil('it writes again', () => run.begun === 2);
+    gates[1]?.();
+    await keeper.close();
+    expect([run.ended, clock.pending]).toEqual([2, 0]);
   });
 });

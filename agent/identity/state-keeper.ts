@@ -3,6 +3,8 @@ import type { Log } from '../../shared/runtime/log.ts';
 
 /** What is worth keeping is written down this long after it changed, so that changes that come together are written once. */
 const KEEP_AFTER_MS = 1000;
+/** A disk that did not take it is tried again after this long. */
+export const KEEP_AGAIN_MS = 10_000;
 
 /** Writes the state down soon after it changed, one writing after another. */
 export class StateKeeper {
@@ -10,6 +12,8 @@ export class StateKeeper {
   readonly #clock: Clock;
   readonly #log: Log;
   #cancel: (() => void) | undefined;
+  /** Defined while a disk that did not take it is to be tried again. */
+  #cancelRetry: (() => void) | undefined;
   #last: Promise<void> = Promise.resolve();
   #isClosed = false;
 
@@ -22,6 +26,7 @@ export class StateKeeper {
   /** The state changed. */
   changed(): void {
     if (this.#isClosed) return;
+    this.#giveUpRetry();
     this.#cancel ??= this.#clock.schedule(KEEP_AFTER_MS, () => {
       this.#cancel = undefined;
       this.#enqueue();
@@ -31,9 +36,10 @@ export class StateKeeper {
   /** Writes what changed and was not written yet; nothing is written after that. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    if (this.#cancel !== undefined) {
-      this.#cancel();
+    if (this.#cancel !== undefined || this.#cancelRetry !== undefined) {
+      this.#cancel?.();
       this.#cancel = undefined;
+      this.#giveUpRetry();
       this.#enqueue();
     }
     await this.#last;
@@ -49,6 +55,12 @@ export class StateKeeper {
       await this.#write();
     } catch (error) {
       this.#log.error('state_not_kept', { error });
+      if (!this.#isClosed) this.#cancelRetry ??= this.#clock.schedule(KEEP_AGAIN_MS, () => this.changed());
     }
+  }
+
+  #giveUpRetry(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
   }
 }

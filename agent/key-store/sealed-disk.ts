@@ -82,7 +82,7 @@ class SealedDisk implements SealedStore {
       await rename(draft, path);
     } catch (error) {
       await unlink(draft).catch(() => undefined);
-      throw error;
+      throw notWritten(name, error);
     }
     await syncDirectory(this.#directory);
   }
@@ -114,6 +114,12 @@ function unseal(key: Uint8Array, name: string, file: Uint8Array): Uint8Array {
       cause,
     );
   }
+}
+
+function notWritten(name: string, cause: unknown): PicketError {
+  return new PicketError('unavailable', 'state_not_written', `Cannot write the sealed value "${name}"`, {
+    cause,
+  });
 }
 
 function broken(name: string, why: string, cause?: unknown): PicketError {

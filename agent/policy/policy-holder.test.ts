@@ -86,6 +86,29 @@ describe('PolicyHolder.offer()', () => {
     expect(rig.allowed).toBe('GET');
   });
 
+  test('puts a policy in force that the disk does not take, and keeps it once the disk does', async () => {
+    const disk = new MemoryStore();
+    let isFull = true;
+    const write = async (name: string, value: Uint8Array): Promise<void> => {
+      if (isFull) throw new PicketError('unavailable', 'state_not_written', 'The disk is full');
+      await disk.write(name, value);
+    };
+    const store: SealedStore = {
+      read: async (name) => await disk.read(name),
+      delete: async (name) => await disk.delete(name),
+      write,
+    };
+    const rig = new Rig({ store });
+    expect(await rig.offer(get)).toBe('in_force');
+    expect([rig.allowed, rig.holder.highestSequence]).toEqual(['GET', 10]);
+    expect(rig.lines.join('')).toContain('"policy_not_kept"');
+    expect(await new Rig({ store }).holder.restore()).toBe('unchanged');
+    isFull = false;
+    rig.clock.advance(60_000);
+    await waitUntil('it is kept', async () => (await new Rig({ store }).holder.restore()) === 'in_force');
+    expect(rig.clock.pending).toBe(0);
+  });
+
   test('does nothing for the policy that is in force', async () => {
     const rig = new Rig();
     await rig.offer(get);

@@ -1,4 +1,4 @@
-import { ERROR_CODES, PicketError, toPicketError } from '../../shared/errors/errors.ts';
+import { ERROR_CODES, failureOf, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import type { PolicyEngineLoader } from '../../shared/policy/policy-engine.ts';
 import { openSignedPolicy, requireArtifact } from '../../shared/policy/signed-policy.ts';
 import { MAX_ARTIFACT_BYTES } from '../../shared/policy/policy-bundle.ts';
@@ -60,6 +60,8 @@ export class PolicyHolder {
   readonly #policy = new WatchedValue<LoadedPolicy | undefined>(undefined);
   readonly #backoff: Backoff;
   #sequences: KnownSequences = { highest: 0, kept: 0 };
+  /** In force, and not on disk yet. */
+  #unkept: KeptPolicy | undefined;
   #last: Promise<unknown> = Promise.resolve();
   /** Grows with every offer: a retry is given up when a newer one came. */
   #offers = 0;
@@ -128,12 +130,18 @@ export class PolicyHolder {
 
   async #take(signed: SignedPolicy): Promise<PolicyOutcome> {
     const statement = await this.#open(signed);
-    if (this.#isInForce(statement)) return 'unchanged';
+    if (this.#isInForce(statement)) {
+      await this.#keep(statement.sequence);
+      return 'unchanged';
+    }
     if (statement.sequence > this.#sequences.highest)
-      await this.#remember({ ...this.#sequences, highest: statement.sequence });
+      await this.#tryToKeep(async () => {
+        await this.#remember({ ...this.#sequences, highest: statement.sequence });
+      });
     const artifact = await this.#options.fetchArtifact(statement.digest);
     await this.#putInForce(statement, artifact);
-    await this.#keep({ signed, artifact }, statement.sequence);
+    this.#unkept = { signed, artifact };
+    await this.#keep(statement.sequence);
     return 'in_force';
   }
 
@@ -185,18 +193,24 @@ export class PolicyHolder {
   }
 
   async #remember(sequences: KnownSequences): Promise<void> {
-    await this.#lastGood.writeSequences(sequences);
     this.#sequences = sequences;
+    await this.#lastGood.writeSequences(sequences);
   }
 
-  /** A policy that cannot be kept is in force all the same: only a restart would miss it. */
-  async #keep(policy: KeptPolicy, sequence: number): Promise<void> {
-    try {
+  async #keep(sequence: number): Promise<void> {
+    const policy = this.#unkept;
+    if (policy === undefined) return;
+    await this.#tryToKeep(async () => {
       await this.#lastGood.writePolicy(policy);
       await this.#remember({ ...this.#sequences, kept: sequence });
-    } catch (error) {
-      this.#options.log.error('policy_not_kept', { error });
-    }
+      this.#unkept = undefined;
+    });
+  }
+
+  /** A policy that cannot be kept is in force all the same: an older one would allow what it denies. Only a restart would miss it; it is tried again. */
+  async #tryToKeep(work: () => Promise<void>): Promise<void> {
+    const error = await failureOf(work());
+    if (error !== undefined) this.#options.log.error('policy_not_kept', { error });
   }
 
   async #attempt(
@@ -204,7 +218,9 @@ export class PolicyHolder {
     work: () => Promise<PolicyOutcome>,
   ): Promise<PolicyOutcome> {
     try {
-      return await work();
+      const outcome = await work();
+      if (this.#unkept !== undefined && retry !== undefined) this.#retry(retry);
+      return outcome;
     } catch (cause) {
       const error = toPicketError(cause);
       const inForce = this.#policy.current?.statement.version ?? null;
