@@ -33,6 +33,7 @@ export function renderNftRules(settings: CaptureSettings): string {
 /** The packet that opens a TCP connection; without one there is no connection. */
 const OPENS = 'tcp flags & (fin | syn | rst | ack) == syn';
 const CONTINUES = 'tcp flags & (fin | syn | rst | ack) != syn';
+const RESETS = 'tcp flags & (fin | syn | rst) == rst';
 const ANSWERS = 'tcp flags & (syn | ack) == (syn | ack)';
 
 /** Registered listeners of this host come before the exclusions of addresses and ports, which were meant for other hosts. */
@@ -63,6 +64,8 @@ function steerInbound({ ports, inboundPorts }: ResolvedSettings): string[] {
 /** What stays on this host. `steered` packets were let pass before. */
 function guardLocal({ ports, users, localPorts }: ResolvedSettings): string[] {
   return [
+    // Where connection tracking has forgotten a connection, a program is answered from our port, and resets what it does not know: we are to hear of it.
+    ...among('tcp dport', [ports.outbound, ports.inbound], `${RESETS} accept`),
     ...among('tcp dport', [ports.outbound, ports.inbound], 'counter reject with tcp reset'),
     ...among('meta skuid', users, 'accept'),
     ...among('tcp dport', localPorts, 'counter reject with tcp reset'),

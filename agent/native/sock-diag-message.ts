@@ -45,8 +45,10 @@ export type DiagnosisMessage =
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const TCPDIAG_GETSOCK = 18;
+const SOCK_DESTROY = 21;
 const SOCK_DIAG_BY_FAMILY = 20;
 const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
 const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_DUMP = 0x300;
 
@@ -85,6 +87,15 @@ export function encodeQuery(target: Buffer, sequence: number, query: TcpQuery): 
     target.writeUInt16BE(query.remotePort, 22);
     target.writeUInt32LE(query.states, 68);
   }
+  return length;
+}
+
+/** Writes the order to end a connection, and returns its length: the exact question of `encodeQuery` under another type, with the socket's cookie. */
+export function encodeDestruction(target: Buffer, sequence: number, socket: TcpSocket): number {
+  const length = encodeQuery(target, sequence, { kind: 'exact', local: socket.local, remote: socket.remote });
+  target.writeUInt16LE(SOCK_DESTROY, 4);
+  target.writeUInt16LE(NLM_F_REQUEST | NLM_F_ACK, 6);
+  target.writeBigUInt64LE(socket.cookie, 64);
   return length;
 }
 

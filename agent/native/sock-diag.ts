@@ -3,6 +3,7 @@ import { allocateNative, errnoName } from './libc.ts';
 import { askNetlink, netlinkError, nextSequence } from './netlink.ts';
 import {
   decodeAnswer,
+  encodeDestruction,
   encodeQuery,
   QUERY_BYTES,
   TCP_CONNECTIONS,
@@ -36,8 +37,7 @@ const ASKED = {
  */
 export function findTcpConnection(local: SocketAddress, remote: SocketAddress): TcpSocket | undefined {
   if (isIPv4(local.address) !== isIPv4(remote.address)) return undefined;
-  const isMeant = (socket: TcpSocket): boolean =>
-    isEqual(socket.local, local) && isEqual(socket.remote, remote);
+  const isMeant = (socket: TcpSocket): boolean => isBetween(socket, local, remote);
   // Where there is no connection the kernel answers with a listener at the local address.
   const found = ask({ kind: 'exact', local, remote }).find(isMeant);
   if (found !== undefined) return found;
@@ -46,10 +46,43 @@ export function findTcpConnection(local: SocketAddress, remote: SocketAddress): 
   return meant.length === 1 ? meant[0] : undefined;
 }
 
+/**
+ * Ends a connection of this network namespace, whoever's it is: its program gets ECONNABORTED. Only that very socket, not a later one between the same addresses; whether
+ * there was one. Needs CAP_NET_ADMIN, and CONFIG_INET_DIAG_DESTROY in the kernel. Throws `unavailable`, reason `sock_diag`.
+ */
+export function destroyTcpConnection(socket: TcpSocket): boolean {
+  const sequence = nextSequence(ASKED.family);
+  const length = encodeDestruction(question, sequence, socket);
+  return askNetlink({ ...ASKED, action: 'Cannot end a connection', length }, (receive) => {
+    const [answer] = decodeAnswer(receive(), sequence);
+    if (answer?.kind !== 'error') throw netlinkError(ASKED, 'the kernel answers with something else');
+    if (answer.errorNumber === 0) return true;
+    if (answer.errorNumber === ENOENT) return false;
+    throw netlinkError(ASKED, errnoName(answer.errorNumber));
+  });
+}
+
+/** As `findTcpConnection`, by the exact question alone: a socket that is bound to an interface is not found. */
+export function findExactTcpConnection(local: SocketAddress, remote: SocketAddress): TcpSocket | undefined {
+  if (isIPv4(local.address) !== isIPv4(remote.address)) return undefined;
+  return ask({ kind: 'exact', local, remote }).find((socket) => isBetween(socket, local, remote));
+}
+
+/** The connection that begins at an address and port, where there is just one. Throws `unavailable`, reason `sock_diag`. */
+export function findOnlyTcpConnectionFrom(local: SocketAddress): TcpSocket | undefined {
+  const found = ask({ kind: 'dump', states: TCP_CONNECTIONS, localPort: local.port, remotePort: 0 });
+  const meant = found.filter((socket) => isEqual(socket.local, local));
+  return meant.length === 1 ? meant[0] : undefined;
+}
+
 /** All sockets of this network namespace that listen at a TCP port, whatever their address. Throws `unavailable`, reason `sock_diag`. */
 export function findTcpListeners(port: number): readonly TcpSocket[] {
   const listeners = ask({ kind: 'dump', states: TCP_LISTEN, localPort: port, remotePort: 0 });
   return listeners.filter(({ local }) => local.port === port);
+}
+
+function isBetween(socket: TcpSocket, local: SocketAddress, remote: SocketAddress): boolean {
+  return isEqual(socket.local, local) && isEqual(socket.remote, remote);
 }
 
 function isEqual(a: SocketAddress, b: SocketAddress): boolean {

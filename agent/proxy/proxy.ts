@@ -9,12 +9,15 @@ import type { Directory } from '../directory/directory.ts';
 import type { IdentitySource } from '../identity/identity.ts';
 import { findOriginalDestination } from '../native/original-destination.ts';
 import { findOriginalSource } from '../native/original-source.ts';
+import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/sock-diag.ts';
+import type { TcpSocket } from '../native/sock-diag-message.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
 import type { Forward } from './forward.ts';
+import { endLeftOver } from './left-over.ts';
 import { Inbound } from './inbound.ts';
 import { Judge } from './judge.ts';
 import { createMeshDialer, type MeshDialerLimits } from './mesh-dialer.ts';
@@ -90,7 +93,7 @@ export function startProxy(options: ProxyOptions): Proxy {
   const listeners: TcpListener[] = [];
   const capture = (port: number, handle: CaptureHandler): void => {
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
-      steer(stream, socket, { handle, ports, log });
+      steer(stream, socket, { handle, ports, clock, log });
     listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
   };
   capture(
@@ -147,11 +150,18 @@ type CaptureHandler = (stream: TcpStream, way: CapturedWay) => Promise<void>;
 interface Steering {
   readonly handle: CaptureHandler;
   readonly ports: CapturePorts;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
 /** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
-function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, log }: Steering): void {
+function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, clock, log }: Steering): void {
+  let known: CapturedWay | undefined;
+  const find = (): TcpSocket | undefined =>
+    known === undefined
+      ? findOnlyTcpConnectionFrom(socket.remote)
+      : findExactTcpConnection(known.source, known.destination);
+  if (socket.local.port === ports.outbound) endLeftOver(stream, { find, clock, log });
   const destination = findOriginalDestination(socket.fd);
   const own: readonly number[] = [ports.outbound, ports.inbound];
   if (
@@ -165,6 +175,7 @@ function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, log }
     const source = findOriginalSource(socket.fd);
     if (source === undefined)
       throw new PicketError('unavailable', 'conntrack', 'The kernel does not track the connection any more');
+    known = { source, destination };
     await handle(stream, { source, destination });
   };
   follow().catch((error: unknown) => {

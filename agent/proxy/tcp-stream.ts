@@ -26,12 +26,18 @@ export class TcpStream implements ByteStream {
   #isPeerEnded = false;
   #isDrainOwed = false;
   #isOver = false;
+  #onBroken = (): void => undefined;
 
   /** Takes over a socket, paused, with half-open allowed and handlers from `tcpHandlers`. `onConnected` is called once, for one that still connects, with an errno's symbol if it failed. */
   constructor(socket: NativeSocket<TcpStream>, onConnected?: (error: string | undefined) => void) {
     this.#socket = socket;
     this.#onConnected = onConnected;
     this.#writer = new SocketWriter(socket);
+  }
+
+  /** Calls `listener` once if the connection ends in another way than by both its ends. */
+  whenBroken(listener: () => void): void {
+    this.#onBroken = listener;
   }
 
   attach(reader: ByteStreamReader): void {
@@ -59,6 +65,7 @@ export class TcpStream implements ByteStream {
     this.#isOver = true;
     if (this.#socket.fd >= 0) resetOnClose(this.#socket.fd);
     this.#socket.terminate();
+    this.#onBroken();
   }
 
   pause(): void {
@@ -120,6 +127,7 @@ export class TcpStream implements ByteStream {
     // After our own end Bun tells the peer's by the close alone.
     const isClean = why === undefined && this.#isEndSent;
     if (isClean && !this.#isPeerEnded) this.#inbox.end();
+    if (why !== undefined) this.#onBroken();
     this.#inbox.close(isClean ? undefined : { message: `The connection broke: ${why ?? 'it was closed'}` });
   }
 }
