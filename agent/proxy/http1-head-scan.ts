@@ -18,3 +18,9 @@ export function scanHead(bytes: Buffer, start: number, from: number): HeadScan {
   }
   return INCOMPLETE;
 }
+
+/** Whether `bytes` begin with a head that was read before, and so has its end where that had it. */
+export function beginsWith(bytes: Buffer, head: Buffer): boolean {
+  const { length } = head;
+  return bytes.length >= length && bytes.compare(head, 0, length, 0, length) === 0;
+}

@@ -322,6 +322,7 @@ export class Http1Relay {
   }
 }
 
+/** Bun's sockets give Buffers already; a view costs more than all that is asked of it. */
 function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

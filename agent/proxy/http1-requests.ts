@@ -1,7 +1,7 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { BodyFollower } from '../../shared/wire/http1-body.ts';
 import { parseRequestHead, type RequestHead } from '../../shared/wire/http1-head.ts';
-import { scanHead } from './http1-head-scan.ts';
+import { beginsWith, scanHead } from './http1-head-scan.ts';
 
 /** A request head with the bytes that it was read from, good only during the call. */
 export interface ReadRequest {
@@ -37,7 +37,7 @@ export class RequestReader {
   #isHeld = false;
   #count = 0;
   /** The last head and its bytes: a client that asks the same again is not parsed again, and its head is the same object. */
-  #last: { readonly bytes: Buffer; readonly head: RequestHead } | undefined;
+  #last: { readonly bytes: Buffer; readonly head: RequestHead; readonly end: number } | undefined;
 
   /** How many heads were read. */
   get count(): number {
@@ -103,32 +103,36 @@ export class RequestReader {
   }
 
   #takeHead(bytes: Buffer, sink: RequestSink): Buffer | undefined {
-    const scan = scanHead(bytes, 0, this.#scanned);
-    if (scan.kind === 'malformed') throw refused('http1_head_refused', 'a line does not end with CRLF');
-    const length = scan.kind === 'complete' ? scan.end : bytes.length;
-    if (length > MAX_REQUEST_HEAD_BYTES)
-      throw refused('http1_head_too_long', `it is longer than ${MAX_REQUEST_HEAD_BYTES} bytes`);
-    if (scan.kind === 'incomplete') {
+    const read = this.#readHead(bytes);
+    if (read === undefined) {
       this.#scanned = bytes.length;
       return undefined;
     }
     this.#scanned = 0;
     this.#count += 1;
-    const head = this.#parseHead(bytes, scan.end);
+    const { head, end } = read;
     if (head.isChunked) this.#body.beginChunked();
     else this.#body.beginLength(head.bodyBytes);
-    sink.onHead({ head, bytes: bytes.subarray(0, scan.end) });
+    const isAll = end === bytes.length;
+    sink.onHead({ head, bytes: isAll ? bytes : bytes.subarray(0, end) });
     if (!this.#body.isInBody) sink.onComplete();
-    return bytes.subarray(scan.end);
+    return isAll ? NOTHING : bytes.subarray(end);
   }
 
-  #parseHead(bytes: Buffer, end: number): RequestHead {
+  /** Undefined while the head is incomplete. */
+  #readHead(bytes: Buffer): { readonly head: RequestHead; readonly end: number } | undefined {
     const last = this.#last;
-    if (last?.bytes.length === end && bytes.compare(last.bytes, 0, end, 0, end) === 0) return last.head;
+    if (last !== undefined && beginsWith(bytes, last.bytes)) return last;
+    const scan = scanHead(bytes, 0, this.#scanned);
+    if (scan.kind === 'malformed') throw refused('http1_head_refused', 'a line does not end with CRLF');
+    const end = scan.kind === 'complete' ? scan.end : bytes.length;
+    if (end > MAX_REQUEST_HEAD_BYTES)
+      throw refused('http1_head_too_long', `it is longer than ${MAX_REQUEST_HEAD_BYTES} bytes`);
+    if (scan.kind === 'incomplete') return undefined;
     const head = parseRequestHead(bytes, 0, end);
     this.#last =
-      end > MAX_REMEMBERED_BYTES ? undefined : { bytes: Buffer.from(bytes.subarray(0, end)), head };
-    return head;
+      end > MAX_REMEMBERED_BYTES ? undefined : { bytes: Buffer.from(bytes.subarray(0, end)), head, end };
+    return { head, end };
   }
 }
 

@@ -1,7 +1,11 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { BodyFollower } from '../../shared/wire/http1-body.ts';
-import { parseResponseHead, type AnsweredRequest } from '../../shared/wire/http1-response-head.ts';
-import { scanHead } from './http1-head-scan.ts';
+import {
+  parseResponseHead,
+  type AnsweredRequest,
+  type ResponseFraming,
+} from '../../shared/wire/http1-response-head.ts';
+import { beginsWith, scanHead } from './http1-head-scan.ts';
 
 /** What the application's bytes turn out to be. */
 export interface ResponseSink {
@@ -15,6 +19,21 @@ export interface ResponseSink {
 
 /** The longest response head. */
 const MAX_HEAD_BYTES = 256 * 1024;
+/** A longer head is not remembered, for a connection's memory. */
+const MAX_REMEMBERED_BYTES = 2048;
+const NOTHING = Buffer.alloc(0);
+
+/** A head that was read. */
+interface ReadHead {
+  readonly end: number;
+  readonly framing: ResponseFraming;
+}
+
+/** What the head of an answer meant. Applications answer alike, and the same bytes mean the same again. */
+interface RememberedHead extends ReadHead {
+  readonly bytes: Buffer;
+  readonly request: AnsweredRequest;
+}
 
 /**
  * Follows the answers of an application without changing them, so that the end of each is known. Bytes that answer no request, and a head whose framing is in
@@ -23,8 +42,9 @@ const MAX_HEAD_BYTES = 256 * 1024;
 export class ResponseReader {
   readonly #body = new BodyFollower();
   #expected: AnsweredRequest | undefined;
-  #head = Buffer.alloc(0);
+  #head: Buffer = NOTHING;
   #scanned = 0;
+  #last: RememberedHead | undefined;
   #hasBegun = false;
   #isUpgraded = false;
 
@@ -59,7 +79,7 @@ export class ResponseReader {
   #takeBody(bytes: Buffer, bodyAt: number, sink: ResponseSink): Buffer {
     const end = this.#body.follow(bytes, bodyAt);
     sink.onBytes(end === bytes.length ? bytes : bytes.subarray(0, end));
-    const rest = bytes.subarray(end);
+    const rest = end === bytes.length ? NOTHING : bytes.subarray(end);
     if (!this.#body.isInBody) this.#completeWith(rest, sink);
     return rest;
   }
@@ -68,29 +88,43 @@ export class ResponseReader {
     const request = this.#expected;
     if (request === undefined) throw refused('the application answers no request');
     const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
-    const scan = scanHead(head, 0, this.#scanned);
-    if (scan.kind === 'malformed') throw refused('a line of its head does not end with CRLF');
-    if (scan.kind === 'incomplete') return this.#keepHead(head);
-    this.#head = Buffer.alloc(0);
+    const read = this.#readHead(head, request);
+    if (read === undefined) return this.#keepHead(head);
+    const { end, framing } = read;
+    this.#head = NOTHING;
     this.#scanned = 0;
-    const framing = parseResponseHead(head, { start: 0, end: scan.end }, request);
     this.#hasBegun ||= framing.kind !== 'interim';
     if (framing.kind === 'length') this.#body.beginLength(framing.bytes);
     else if (framing.kind === 'chunked') this.#body.beginChunked();
     else if (framing.kind === 'until_close') this.#body.beginEndless();
-    if (this.#body.isInBody) return this.#takeBody(head, scan.end, sink);
-    sink.onBytes(head.subarray(0, scan.end));
+    if (this.#body.isInBody) return this.#takeBody(head, end, sink);
+    sink.onBytes(head.subarray(0, end));
     if (framing.kind === 'upgraded') this.#upgrade(sink);
-    const rest = head.subarray(scan.end);
+    const rest = head.subarray(end);
     if (framing.kind === 'length' && framing.bytes === 0) this.#completeWith(rest, sink);
     return rest;
+  }
+
+  /** Undefined while the head is incomplete. */
+  #readHead(bytes: Buffer, request: AnsweredRequest): ReadHead | undefined {
+    const last = this.#last;
+    if (last !== undefined && isAlike(last.request, request) && beginsWith(bytes, last.bytes)) return last;
+    const scan = scanHead(bytes, 0, this.#scanned);
+    if (scan.kind === 'malformed') throw refused('a line of its head does not end with CRLF');
+    if (scan.kind === 'incomplete') return undefined;
+    const { end } = scan;
+    const framing = parseResponseHead(bytes, { start: 0, end }, request);
+    const head = { end, framing, request };
+    this.#last =
+      end > MAX_REMEMBERED_BYTES ? undefined : { ...head, bytes: Buffer.from(bytes.subarray(0, end)) };
+    return head;
   }
 
   #keepHead(head: Buffer): Buffer {
     if (head.length > MAX_HEAD_BYTES) throw refused(`its head is longer than ${MAX_HEAD_BYTES} bytes`);
     this.#scanned = head.length;
     this.#head = Buffer.from(head);
-    return Buffer.alloc(0);
+    return NOTHING;
   }
 
   #upgrade(sink: ResponseSink): void {
@@ -109,6 +143,10 @@ export class ResponseReader {
     this.#expected = undefined;
     sink.onComplete();
   }
+}
+
+function isAlike(a: AnsweredRequest, b: AnsweredRequest): boolean {
+  return a.isHead === b.isHead && a.wantsUpgrade === b.wantsUpgrade;
 }
 
 function refused(why: string): PicketError {
