@@ -1,6 +1,9 @@
 import { afterEach, describe, expect, test } from 'bun:test';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { waitUntil } from '../../tests/kit/wait.ts';
-import { isUnchanged, parseStat, parseStatus, readProcessFacts } from './process-facts.ts';
+import { isSameProgram, isUnchanged, parseStat, parseStatus, readProcessFacts } from './process-facts.ts';
 
 const children: Bun.Subprocess[] = [];
 
@@ -35,6 +38,32 @@ describe('readProcessFacts()', () => {
     expect(await firstLine(child)).toBe('named');
     expect(await Bun.file(`/proc/${child.pid}/status`).text()).toContain('\rUid:\t0\t0\t0\t0\n');
     expect(readProcessFacts(child.pid)?.uids).toEqual([4242, 4242, 4242, 4242]);
+  });
+});
+
+describe('isSameProgram()', () => {
+  test('outlives the file of the program', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'picket-same-program-'));
+    const program = join(folder, 'sleep');
+    copyFileSync('/bin/sleep', program);
+    const { pid } = start([program, '60']);
+    const facts = await waitUntil('it runs', () => {
+      const found = readProcessFacts(pid);
+      return found?.executablePath === program && found;
+    });
+    rmSync(folder, { recursive: true });
+    expect(isUnchanged(facts)).toBe(false);
+    expect(isSameProgram(facts)).toBe(true);
+  });
+
+  test('is false after an exec, even of the same program', async () => {
+    const child = start(['bash', '-c', 'echo first; read; exec bash -c "echo second; read"']);
+    expect(await firstLine(child)).toBe('first');
+    const facts = await waitUntil('it runs', () => readProcessFacts(child.pid));
+    expect(isSameProgram(facts)).toBe(true);
+    void child.stdin.write('\n');
+    await child.stdin.flush();
+    await waitUntil('the program is replaced', () => !isSameProgram(facts));
   });
 });
 

@@ -58,6 +58,22 @@ export function isUnchanged(facts: ProcessFacts): boolean {
   return readProcessFacts(facts.pid)?.fingerprint === facts.fingerprint;
 }
 
+/**
+ * As `isUnchanged`, also where the file of its program was replaced or removed since, as an upgrade does: the kernel tells that by a word behind the path. Only who may write to the
+ * folder of a program can give another one that name.
+ */
+export function isSameProgram(facts: ProcessFacts): boolean {
+  const now = readProcessFacts(facts.pid);
+  return now !== undefined && withoutDeletion(now.fingerprint) === withoutDeletion(facts.fingerprint);
+}
+
+const DELETED = ' (deleted)';
+
+/** The path stands last. */
+function withoutDeletion(fingerprint: string): string {
+  return fingerprint.endsWith(DELETED) ? fingerprint.slice(0, -DELETED.length) : fingerprint;
+}
+
 /** Start time and addresses out of /proc/PID/stat; undefined for a process that has ended, and for what is no such text. */
 export function parseStat(
   stat: string,

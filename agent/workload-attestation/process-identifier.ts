@@ -12,7 +12,7 @@ import { earnedEntries, inOrderOfPreference } from './earned-entries.ts';
 import { commonIdentity, expectedIdentity, unidentified } from './holder-choice.ts';
 import type { HolderFinder } from './holder-finder.ts';
 import { KnownProcesses, readSelectors } from './known-processes.ts';
-import { EFFECTIVE, isUnchanged, readProcessFacts } from './process-facts.ts';
+import { EFFECTIVE, isSameProgram, isUnchanged, readProcessFacts } from './process-facts.ts';
 import type { ObservedProcess, ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
 import { servingListeners } from './serving-listeners.ts';
 import { SocketLooks } from './socket-looks.ts';
@@ -107,7 +107,7 @@ class Identifier implements ProcessIdentifier {
     const facts = readProcessFacts(pid);
     const [uid, gid] = [facts?.uids[EFFECTIVE], facts?.gids[EFFECTIVE]];
     if (facts === undefined || uid === undefined || gid === undefined) return undefined;
-    return { uid, gid, isSame: () => isUnchanged(facts) };
+    return { uid, gid, isSame: () => isSameProgram(facts) };
   }
 
   async #identify(
