@@ -10,14 +10,17 @@ const BIN = '/usr/lib/postgresql/15/bin';
 /** PostgreSQL refuses to run as uid 0. The signal comes when the test process dies, however it dies; SIGINT is its fast shutdown. */
 const AS_POSTGRES = ['setpriv', '--reuid=postgres', '--regid=postgres', '--init-groups', '--pdeathsig=INT'];
 
+/** As `pg_ctl stop -m`: `immediate` is a crash, after which it recovers from its log. */
+export type StopMode = 'fast' | 'immediate';
+
 /** A PostgreSQL of a test's own, on a loopback port. */
 export interface TestPostgres {
   /** URL of its database `postgres`, as superuser. */
   readonly url: string;
-  /** Stops it at once and starts it again on the same port and data; every connection is lost. */
-  restart(): Promise<void>;
+  /** Stops it and starts it again on the same port and data; every connection is lost. */
+  restart(mode?: StopMode): Promise<void>;
   /** As `restart`, with `work` done before it is started again. */
-  whileStopped(work: () => Promise<void>): Promise<void>;
+  whileStopped(work: () => Promise<void>, mode?: StopMode): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -61,8 +64,8 @@ export async function startPostgres(host?: TestHost): Promise<TestPostgres> {
     return child;
   };
   let child = await start();
-  const whileStopped = async (work: () => Promise<void>): Promise<void> => {
-    await child.stop('SIGINT');
+  const whileStopped = async (work: () => Promise<void>, mode: StopMode = 'fast'): Promise<void> => {
+    await child.stop(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
     try {
       await work();
     } finally {
@@ -71,7 +74,7 @@ export async function startPostgres(host?: TestHost): Promise<TestPostgres> {
   };
   return {
     url,
-    restart: async () => await whileStopped(async () => undefined),
+    restart: async (mode) => await whileStopped(async () => undefined, mode),
     whileStopped,
     async stop() {
       await child.stop('SIGINT');
