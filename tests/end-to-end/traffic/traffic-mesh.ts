@@ -54,6 +54,8 @@ export interface TrafficMeshOptions {
   readonly services: readonly Service[];
   /** Whether the services can be reached. */
   readonly isOpen: (mesh: TrafficMesh) => Promise<boolean>;
+  /** Life of the certificates of caller and services. */
+  readonly ttl?: string;
   /** More settings for both agents. */
   readonly settings?: MeshHostOptions['settings'];
 }
@@ -79,7 +81,7 @@ export class TrafficMesh {
   }
 
   /** Starts everything and waits until the services can be reached. */
-  static async open({ services, isOpen, settings }: TrafficMeshOptions): Promise<TrafficMesh> {
+  static async open({ services, isOpen, ttl, settings }: TrafficMeshOptions): Promise<TrafficMesh> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), 'picket-traffic-'));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
@@ -91,10 +93,15 @@ export class TrafficMesh {
     if (storeHost === undefined || deskHost === undefined) throw new Error('The network has too few hosts');
     const store = await mesh.joinHost(storeHost, 'store', settings);
     const desk = await mesh.joinHost(deskHost, 'desk', settings);
-    await mesh.register({ path: '/caller', on: desk, selectors: [`unix:uid:${CALLER_USER}`] });
+    await mesh.register({
+      path: '/caller',
+      on: desk,
+      selectors: [`unix:uid:${CALLER_USER}`],
+      ...withTtl(ttl),
+    });
     const open = new TrafficMesh({ folder, mesh, store, desk }, stack.move());
     try {
-      for (const service of services) await open.#start(service);
+      for (const service of services) await open.#start(service, ttl);
       await mesh.control.picketOk('policy', 'publish', POLICY, '-m', 'traffic');
       await waitUntil('the services are reached', async () => await isOpen(open), OPEN_MS);
     } catch (error) {
@@ -134,14 +141,18 @@ export class TrafficMesh {
     await this.#stack.disposeAsync();
   }
 
-  async #start(service: Service): Promise<void> {
+  async #start(service: Service, ttl: string | undefined): Promise<void> {
     const { path, selectors, listen, start } = service;
     const child = await start(this.store.host, this.folder);
     // Not by SIGKILL: nginx would leave its workers behind.
     this.#stack.defer(async () => void (await child.stop()));
     this.#services.set(path, child);
-    await this.mesh.register({ path, on: this.store, selectors, listen });
+    await this.mesh.register({ path, on: this.store, selectors, listen, ...withTtl(ttl) });
   }
+}
+
+function withTtl(ttl: string | undefined): { readonly ttl?: string } {
+  return ttl === undefined ? {} : { ttl };
 }
 
 /** The command that runs a Python program of `programs/`. Users of a test need not be able to read the project: the program goes by argument. */
