@@ -6,7 +6,6 @@ import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { isValidAt } from '../identity/svid-life.ts';
 import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
-import type { StreamFailure } from './byte-stream.ts';
 import { HandshakePace } from './handshake-pace.ts';
 import type { MeshDialer, MeshObserver, MeshOutcome, MeshRequest } from './mesh.ts';
 import {
@@ -18,9 +17,9 @@ import {
 import { Gate } from './mesh-dialer-gate.ts';
 import { MeshLosses } from './mesh-losses.ts';
 import { TicketCache } from './mesh-dialer-tickets.ts';
+import { failed, outcomeOf } from './mesh-outcome.ts';
 import { MESH_PORT } from './mesh-tls.ts';
 import { Pool, type PoolLimits } from './pool.ts';
-import type { TunnelAnswer } from './tunnel-client.ts';
 import type { OpenFrame } from './tunnel-server.ts';
 
 /** What a mesh dialer bears, in numbers. */
@@ -267,27 +266,6 @@ class Dialer implements RunningMeshDialer {
 
 function isOfCertificate(connection: OutboundMeshConnection, dial: MeshDial): boolean {
   return connection.dial.caller.chainPem === dial.caller.chainPem;
-}
-
-function outcomeOf(answer: TunnelAnswer, connection: OutboundMeshConnection): MeshOutcome {
-  const { peerNotAfterMs } = connection;
-  if (answer.kind === 'accepted') return { kind: 'accepted', stream: answer.stream, peerNotAfterMs };
-  const { failure } = answer;
-  return answer.kind === 'denied' ? denied(failure) : failed(reasonOf(failure), failure.message);
-}
-
-/** A denial whose reason we do not know, of a newer agent, is still one. */
-function denied({ reason = 'policy_deny', decisionId = '', message }: StreamFailure): MeshOutcome {
-  return { kind: 'denied', reason, decisionId, message };
-}
-
-function reasonOf({ reason }: StreamFailure): MeshDialFailure['reason'] {
-  const isOurs = reason === 'protocol_error' || reason === 'overloaded' || reason === 'target_untrusted';
-  return isOurs ? reason : 'target_unreachable';
-}
-
-function failed(reason: MeshDialFailure['reason'], message: string): MeshDialFailure {
-  return { kind: 'failed', reason, message };
 }
 
 function openFrame({ connectionId, destination, source }: MeshRequest): OpenFrame {

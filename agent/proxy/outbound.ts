@@ -14,6 +14,8 @@ import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
 import { splice } from './splice.ts';
 import { dialTcp } from './tcp-stream.ts';
+import { UserPlace } from './user-place.ts';
+import { whyUnidentified } from './why-unidentified.ts';
 
 export interface OutboundOptions {
   readonly judge: Judge;
@@ -245,56 +247,9 @@ export class Outbound {
   }
 }
 
-/** The place of a connection, taken once it is known which user's it is. */
-class UserPlace {
-  readonly #connections: OpenConnections;
-  #party: Party = { name: 'uid unknown' };
-  #leave: (() => void) | undefined;
-
-  constructor(connections: OpenConnections) {
-    this.#connections = connections;
-  }
-
-  get party(): Party {
-    return this.#party;
-  }
-
-  get isTaken(): boolean {
-    return this.#leave !== undefined;
-  }
-
-  /** Whether there is a place for that user, or for what has no owner any more. */
-  enter(uid: number | null): boolean {
-    if (this.isTaken) return true;
-    if (uid !== null) this.#party = { name: `uid ${uid}` };
-    this.#leave = this.#connections.tryEnter(this.#party);
-    return this.isTaken;
-  }
-
-  leave(): void {
-    this.#leave?.();
-  }
-}
-
 const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: null, uid: null };
 
 const UNKNOWN = { svid: null, identity: NOBODY, process: null };
-
-/** Words for people of why a process has no identity. */
-const WHY: Readonly<Record<Extract<ProcessIdentity, { kind: 'unidentified' }>['why'], string>> = {
-  no_holder: 'no process holds the connection any more',
-  holders_differ: 'several processes hold the connection, and they differ',
-  no_entry: 'no registration entry matches the process',
-  ambiguous_entry: 'several registration entries match the process, and none is the most specific',
-  changed: 'the process changed while it was looked at',
-  limit: 'too much is being looked at',
-};
-
-function whyUnidentified(identity: ProcessIdentity): string {
-  if (identity.kind === 'identified')
-    return `The certificate of ${identity.spiffeId} is not there yet, or has ended`;
-  return `The calling process has no identity: ${WHY[identity.why]}`;
-}
 
 function encounterOf(departure: Omit<Departure, 'party'>, target: SpiffeId | null): Encounter {
   const { svid, identity, source, destination, process } = departure;
