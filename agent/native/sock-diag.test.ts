@@ -6,7 +6,13 @@ import { join } from 'node:path';
 import { createTestNetwork, requireRoot } from '../../tests/kit/netns.ts';
 import { run, runOk } from '../../tests/kit/child.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
-import { findTcpConnection, findTcpListeners } from './sock-diag.ts';
+import {
+  destroyTcpConnection,
+  findExactTcpConnection,
+  findOnlyTcpConnectionFrom,
+  findTcpConnection,
+  findTcpListeners,
+} from './sock-diag.ts';
 
 const open: { destroy?: () => void; close?: () => void }[] = [];
 
@@ -18,6 +24,29 @@ afterEach(() => {
 });
 
 beforeAll(() => requireRoot('network namespaces'));
+
+describe('destroyTcpConnection()', () => {
+  test.each(['127.0.0.1', '::1'])(
+    'ends that very connection at %s, whose program gets ECONNABORTED, and no other',
+    async (address) => {
+      const { server, port } = await listenOn(address);
+      const accepted = once(server, 'connection') as Promise<[Socket]>;
+      const client = await dialTo(port, address);
+      open.push((await accepted)[0]);
+      const near = { address, port: client.localPort ?? 0 };
+      const found = findExactTcpConnection(near, { address, port });
+      expect(found).toMatchObject({ inode: inodeOf(client) });
+      expect(findOnlyTcpConnectionFrom(near)).toEqual(found);
+      expect(destroyTcpConnection({ ...found!, cookie: found!.cookie + 1n })).toBe(false);
+      const failed = once(client, 'error') as Promise<[NodeJS.ErrnoException]>;
+      expect(destroyTcpConnection(found!)).toBe(true);
+      client.resume();
+      expect((await failed)[0].code).toBe('ECONNABORTED');
+      expect(findExactTcpConnection(near, { address, port })).toBeUndefined();
+      expect(destroyTcpConnection(found!)).toBe(false);
+    },
+  );
+});
 
 describe('findTcpConnection()', () => {
   const families = [
