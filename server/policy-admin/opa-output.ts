@@ -118,7 +118,7 @@ function parseErrors(text: string): readonly OpaError[] {
 }
 
 function parseErrorLines(text: string): readonly OpaError[] {
-  const errors = [...text.matchAll(/^(?:error: )?(\S+?):(\d+): (?:(rego_\w+): )?(.+)$/gm)].map((match) => ({
+  const errors = [...text.matchAll(/^(?:error: )?(\S+?):(\d{1,9}): (?:(rego_\w+): )?(.+)$/gm)].map((match) => ({
     file: cleanFile(match[1] ?? ''),
     line: Number(match[2]),
     message: match[4] ?? '',
