@@ -118,12 +118,14 @@ function parseErrors(text: string): readonly OpaError[] {
 }
 
 function parseErrorLines(text: string): readonly OpaError[] {
-  const errors = [...text.matchAll(/^(?:error: )?(\S+?):(\d{1,9}): (?:(rego_\w+): )?(.+)$/gm)].map((match) => ({
-    file: cleanFile(match[1] ?? ''),
-    line: Number(match[2]),
-    message: match[4] ?? '',
-    code: match[3] ?? '',
-  }));
+  const errors = [...text.matchAll(/^(?:error: )?(\S+?):(\d{1,9}): (?:(rego_\w+): )?(.+)$/gm)].map(
+    (match) => ({
+      file: cleanFile(match[1] ?? ''),
+      line: Number(match[2]),
+      message: match[4] ?? '',
+      code: match[3] ?? '',
+    }),
+  );
   if (errors.length > 0) return errors;
   const message = text.trim().slice(0, 500);
   return [{ file: '', line: 0, message: message === '' ? 'the compiler gave no reason' : message, code: '' }];
