@@ -16,6 +16,8 @@ export interface Arrival {
   readonly destination: SocketAddress;
   /** Whether it comes from a process of this host, to which loopback addresses are open. */
   readonly isLocal: boolean;
+  /** When its connection will be cut because a certificate ends, by the monotonic clock; `Infinity` for a connection without. */
+  readonly endsAtMs: number;
   /** The calling process, on this host alone. */
   readonly process: Encounter['process'];
   /** Why the caller is not who it was any more; undefined while it is. The mesh knows that of its own connections, and cuts them itself. */
@@ -33,6 +35,7 @@ export function arrivalOfOpening(opening: MeshOpening): Arrival {
     target: opening.target,
     destination: opening.destination,
     isLocal: false,
+    endsAtMs: opening.endsAtMs,
     process: null,
     findLoss: () => undefined,
     accept: () => opening.accept(),

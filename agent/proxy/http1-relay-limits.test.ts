@@ -58,6 +58,7 @@ class Rig {
   readonly clock = new FakeClock();
   readonly judged: DecisionHttpRequest[] = [];
   isAllowed = false;
+  endsAtMs = Infinity;
   done = 0;
 
   start(application?: ByteStream): this {
@@ -71,6 +72,7 @@ class Rig {
       refuse: () => this.#judgement(),
       clientCertLine: new Uint8Array(0),
       clock: this.clock,
+      endsAtMs: this.endsAtMs,
       onDone: () => (this.done += 1),
     });
     relay.start(new Uint8Array(0), application);
@@ -154,5 +156,71 @@ describe('Http1Relay waits without an application', () => {
     rig.clock.advance(100 * PHASE_MS.idle);
     expect(rig.client.isEnded).toBe(false);
     expect(rig.clock.pending).toBe(0);
+  });
+});
+
+describe('Http1Relay before an end that it foresees', () => {
+  const END_MS = 60_000;
+  const HEAD =
+    'HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\n';
+  const LAST_HEAD = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n';
+
+  function startAt(elapsedMs: number): Rig {
+    const rig = new Rig();
+    rig.isAllowed = true;
+    rig.endsAtMs = rig.clock.monotonicMs() + END_MS;
+    rig.start(rig.application);
+    rig.clock.advance(elapsedMs);
+    return rig;
+  }
+
+  test('lets answers pass as they are while it is far', () => {
+    const { client, application } = startAt(END_MS - 10_000);
+    client.send(GET);
+    application.send(`${HEAD}ok`);
+    expect([client.written, client.isEnded]).toEqual([`${HEAD}ok`, false]);
+  });
+
+  test('says of an answer near it that it is the last one, and ends in good order', () => {
+    const { client, application, judged, clock } = startAt(END_MS - 1000);
+    client.send(GET);
+    application.send(`${HEAD}o`);
+    expect([client.written, client.isEnded]).toEqual([`${LAST_HEAD}o`, false]);
+    application.send('k');
+    expect([client.written, client.isEnded, client.isAborted]).toEqual([`${LAST_HEAD}ok`, true, false]);
+    client.send(GET);
+    expect(judged).toHaveLength(1);
+    clock.advance(END_MS);
+    expect(client.isAborted).toBe(false);
+  });
+
+  test('lets an answer that began before it run on, and does not end within it', () => {
+    const { client, application, clock } = startAt(END_MS - 10_000);
+    client.send(GET);
+    application.send(`${HEAD}o`);
+    clock.advance(9_900);
+    expect(client.isEnded).toBe(false);
+    application.send('k');
+    expect([client.written, client.isEnded]).toEqual([`${HEAD}ok`, false]);
+  });
+
+  test('leaves interim answers and a switch of protocols as they are', () => {
+    const { client, application } = startAt(END_MS - 1000);
+    client.send('GET /x HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n');
+    const answers =
+      'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n';
+    application.send(answers);
+    expect([client.written, client.isEnded]).toEqual([answers, false]);
+  });
+
+  test('ends a connection on which nobody asks, but not within a request', () => {
+    const idle = startAt(END_MS - 600);
+    expect(idle.client.isEnded).toBe(false);
+    idle.clock.advance(200);
+    expect([idle.client.isEnded, idle.client.isAborted]).toEqual([true, false]);
+    const asking = startAt(END_MS - 600);
+    asking.client.send(GET.slice(0, 9));
+    asking.clock.advance(200);
+    expect(asking.client.isEnded).toBe(false);
   });
 });

@@ -15,6 +15,8 @@ export interface Http1RelayOptions {
   /** Field line that tells the application who calls; may be empty. */
   readonly clientCertLine: Uint8Array;
   readonly clock: Clock;
+  /** When the client's connection will be cut, by the monotonic clock; `Infinity` where that is not known. */
+  readonly endsAtMs: number;
   /** Called once, when both sides are closed. */
   readonly onDone: (failure: StreamFailure | undefined) => void;
 }

@@ -64,6 +64,7 @@ class Rig {
           },
           clientCertLine: Buffer.from(CERT_LINE),
           clock: systemClock,
+          endsAtMs: Infinity,
           onDone: () => (this.done += 1),
         });
         this.relays.push(relay);

@@ -3,6 +3,7 @@ import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
 import type { RequestHead } from '../../shared/wire/http1-head.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
 import { buildDenialResponse } from './denial-response.ts';
+import { ForeseenEnd } from './foreseen-end.ts';
 import { Http1Denials } from './http1-denials.ts';
 import { RequestPreparer } from './http1-prepared.ts';
 import { RequestReader, type ReadRequest, type RequestSink } from './http1-requests.ts';
@@ -20,6 +21,8 @@ interface UnderWay {
   isComplete: boolean;
   /** An application may answer before it has read everything, and may want the rest all the same. */
   isAnswered: boolean;
+  /** Whether the connection ends after its answer: the client wants it so, or was told so. */
+  isLast: boolean;
 }
 
 const STATUS = { badRequest: 400, timeout: 408, headTooLong: 431, badGateway: 502 } as const;
@@ -43,10 +46,14 @@ export class Http1Relay {
   #isOver = false;
   #openStreams = 1;
   readonly #timer: Http1RelayTimer;
+  readonly #foreseenEnd: ForeseenEnd;
+  readonly #cancelIdleEnd: () => void;
 
   constructor(options: Http1RelayOptions) {
     this.#options = options;
     this.#timer = new Http1RelayTimer(options.clock);
+    this.#foreseenEnd = new ForeseenEnd(options.clock, options.endsAtMs);
+    this.#cancelIdleEnd = this.#foreseenEnd.whenIdleEnds(() => this.#endIfIdle());
     this.#preparer = new RequestPreparer(options.clientCertLine);
     this.#denials = new Http1Denials({
       ...options,
@@ -86,6 +93,7 @@ export class Http1Relay {
     onBytes: (bytes) => {
       if (!this.#options.client.write(bytes)) this.#application?.pause();
     },
+    isLast: () => this.#isNewlyLast(),
     onComplete: () => this.#onResponseComplete(),
     onUpgrade: () => {
       this.#isUpgraded = true;
@@ -129,7 +137,7 @@ export class Http1Relay {
       if (this.#denials.answer(judgement, head)) this.#endSoon();
       return;
     }
-    this.#underWay = { http, head, isComplete: false, isAnswered: false };
+    this.#underWay = { http, head, isComplete: false, isAnswered: false, isLast: head.closes };
     this.#responses.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
     if (this.#application === undefined) void this.#openApplication(rebuilt);
     else this.#send(rebuilt);
@@ -174,7 +182,7 @@ export class Http1Relay {
     // The next head waits for this one's answer.
     if (!request.isAnswered) return this.#requests.hold();
     this.#underWay = undefined;
-    if (request.head.closes) this.#end();
+    if (request.isLast) this.#end();
   }
 
   #onResponseBytes(bytes: Buffer): void {
@@ -194,8 +202,21 @@ export class Http1Relay {
       return;
     }
     this.#underWay = undefined;
-    if (answered === undefined || answered.head.closes) return this.#end();
+    if (answered === undefined || answered.isLast) return this.#end();
     this.#goOn();
+  }
+
+  /** Whether the client must be told that this answer is the last one. */
+  #isNewlyLast(): boolean {
+    const request = this.#underWay;
+    if (request === undefined || request.isLast || !this.#foreseenEnd.isNear) return false;
+    request.isLast = true;
+    return true;
+  }
+
+  #endIfIdle(): void {
+    const isIdle = this.#underWay === undefined && !this.#requests.isInside && !this.#denials.isWaiting;
+    if (isIdle && !this.#isUpgraded) this.#end();
   }
 
   /** Both sides agreed on another protocol (101): its bytes are neither requests nor answers. */
@@ -296,6 +317,7 @@ export class Http1Relay {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#timer.stop();
+    this.#cancelIdleEnd();
     if (failure !== undefined) this.#application?.abort(failure);
     this.#options.onDone(failure);
   }

@@ -15,6 +15,7 @@ function answersOf(exchanges: readonly (readonly [AnsweredRequest, ...string[]])
     for (const piece of pieces)
       reader.take(Buffer.from(piece), {
         onBytes: (bytes) => (told += Buffer.from(bytes).toString()),
+        isLast: () => false,
         onComplete: () => (told += '<complete>'),
         onUpgrade: () => (told += '<upgraded>'),
       });

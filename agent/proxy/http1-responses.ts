@@ -1,6 +1,7 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { BodyFollower } from '../../shared/wire/http1-body.ts';
 import {
+  announceClose,
   parseResponseHead,
   type AnsweredRequest,
   type ResponseFraming,
@@ -11,6 +12,8 @@ import { beginsWith, scanHead } from './http1-head-scan.ts';
 export interface ResponseSink {
   /** Bytes for the client, good only during the call. */
   onBytes(bytes: Uint8Array): void;
+  /** Asked once for each answer whose head has come: whether the connection ends after it, so that its head says so. */
+  isLast(): boolean;
   /** The answer to the expected request is complete. */
   onComplete(): void;
   /** 101: everything from here on is neither requests nor answers. */
@@ -97,8 +100,10 @@ export class ResponseReader {
     if (framing.kind === 'length') this.#body.beginLength(framing.bytes);
     else if (framing.kind === 'chunked') this.#body.beginChunked();
     else if (framing.kind === 'until_close') this.#body.beginEndless();
-    if (this.#body.isInBody) return this.#takeBody(head, end, sink);
-    sink.onBytes(head.subarray(0, end));
+    const isFinal = framing.kind !== 'interim' && framing.kind !== 'upgraded';
+    if (isFinal && sink.isLast()) sink.onBytes(announceClose(head.subarray(0, end)));
+    else if (this.#body.isInBody) return this.#takeBody(head, end, sink);
+    else sink.onBytes(head.subarray(0, end));
     if (framing.kind === 'upgraded') this.#upgrade(sink);
     const rest = head.subarray(end);
     if (framing.kind === 'length' && framing.bytes === 0) this.#completeWith(rest, sink);

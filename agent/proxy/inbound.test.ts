@@ -100,6 +100,7 @@ async function arrive(change: Partial<Arrival> = {}): Promise<void> {
     target: INVOICES,
     destination: change.destination ?? destination(),
     isLocal: true,
+    endsAtMs: Infinity,
     process: null,
     findLoss: () => loss,
     accept: () => {

@@ -164,6 +164,7 @@ export class Inbound {
       refuse: (refusal) => judge.refuse(encounter, refusal),
       clientCertLine: buildClientCertLine(target, arrival.caller),
       clock,
+      endsAtMs: arrival.endsAtMs,
       onDone: () => forget?.(),
     });
     const connection = {

@@ -181,6 +181,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
       destination: toSocketAddress(frame.destination),
       peer: this.#address,
       claimedSource: toSocketAddress(frame.source),
+      endsAtMs: this.#endsAtMs(peer),
       accept: (): ByteStream => opening.accept(),
       deny: (denial) => opening.deny(denial),
       onAbandoned: (listener) => opening.onAbandoned(listener),
@@ -202,6 +203,11 @@ export class InboundMeshConnection implements MeshSocketOwner {
     } catch (error) {
       return { reason: 'caller_untrusted', message: toPicketError(error).message };
     }
+  }
+
+  #endsAtMs({ life }: VerifiedPeer): number {
+    const { clock } = this.#context;
+    return clock.monotonicMs() + Math.min(life.remainingMs, this.#svid.notAfterMs - clock.nowMs());
   }
 
   #currentSvid(): HeldSvid | undefined {

@@ -64,6 +64,8 @@ export interface MeshOpening {
   readonly peer: SocketAddress;
   /** What the calling side says of its application: for the record only. */
   readonly claimedSource: SocketAddress;
+  /** When the first of both certificates ends, and the connection is cut, by the monotonic clock. */
+  readonly endsAtMs: number;
   accept(): ByteStream;
   deny(denial: {
     readonly reason: DecisionReason;

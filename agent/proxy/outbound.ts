@@ -217,6 +217,7 @@ export class Outbound {
       target,
       destination,
       isLocal: true,
+      endsAtMs: Infinity,
       process,
       findLoss: () => this.#findLoss(departure),
       accept: () => stream,

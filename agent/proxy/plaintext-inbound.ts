@@ -11,6 +11,7 @@ export function arrivalOfPlaintext(
     caller: null,
     target: null,
     isLocal: false,
+    endsAtMs: Infinity,
     process: null,
     findLoss: () => undefined,
     accept: () => stream,

@@ -17,6 +17,7 @@ export type ResponseFraming =
 
 const CONTENT_LENGTH = /^[0-9]{1,15}$/;
 const EMPTY: ResponseFraming = { kind: 'length', bytes: 0 };
+const CONNECTION_FIELDS = /^(?:connection|keep-alive):/i;
 const STATUS_LINE = /^HTTP\/1\.[01] ([1-9][0-9]{2})(?: (.*))?$/;
 
 /**
@@ -42,6 +43,14 @@ export function parseResponseHead(
   if (request.isHead || status === 204 || status === 304) return EMPTY;
   if (isChunked) return { kind: 'chunked' };
   return contentLength < 0 ? { kind: 'until_close' } : { kind: 'length', bytes: contentLength };
+}
+
+/** A response head that says that the connection ends after the response (RFC 9112 9.6), and nothing else of the connection. The head is one that was parsed. */
+export function announceClose(head: Buffer): Buffer {
+  const lines = head.toString('latin1').split('\r\n');
+  const kept = lines.filter((line) => !CONNECTION_FIELDS.test(line));
+  kept.splice(-2, 0, 'Connection: close');
+  return Buffer.from(kept.join('\r\n'), 'latin1');
 }
 
 function readFramingFields(

@@ -4,7 +4,7 @@ import { HTTP1_WORDS } from '../http1-words.ts';
 import { readSloppily } from '../sloppy-http1.ts';
 import { outcomeOfRefusal, piecesOf, requireSame, requireThat, words, type FuzzTarget } from '../target.ts';
 
-/** Answers: they pass unchanged, end at one place in pieces or whole, and end there for a careless second reader. */
+/** Answers: they pass unchanged, or with one word of the connection's end, end at one place in pieces or whole, and end there for a careless second reader. */
 export const target: FuzzTarget = {
   seeds: words(
     'HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 5\r\n\r\nhello',
@@ -36,6 +36,9 @@ function checkAnswerTo(input: Buffer, isHead: boolean): string {
   );
   if (whole.way === 'complete') requireSame(cut.passed, whole.passed, 'what passed in pieces');
   if (whole.way === 'complete' && !isHead) requireSameEnd(whole.passed);
+  const last = read([input], isHead, true);
+  requireSame(last.way, whole.way, 'the way of a last answer');
+  if (whole.way === 'complete' && !isHead) requireSameEnd(last.passed);
   return whole.way;
 }
 
@@ -59,12 +62,13 @@ function isExcess({ message }: PicketError): boolean {
   return /answers (?:more than was asked|no request)$/.test(message);
 }
 
-function read(pieces: readonly Buffer[], isHead: boolean): Answer {
+function read(pieces: readonly Buffer[], isHead: boolean, isLast = false): Answer {
   const reader = new ResponseReader();
   const passed: Buffer[] = [];
   let way = 'goes on';
   const sink = {
     onBytes: (bytes: Uint8Array) => passed.push(Buffer.from(bytes)),
+    isLast: () => isLast,
     onComplete: () => {
       way = 'complete';
     },

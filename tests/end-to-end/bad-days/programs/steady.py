@@ -1,7 +1,7 @@
 """Constant load for some seconds: python3 -c THIS HOST HTTP-PORT LINES-PORT SECONDS
 
-Three callers at once: `single` makes a connection for each request, `kept` asks on one connection, `long` says a line now and then on one that is no HTTP. A connection that ends is
-made anew. Prints a line of JSON for each: how much was `answered`, how much `failed` at the first attempt, and the `ages` in seconds at which kept connections ended.
+Three callers at once: `single` makes a connection for each request, `kept` asks on one connection until an answer says that it was the last, `long` says a line now and then on one
+that is no HTTP. A connection that ends is made anew. Prints a line of JSON for each: how much was `answered`, how much `failed` at the first attempt, and the `ages` in seconds at which kept connections ended.
 """
 import json
 import socket
@@ -21,6 +21,7 @@ def read_answer(sock):
         answer += chunk
     if not answer.startswith(b"HTTP/1.1 200 "):
         raise OSError("refused")
+    return b"\r\nConnection: close\r\n" in answer
 
 
 def say_line(sock):
@@ -33,7 +34,7 @@ def say_line(sock):
 def ask(name, head=b""):
     def work(sock):
         sock.sendall(REQUEST % (name, head))
-        read_answer(sock)
+        return read_answer(sock)
 
     return work
 
@@ -46,8 +47,10 @@ def steady(name, port, work, is_kept):
         try:
             if sock is None:
                 sock, opened = socket.create_connection((host, port), timeout=20), time.monotonic()
-            work(sock)
+            is_last = work(sock)
             told["answered"] += 1
+            if is_kept and is_last:
+                told["ages"].append(round(time.monotonic() - opened, 1))
         except OSError:
             told["failed"] += 1
             if is_kept:
@@ -55,7 +58,7 @@ def steady(name, port, work, is_kept):
             sock.close()
             sock = None
             continue
-        if not is_kept:
+        if is_last or not is_kept:
             sock.close()
             sock = None
     print(json.dumps(told), flush=True)
