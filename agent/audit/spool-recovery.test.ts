@@ -87,7 +87,7 @@ describe('a spool whose process is killed', () => {
       expect(child.signalCode ?? (await child.exited)).not.toBe(0);
       const kept = Number(told.slice(0, told.lastIndexOf('\n')).split('\n').at(-1));
       expect(kept).toBeGreaterThan(100);
-      const spool = rig.open(directory);
+      const spool = rig.open(directory, { maxBytes: 1 << 30 });
       expect(spool.status.lastSequence).toBeGreaterThanOrEqual(kept);
       fillSpool(spool, 1);
       const { lastSequence } = spool.status;
