@@ -11,6 +11,14 @@ import { run, runOk } from '../../kit/child.ts';
 import type { ControlPlane } from '../../kit/control-plane.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { refusalBody } from '../../kit/operator-client.ts';
+import { waitUntil } from '../../kit/wait.ts';
+
+interface PortAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+const TOO_MANY = 429;
 
 /** A client of port 8443 that says whatever an attacker wants, on a connection of its own each time, by curl. */
 export class AgentPort {
@@ -24,12 +32,20 @@ export class AgentPort {
     this.#from = from;
   }
 
-  /** What the server answered; status 0: nothing. `port` is 8443 unless told otherwise. */
-  async post(
+  /** What the server answered; status 0: nothing. Asks again as long as this address has asked too often. */
+  async post(...question: Parameters<AgentPort['postAtOnce']>): Promise<PortAnswer> {
+    return await waitUntil('the server takes another attempt from here', async () => {
+      const answer = await this.postAtOnce(...question);
+      return answer.status !== TOO_MANY && answer;
+    });
+  }
+
+  /** As `post`, whatever the answer. `port` is 8443 unless told otherwise. */
+  async postAtOnce(
     path: string,
     body: unknown,
     { as, port = 8443 }: { readonly as?: HeldIdentity; readonly port?: number } = {},
-  ): Promise<{ readonly status: number; readonly body: unknown }> {
+  ): Promise<PortAnswer> {
     const identity = as === undefined ? [] : ['--cert', as.certFile, '--key', as.keyFile];
     const bodyFile = join(this.#folder, `${++this.#asked}.json`);
     writeFileSync(bodyFile, JSON.stringify(body));
