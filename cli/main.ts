@@ -11,6 +11,7 @@ import { registerEntry } from './commands/entry.ts';
 import { registerNode } from './commands/node.ts';
 import { registerOperator } from './commands/operator.ts';
 import { registerPolicy } from './commands/policy.ts';
+import { registerQuarantine } from './commands/quarantine.ts';
 import { registerServer } from './commands/server.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVersion } from './commands/version.ts';
@@ -63,6 +64,7 @@ function buildProgram(): Command {
     registerWorkload,
     registerAudit,
     registerOperator,
+    registerQuarantine,
     registerAgentHere,
     registerWhy,
     registerDoctorHere,

@@ -50,6 +50,8 @@ import { findOpa } from './policy-admin/find-opa.ts';
 import { OpaCompiler } from './policy-admin/opa.ts';
 import { PolicyAdmin } from './policy-admin/policy-admin.ts';
 import { signPoliciesAnew } from './policy-admin/sign-anew.ts';
+import { startQuarantineExpiry } from './quarantine/quarantine-expiry.ts';
+import { Quarantines } from './quarantine/quarantines.ts';
 import { Registration } from './registration/registration.ts';
 import { SyncSource } from './sync/sync.ts';
 import { storeTrustBundle } from './sync/trust-bundles.ts';
@@ -122,6 +124,8 @@ async function startParts(start: Start): Promise<void> {
   const capabilities = buildCapabilities(start, { datastore, authority, policies, state });
   const maintenance = startMaintenance({ ...capabilities, retentionMs: config.auditRetentionMs, clock, log });
   shutdown.add('maintenance', async () => await maintenance.stop());
+  const expiry = startQuarantineExpiry({ ...capabilities, clock, log });
+  shutdown.add('quarantine expiry', async () => await expiry.stop());
   await listen(start, { capabilities, sync, compiler, bundle });
 }
 
@@ -159,6 +163,7 @@ function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabili
     accessLog: new AccessLog({ datastore, log }),
     operatorLog: new OperatorLog({ datastore, clock }),
     operators: new Operators({ datastore, clock }),
+    quarantines: new Quarantines({ datastore, clock }),
     rootKeySha256: () => authority.rootKeySha256,
     temporaryDirectory: config.policy.temporaryDirectory,
     readHealth: async () => await readHealth(state),
@@ -216,7 +221,7 @@ async function listen(start: Start, served: Served): Promise<void> {
 
 async function buildAgents({ config, log }: Start, served: Served, draining: AbortSignal) {
   const { capabilities, sync } = served;
-  const { authority, nodes, issued, registration, policies, accessLog } = capabilities;
+  const { authority, nodes, issued, registration, policies, accessLog, quarantines } = capabilities;
   const bundle = (): WireBundle => served.bundle;
   const { trustDomain, agentTtlSeconds } = config;
   const attestation = new NodeAttestation({
@@ -232,7 +237,14 @@ async function buildAgents({ config, log }: Start, served: Served, draining: Abo
   });
   return buildAgentApp({
     attestation,
-    certificates: new AgentCertificates({ authority, nodes, registration, issued, agentTtlSeconds }),
+    certificates: new AgentCertificates({
+      authority,
+      nodes,
+      registration,
+      issued,
+      quarantines,
+      agentTtlSeconds,
+    }),
     verification: { bundle: authority.bundle, clock },
     requireAgent: async (nodeId, serial) => void (await nodes.authenticate(nodeId, serial)),
     sync,

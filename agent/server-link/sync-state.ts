@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { SignedPolicy } from '../../shared/protocol/policy-statement.ts';
+import type { QuarantineRecord } from '../../shared/protocol/quarantine.ts';
 import type { Entry } from '../../shared/protocol/registration.ts';
 import type { DirectoryRecord, SyncChange, SyncItem, SyncMessage } from '../../shared/protocol/sync.ts';
 import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
@@ -27,6 +28,8 @@ export interface SyncState {
   readonly directory: ReadonlyMap<string, DirectoryRecord>;
   /** The mesh's policy, not verified. */
   readonly policy: SignedPolicy | undefined;
+  /** Who neither calls nor is called, by key; addresses in canonical spelling. */
+  readonly quarantines: ReadonlyMap<string, QuarantineRecord>;
 }
 
 /** A message that says something. */
@@ -42,6 +45,7 @@ export const EMPTY_SYNC_STATE: SyncState = {
   bundles: new Map(),
   directory: new Map(),
   policy: undefined,
+  quarantines: new Map(),
 };
 
 /**
@@ -71,6 +75,7 @@ export function toSnapshot(state: SyncState): SyncSnapshot {
   for (const [key, value] of state.bundles) items.push({ kind: 'bundle', key, value: toWireBundle(value) });
   for (const [key, value] of state.directory) items.push({ kind: 'directory', key, value });
   if (state.policy !== undefined) items.push({ kind: 'policy', key: MESH_POLICY_KEY, value: state.policy });
+  for (const [key, value] of state.quarantines) items.push({ kind: 'quarantine', key, value });
   return { kind: 'snapshot', ...(state.position ?? { epoch: '', cursor: 0 }), items };
 }
 
@@ -80,10 +85,18 @@ interface Draft {
   readonly bundles: Map<TrustDomain, TrustBundle>;
   readonly directory: Map<string, DirectoryRecord>;
   policy: SignedPolicy | undefined;
+  readonly quarantines: Map<string, QuarantineRecord>;
 }
 
 function emptyDraft(trustDomain: TrustDomain): Draft {
-  return { trustDomain, entries: new Map(), bundles: new Map(), directory: new Map(), policy: undefined };
+  return {
+    trustDomain,
+    entries: new Map(),
+    bundles: new Map(),
+    directory: new Map(),
+    policy: undefined,
+    quarantines: new Map(),
+  };
 }
 
 function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustDomain): Draft {
@@ -99,6 +112,7 @@ function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustD
     bundles: new Map(state.bundles),
     directory: new Map(state.directory),
     policy: state.policy,
+    quarantines: new Map(state.quarantines),
   };
 }
 
@@ -116,6 +130,9 @@ function applyChange(draft: Draft, change: SyncChange): void {
       return;
     case 'policy':
       draft.policy = undefined;
+      return;
+    case 'quarantine':
+      draft.quarantines.delete(change.key);
   }
 }
 
@@ -125,6 +142,7 @@ function putNew(draft: Draft, item: SyncItem): void {
     bundle: () => draft.bundles.has(item.key as TrustDomain),
     directory: () => draft.directory.has(item.key),
     policy: () => draft.policy !== undefined,
+    quarantine: () => draft.quarantines.has(item.key),
   }[item.kind]();
   if (isKnown) throw refuse(`its snapshot has two of ${item.kind} ${item.key}`);
   put(draft, item);
@@ -147,6 +165,9 @@ function put(draft: Draft, item: SyncItem): void {
     case 'policy':
       requireKey(item, MESH_POLICY_KEY);
       draft.policy = item.value;
+      return;
+    case 'quarantine':
+      draft.quarantines.set(item.key, readQuarantine(item));
   }
 }
 
@@ -169,6 +190,12 @@ function readRecord(item: Extract<SyncItem, { kind: 'directory' }>): DirectoryRe
   return { ...item.value, address: canonical };
 }
 
+function readQuarantine(item: Extract<SyncItem, { kind: 'quarantine' }>): QuarantineRecord {
+  const { kind, subject, addresses } = item.value;
+  requireKey(item, `${kind} ${subject}`);
+  return { ...item.value, addresses: addresses.map((address) => canonicalAddress(address) ?? address) };
+}
+
 function requireKey(item: SyncItem, key: string): void {
   if (item.key !== key) throw refuse(`${item.kind} ${key} stands under the key ${item.key}`);
 }
@@ -185,7 +212,11 @@ function requireOwnDomain({ trustDomain }: Draft, id: SpiffeId): void {
 /** Whether two states differ in their cursor alone. Compared by reference: an update keeps what it does not change. */
 export function saysTheSame(a: SyncState, b: SyncState): boolean {
   return (
-    a.entries === b.entries && a.bundles === b.bundles && a.directory === b.directory && a.policy === b.policy
+    a.entries === b.entries &&
+    a.bundles === b.bundles &&
+    a.directory === b.directory &&
+    a.policy === b.policy &&
+    a.quarantines === b.quarantines
   );
 }
 
@@ -203,6 +234,7 @@ function settle(previous: SyncState, draft: Draft, position: SyncPosition): Sync
     bundles: keepIfSame(previous.bundles, draft.bundles, isSameBundle),
     directory: keepIfSame(previous.directory, draft.directory, isDeepStrictEqual),
     policy: isDeepStrictEqual(previous.policy, draft.policy) ? previous.policy : draft.policy,
+    quarantines: keepIfSame(previous.quarantines, draft.quarantines, isDeepStrictEqual),
   };
 }
 

@@ -16,6 +16,6 @@ readers := {"*.list", "*.read", "*.show"}
 
 permissions := {
 	"policy-author": (readers | {"policy.publish", "policy.rollback", "policy.evaluate"}),
-	"registrar": (readers | {"entry.*", "token.*", "node.*", "node-address.*", "tpm-host.*"}),
+	"registrar": (readers | {"entry.*", "token.*", "node.*", "node-address.*", "tpm-host.*", "quarantine.*"}),
 	"auditor": (readers | {"policy.evaluate"}),
 }

@@ -21,6 +21,7 @@ test_policy_author_publishes_but_registers_nothing if {
 	decide(["policy-author"], "entry.list")
 	not decide(["policy-author"], "entry.create")
 	not decide(["policy-author"], "operator.create")
+	not decide(["policy-author"], "quarantine.lift")
 }
 
 test_registrar_registers_but_publishes_nothing if {
@@ -29,6 +30,8 @@ test_registrar_registers_but_publishes_nothing if {
 	decide(["registrar"], "node.ban")
 	decide(["registrar"], "node-address.confirm")
 	decide(["registrar"], "tpm-host.decide")
+	decide(["registrar"], "quarantine.add")
+	decide(["registrar"], "quarantine.lift")
 	not decide(["registrar"], "policy.publish")
 	not decide(["registrar"], "operator.revoke")
 }
@@ -37,7 +40,8 @@ test_auditor_reads_and_changes_nothing if {
 	decide(["auditor"], "audit.read")
 	decide(["auditor"], "workload.read")
 	decide(["auditor"], "policy.evaluate")
-	every action in ["entry.create", "policy.publish", "token.create", "node.evict", "backup.create"] {
+	decide(["auditor"], "quarantine.list")
+	every action in ["entry.create", "policy.publish", "token.create", "node.evict", "backup.create", "quarantine.lift"] {
 		not decide(["auditor"], action)
 	}
 }

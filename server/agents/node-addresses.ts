@@ -5,6 +5,7 @@ import { isUniqueViolation } from '../datastore/database-error.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
 import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
+import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
 import { isNodeAddress, parseNodeAddress, type NodeAddress } from './node-address.ts';
 
 /** Addresses belong to a network; hosts that share no network may have the same ones. Most installations have this one only. */
@@ -59,6 +60,7 @@ export class NodeAddresses {
         noteDirectoryChanges(transaction, [key.nodeId], async () => {
           await requireNode(transaction.db, key.nodeId);
           await writeConfirmed(transaction.db, claim);
+          await noteQuarantinedNode(transaction, key.nodeId);
           return claim;
         }),
       );
@@ -76,6 +78,7 @@ export class NodeAddresses {
           .delete(nodeAddresses)
           .where(isAt(keyOf(key)))
           .returning({ address: nodeAddresses.address });
+        await noteQuarantinedNode(transaction, key.nodeId);
         return rows.length > 0;
       }),
     );

@@ -10,6 +10,7 @@ import type { Database, Datastore, Transaction } from '../datastore/datastore.ts
 import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
+import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
 import { nodeOf, requireMayAttest, requireStanding, type Node } from './node.ts';
 import { writeClaims, writeDeclared } from './node-addresses.ts';
 
@@ -81,6 +82,7 @@ export class Nodes {
           .returning();
         await writeClaims(db, { nodeId, addresses: attestation.claimedAddresses });
         const taken = await writeDeclared(db, { nodeId, addresses: attestation.declaredAddresses });
+        await noteQuarantinedNode(transaction, nodeId);
         // A stream of the time before the attestation is judged again.
         transaction.changed({ kind: 'node', key: nodeId, scope: nodeId });
         return { node: nodeOf(requireNode(rows[0], nodeId)), taken };
@@ -191,6 +193,7 @@ export class Nodes {
     return await this.#datastore.write((transaction) =>
       noteDirectoryChanges(transaction, [nodeId], async () => {
         transaction.changed({ kind: 'node', key: nodeId, scope: nodeId });
+        await noteQuarantinedNode(transaction, nodeId);
         return await work(transaction);
       }),
     );

@@ -7,6 +7,7 @@ import { testAgentId, testAttestation, testEntry } from '../../tests/kit/mesh-da
 import { Nodes } from '../agents/nodes.ts';
 import { AccessLog } from '../audit/access-log.ts';
 import { OperatorLog } from '../audit/operator-log.ts';
+import { Quarantines } from '../quarantine/quarantines.ts';
 import { Registration } from '../registration/registration.ts';
 import { restoreBackup, writeBackup } from './backup.ts';
 import type { Datastore } from './datastore.ts';
@@ -39,6 +40,14 @@ async function fill(datastore: Datastore): Promise<void> {
     records,
   });
   await new OperatorLog({ datastore, clock }).append(action);
+  const quarantines = new Quarantines({ datastore, clock });
+  await quarantines.add({
+    kind: 'node',
+    subject: testAgentId('one'),
+    reason: 'r',
+    ttlSeconds: 9,
+    createdBy: 'me',
+  });
   await datastore.write(async ({ db }) => {
     await db.insert(schema.policyVersions).values({
       target: 'mesh',
@@ -88,6 +97,7 @@ async function contentOf(datastore: Datastore): Promise<unknown> {
       .orderBy(asc(schema.registrationEntries.entryId)),
     access: await db.select().from(schema.accessLog),
     cursors: await db.select().from(schema.accessCursors),
+    quarantines: await db.select().from(schema.quarantines),
     actions: await db.select().from(schema.operatorLog),
     policies: (await db.select().from(schema.policyVersions)).map((row) => ({
       ...row,

@@ -273,3 +273,19 @@ export const operators = pgTable('operators', {
   isRevoked: boolean('is_revoked').notNull().default(false),
   createdAt: at('created_at').notNull().defaultNow(),
 });
+
+/** Who neither calls nor is called, whatever the policy says. What a quarantined node has of addresses and certificates is read when it is sent. */
+export const quarantines = pgTable(
+  'quarantines',
+  {
+    kind: text('kind', { enum: ['workload', 'node', 'segment'] }).notNull(),
+    /** SPIFFE ID: of the workload, of the node's agent, or the one that the segment begins with. */
+    subject: text('subject').notNull(),
+    reason: text('reason').notNull(),
+    /** When the server lifts it by itself; null: never. */
+    until: at('until'),
+    createdBy: text('created_by').notNull(),
+    createdAt: at('created_at').notNull().defaultNow(),
+  },
+  (table) => [primaryKey({ columns: [table.kind, table.subject] })],
+);

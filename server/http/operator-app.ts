@@ -16,6 +16,7 @@ import type { CertificateAuthority } from '../ca/ca.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import type { Operators } from '../operators/operators.ts';
 import type { PolicyAdmin } from '../policy-admin/policy-admin.ts';
+import type { Quarantines } from '../quarantine/quarantines.ts';
 import type { Registration } from '../registration/registration.ts';
 import { authenticateOperator, type FindOperator, type Verification } from './authenticate.ts';
 import type { DecideAdmin } from './authorize.ts';
@@ -33,6 +34,7 @@ import { entryRoutes } from './routes/operators/entries.ts';
 import { nodeRoutes } from './routes/operators/nodes.ts';
 import { operatorRoutes } from './routes/operators/operators.ts';
 import { policyRoutes } from './routes/operators/policies.ts';
+import { quarantineRoutes } from './routes/operators/quarantines.ts';
 import { serverRoutes, type ReadHealth } from './routes/operators/server.ts';
 import { tokenRoutes } from './routes/operators/tokens.ts';
 import { tpmHostRoutes } from './routes/operators/tpm-hosts.ts';
@@ -50,6 +52,7 @@ export interface OperatorCapabilities {
   readonly accessLog: AccessLog;
   readonly operatorLog: OperatorLog;
   readonly operators: Operators;
+  readonly quarantines: Quarantines;
   readonly authority: CertificateAuthority;
   readonly datastore: Datastore;
   readonly readHealth: ReadHealth;
@@ -80,6 +83,7 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
     ...nodeRoutes({ nodes: capabilities.nodes, addresses: capabilities.nodeAddresses }),
     ...tokenRoutes({ tokens: capabilities.tokens, trustDomain, rootKeySha256: capabilities.rootKeySha256 }),
     ...tpmHostRoutes({ hosts: capabilities.tpmHosts, trustDomain }),
+    ...quarantineRoutes(capabilities.quarantines),
     ...policyRoutes(capabilities.policies),
     ...workloadRoutes(capabilities.issued),
     ...auditRoutes({ access: capabilities.accessLog, operators: capabilities.operatorLog }),

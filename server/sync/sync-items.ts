@@ -9,13 +9,14 @@ import {
   readDirectory,
   readDirectoryAt,
 } from '../directory/directory.ts';
+import { readQuarantineItems } from '../quarantine/quarantine-items.ts';
 import { entryOf } from '../registration/entry-row.ts';
 import { readTrustBundles } from './trust-bundles.ts';
 
 /** The key of the mesh's policy. The policy of administration never leaves the server. */
 export const MESH_POLICY_KEY = 'mesh';
 
-/** What every agent gets: bundles, the directory of the trust domain, the policy in force. Conflicts of the directory are counted, not sent. */
+/** What every agent gets: bundles, the directory of the trust domain, the policy in force, the quarantines. Conflicts of the directory are counted, not sent. */
 export async function readSharedItems(
   db: Database,
 ): Promise<{ readonly items: readonly SyncItem[]; readonly directoryConflicts: number }> {
@@ -23,7 +24,11 @@ export async function readSharedItems(
   const { records, conflicts } = await readDirectory(db);
   const directory = records.map((value) => ({ kind: 'directory' as const, key: directoryKey(value), value }));
   const policy = await readPolicyItems(db);
-  return { items: [...bundles, ...directory, ...policy], directoryConflicts: conflicts.length };
+  const quarantines = await readQuarantineItems(db);
+  return {
+    items: [...bundles, ...directory, ...policy, ...quarantines],
+    directoryConflicts: conflicts.length,
+  };
 }
 
 /** What one agent alone gets: the entries that it is the parent of. */
@@ -45,6 +50,7 @@ export async function readItemsOf(
     ...(await readDirectoryItems(db, keysOf('directory'))),
     ...(keysOf('bundle').length === 0 ? [] : await readBundleItems(db)),
     ...(keysOf('policy').length === 0 ? [] : await readPolicyItems(db)),
+    ...(await readQuarantineItems(db, keysOf('quarantine'))),
   ];
   return new Map(items.map((item) => [itemName(item), item]));
 }

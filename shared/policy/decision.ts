@@ -28,6 +28,7 @@ export const DECISION_REASONS = {
   audit_unavailable: { code: 15, text: 'the decision could not be recorded' },
   overloaded: { code: 16, text: 'a limit of the agent was reached' },
   own_listener: { code: 17, text: 'the destination is a listener of the agent itself' },
+  quarantined: { code: 18, text: 'an operator has put one of both sides in quarantine' },
 } as const;
 
 export type DecisionReason = keyof typeof DECISION_REASONS;

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { wireBundle } from './attestation.ts';
 import { signedPolicy } from './policy-statement.ts';
+import { quarantineRecord } from './quarantine.ts';
 import { entry, listenerProtocol } from './registration.ts';
 import { counter, ipAddress, port, spiffeId } from './wire-values.ts';
 
@@ -29,9 +30,10 @@ export const syncItem = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('directory'), key: z.string(), value: directoryRecord }),
   /** Key `mesh`. The artefact is fetched by digest: GET /v1/policy/artifacts/{digest}. */
   z.object({ kind: z.literal('policy'), key: z.string(), value: signedPolicy }),
+  z.object({ kind: z.literal('quarantine'), key: z.string(), value: quarantineRecord }),
 ]);
 
-export const syncKind = z.enum(['entry', 'bundle', 'directory', 'policy']);
+export const syncKind = z.enum(['entry', 'bundle', 'directory', 'policy', 'quarantine']);
 
 export const syncChange = z.discriminatedUnion('op', [
   z.object({ op: z.literal('put'), item: syncItem }),

@@ -18,6 +18,7 @@ import { JoinTokenAttestor } from '../../server/node-attestation/join-token.ts';
 import { NodeAttestation } from '../../server/node-attestation/node-attestation.ts';
 import { AttestationSessions } from '../../server/node-attestation/session.ts';
 import { TpmAttestor } from '../../server/node-attestation/tpm.ts';
+import { Quarantines } from '../../server/quarantine/quarantines.ts';
 import { Registration } from '../../server/registration/registration.ts';
 import { SyncSource } from '../../server/sync/sync.ts';
 import { storeTrustBundle } from '../../server/sync/trust-bundles.ts';
@@ -37,6 +38,7 @@ export class AgentServer {
   readonly nodes: Nodes;
   readonly nodeAddresses: NodeAddresses;
   readonly registration: Registration;
+  readonly quarantines: Quarantines;
   readonly accessLog: AccessLog;
   readonly ca: TestCa;
   /** Life of the agents' own certificates in seconds. */
@@ -57,6 +59,7 @@ export class AgentServer {
     this.tpmHosts = new TpmHosts(datastore);
     this.nodes = new Nodes({ datastore, clock, log: silentLog });
     this.nodeAddresses = new NodeAddresses(datastore);
+    this.quarantines = new Quarantines({ datastore, clock });
     this.registration = new Registration({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN });
     this.accessLog = new AccessLog({ datastore, log: silentLog });
   }
@@ -143,7 +146,14 @@ export class AgentServer {
     });
     return buildAgentApp({
       attestation,
-      certificates: new AgentCertificates({ authority, nodes, registration, issued, agentTtlSeconds }),
+      certificates: new AgentCertificates({
+        authority,
+        nodes,
+        registration,
+        issued,
+        quarantines: this.quarantines,
+        agentTtlSeconds,
+      }),
       verification: { bundle: authority.bundle, clock },
       requireAgent: async (nodeId, serial) => void (await nodes.authenticate(nodeId, serial)),
       sync,

@@ -29,11 +29,19 @@ const RECORD = {
   spiffeId: 'spiffe://example.org/web',
   protocol: 'auto',
 };
+const QUARANTINE = {
+  kind: 'node',
+  subject: 'spiffe://example.org/picket/agent/tpm/a',
+  reason: 'because',
+  addresses: ['10.0.0.5'],
+  serials: ['0a'],
+};
 const ITEMS = [
   { kind: 'bundle', key: 'example.org', value: SEEDS.bundle },
   { kind: 'entry', key: ENTRY_ID, value: ENTRY },
   { kind: 'directory', key: 'default|10.0.0.5|80|spiffe://example.org/web', value: RECORD },
   { kind: 'policy', key: 'mesh', value: SEEDS.signedPolicy },
+  { kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a', value: QUARANTINE },
 ];
 const SNAPSHOT = JSON.stringify({ kind: 'snapshot', epoch: 'e', cursor: 4, items: ITEMS });
 const CHANGES = JSON.stringify({
@@ -44,6 +52,7 @@ const CHANGES = JSON.stringify({
     { op: 'delete', kind: 'entry', key: ENTRY_ID },
     { op: 'put', item: ITEMS[2] },
     { op: 'delete', kind: 'policy', key: 'mesh' },
+    { op: 'delete', kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a' },
   ],
 });
 
@@ -95,7 +104,7 @@ function take(state: SyncState, line: string): { readonly state: SyncState; read
     const next = applySyncUpdate(state, message, DOMAIN);
     return {
       state: next,
-      way: `${message.kind} ${next.entries.size} ${next.directory.size} ${next.bundles.size}`,
+      way: `${message.kind} ${next.entries.size} ${next.directory.size} ${next.bundles.size} ${next.quarantines.size}`,
     };
   } catch (error) {
     if (!(error instanceof PicketError)) throw error;
