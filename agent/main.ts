@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
 import { systemClock } from '../shared/runtime/clock.ts';
+import { CrowdTally } from '../shared/runtime/crowd-tally.ts';
 import { createLog, type Log } from '../shared/runtime/log.ts';
 import { createMetrics } from '../shared/runtime/metrics.ts';
 import { startMetricsListener, startReadinessListener } from '../shared/runtime/metrics-listener.ts';
@@ -110,6 +111,7 @@ class AgentStart {
       version,
       startedAtMs,
       keepsCapture: config.capture.isEnabled,
+      crowd: new CrowdTally(clock),
     });
     tellOfDescriptors(descriptorReserve(), { clock, log });
     const registry = createMetrics({ version, role: 'agent', startedAtMs });
@@ -188,6 +190,7 @@ class AgentStart {
       clock,
       random: Math.random,
       log: this.#log,
+      observer: this.#metrics,
     });
     this.shutdown.add('server link', async () => await identity.close());
     this.#parts.manager = identity.manager;

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { CrowdTally } from '../shared/runtime/crowd-tally.ts';
 import { parseTrustDomain } from '../shared/spiffe/trust-domain.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
 import type { Proxy } from './proxy/proxy.ts';
+import type { TurnedAway } from './proxy/mesh.ts';
 import { RunningParts } from './running-parts.ts';
 
 const FACTS = {
@@ -9,6 +11,7 @@ const FACTS = {
   startedAtMs: 0,
   trustDomain: parseTrustDomain('example.org'),
   dataDirectory: '/nonexistent',
+  crowd: new CrowdTally<TurnedAway>({ nowMs: () => 0 }),
 };
 
 /** An agent that has attested and heard of the server, and carries connections. */

@@ -14,7 +14,7 @@ import type { HolderFinder, HolderSearch } from './workload-attestation/holder-f
 /** What is known of the agent from the start. */
 export interface AgentFacts extends Pick<
   AgentState,
-  'version' | 'startedAtMs' | 'trustDomain' | 'dataDirectory'
+  'version' | 'startedAtMs' | 'trustDomain' | 'dataDirectory' | 'crowd'
 > {
   /** Whether it installs the capture rules and keeps them. */
   readonly keepsCapture: boolean;
@@ -26,6 +26,7 @@ export class RunningParts implements AgentState {
   readonly startedAtMs: number;
   readonly trustDomain: AgentState['trustDomain'];
   readonly dataDirectory: string;
+  readonly crowd: AgentState['crowd'];
   readonly #keepsCapture: boolean;
   manager: IdentityManager | undefined;
   link: Pick<OpenedIdentity, 'api' | 'time'> | undefined;
@@ -42,6 +43,7 @@ export class RunningParts implements AgentState {
     this.startedAtMs = facts.startedAtMs;
     this.trustDomain = facts.trustDomain;
     this.dataDirectory = facts.dataDirectory;
+    this.crowd = facts.crowd;
     this.#keepsCapture = facts.keepsCapture;
   }
 

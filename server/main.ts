@@ -4,6 +4,7 @@ import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
 import type { WireBundle } from '../shared/protocol/attestation.ts';
 import type { SignedPolicy } from '../shared/protocol/policy-statement.ts';
 import { systemClock } from '../shared/runtime/clock.ts';
+import { CrowdTally } from '../shared/runtime/crowd-tally.ts';
 import { createLog, type Log } from '../shared/runtime/log.ts';
 import { notifyReady } from '../shared/runtime/service-manager.ts';
 import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
@@ -28,6 +29,7 @@ import { ClockWatch } from './health/clock-watch.ts';
 import { readHealth, startServerMetrics, type ServerState } from './health/health.ts';
 import { buildAgentApp } from './http/agent-app.ts';
 import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
+import type { TurnedAway } from './http/listeners/connection-guard.ts';
 import { startTlsListener } from './http/listeners/tls-listener.ts';
 import { startUnixListener } from './http/listeners/unix-listener.ts';
 import { DEFAULT_LIMITS } from './http/limits.ts';
@@ -118,7 +120,12 @@ async function startParts(start: Start): Promise<void> {
   await signPoliciesAnew(policies, log);
   const clockWatch = new ClockWatch({ clock, log });
   shutdown.add('clock', async () => await clockWatch.stop());
-  const state = buildState(start, { datastore, authority, sync, clockWatch });
+  const crowds = {
+    agents: new CrowdTally<TurnedAway>(clock),
+    operators: new CrowdTally<TurnedAway>(clock),
+    socket: new CrowdTally<TurnedAway>(clock),
+  };
+  const state = buildState(start, { datastore, authority, sync, clockWatch, crowds });
   const metrics = startServerMetrics(config.metrics, state);
   shutdown.add('metrics', async () => await metrics?.stop());
   const capabilities = buildCapabilities(start, { datastore, authority, policies, state });
@@ -126,12 +133,12 @@ async function startParts(start: Start): Promise<void> {
   shutdown.add('maintenance', async () => await maintenance.stop());
   const expiry = startQuarantineExpiry({ ...capabilities, clock, log });
   shutdown.add('quarantine expiry', async () => await expiry.stop());
-  await listen(start, { capabilities, sync, compiler, bundle });
+  await listen(start, { capabilities, sync, compiler, bundle, crowds });
 }
 
 function buildState(
   { config, runtime }: Start,
-  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync' | 'clockWatch'>,
+  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync' | 'clockWatch' | 'crowds'>,
 ): ServerState {
   const { trustDomain, dataDirectory, database } = config;
   const isEmbedded = database.url === undefined && database.urlFile === undefined;
@@ -175,10 +182,12 @@ interface Served {
   readonly sync: SyncSource;
   readonly compiler: OpaCompiler;
   readonly bundle: WireBundle;
+  readonly crowds: ServerState['crowds'];
 }
 
 async function listen(start: Start, served: Served): Promise<void> {
   const { config, log, shutdown } = start;
+  const { crowds } = served;
   const { authority } = served.capabilities;
   const certificate = await startServerCertificate({
     authority,
@@ -195,6 +204,7 @@ async function listen(start: Start, served: Served): Promise<void> {
   const agentApp = await buildAgents(start, served, draining.signal);
   const socket = await startUnixListener({
     ...common,
+    crowd: crowds.socket,
     path: config.listen.socket,
     findPeerCredentials: start.runtime.findPeerCredentials,
     fetch: operatorApp.fetch,
@@ -203,6 +213,7 @@ async function listen(start: Start, served: Served): Promise<void> {
   if (config.listen.operators !== undefined) {
     const operators = await startTlsListener({
       ...common,
+      crowd: crowds.operators,
       address: config.listen.operators,
       certificate,
       fetch: operatorApp.fetch,
@@ -211,6 +222,7 @@ async function listen(start: Start, served: Served): Promise<void> {
   }
   const agents = await startTlsListener({
     ...common,
+    crowd: crowds.agents,
     address: config.listen.agents,
     certificate,
     fetch: agentApp.fetch,

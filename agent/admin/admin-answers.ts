@@ -62,6 +62,8 @@ export const statusAnswer = z.object({
   /** Connections that pass through the agent now, and how many may. */
   connections: counter,
   maxConnections: counter,
+  /** Connections of other hosts that were turned away since start because places ran short. */
+  turnedAway: z.object({ count: counter, lastAt: timestamp.optional() }),
   descriptors: z.object({
     open: counter,
     /** Null: nothing limits them. */

@@ -24,7 +24,8 @@ export class AgentMetrics implements PolicyObserver {
   readonly #decisionCounts = new Map<string, Counter.Internal>();
   readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
   readonly #handshakes: Counter<'side' | 'outcome'>;
-  readonly #turnedAway: Counter<'why'>;
+  readonly #crowd: AgentState['crowd'];
+  readonly #unkept: Counter<'what'>;
   readonly #broken: Counter<'side'>;
   readonly #policyRefusals: Counter<'reason'>;
 
@@ -53,10 +54,11 @@ export class AgentMetrics implements PolicyObserver {
       labelNames: ['side', 'outcome'],
       registers,
     });
-    this.#turnedAway = new Counter({
-      name: 'picket_mesh_turned_away_total',
-      help: 'Connections of other hosts that had to go because places ran short: unproven, idle, or newcomers while all were full.',
-      labelNames: ['why'],
+    this.#crowd = options.state.crowd;
+    this.#unkept = new Counter({
+      name: 'picket_state_write_failures_total',
+      help: 'What could not be written to disk: it is in force, and a restart would miss it.',
+      labelNames: ['what'],
       registers,
     });
     this.#broken = new Counter({
@@ -90,7 +92,12 @@ export class AgentMetrics implements PolicyObserver {
 
   /** A connection of another host was turned away because places ran short. */
   turnedAway(why: 'unproven' | 'idle' | 'full'): void {
-    this.#turnedAway.inc({ why });
+    this.#crowd.note(why);
+  }
+
+  /** The disk did not take what is in force: what the server told, or the policy. */
+  unkept(what: 'state' | 'policy'): void {
+    this.#unkept.inc({ what });
   }
 
   /** A connection to another agent broke. */

@@ -21,6 +21,14 @@ export function addStateFigures(
   addTrafficFigures(figures, state);
   addCaptureFigures(figures, state);
   addSpoolFigures(figures, state);
+  addCounter(registry, {
+    name: 'picket_mesh_turned_away_total',
+    help: 'Connections of other hosts that had to go because places ran short: unproven, idle, or newcomers while all were full.',
+    labels: ['why'],
+    read: (tell) => {
+      for (const [why, count] of state.crowd.counts) tell(count, { why });
+    },
+  });
   addGauge(registry, {
     name: 'picket_holder_search',
     help: '1 for how the processes behind sockets are found.',

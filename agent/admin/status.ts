@@ -1,9 +1,11 @@
+import { summarizeCrowd, type CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { findDiskSpace, readDescriptorUse } from '../../shared/runtime/process-limits.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
 import { descriptorReserve } from '../native/descriptor-reserve.ts';
 import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
+import type { TurnedAway } from '../proxy/mesh.ts';
 import type { HolderSearch } from '../workload-attestation/holder-finder.ts';
 import type { StatusAnswer } from './admin-answers.ts';
 
@@ -28,6 +30,8 @@ export interface AgentState {
   /** Connections that pass through the proxy now. */
   readonly connections: () => number;
   readonly maxConnections: () => number;
+  /** Connections of other hosts that were turned away because places ran short. */
+  readonly crowd: CrowdTally<TurnedAway>;
   readonly dataDirectory: string;
 }
 
@@ -73,6 +77,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     connections: state.connections(),
     maxConnections: state.maxConnections(),
+    turnedAway: summarizeCrowd([state.crowd]),
     ...resourcesOf(state.dataDirectory),
   };
 }

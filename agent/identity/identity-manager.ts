@@ -17,7 +17,7 @@ import type { AgentAttestation, AgentCredentials } from './agent-attestation.ts'
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from './identity.ts';
 import type { IdentityStore } from './identity-store.ts';
 import { RenewableSvid } from './renewable-svid.ts';
-import { StateKeeper } from './state-keeper.ts';
+import { StateKeeper, type StateObserver } from './state-keeper.ts';
 import { WorkloadSvids } from './workload-svids.ts';
 
 export interface IdentityManagerOptions {
@@ -31,6 +31,7 @@ export interface IdentityManagerOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  readonly observer?: StateObserver;
 }
 
 const RETRY = { firstMs: 500, maxMs: 15_000 };

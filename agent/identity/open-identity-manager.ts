@@ -20,6 +20,7 @@ import type { SyncState } from '../server-link/sync-state.ts';
 import { AgentAttestation } from './agent-attestation.ts';
 import { IdentityManager } from './identity-manager.ts';
 import { IdentityStore } from './identity-store.ts';
+import type { StateObserver } from './state-keeper.ts';
 
 export interface OpenIdentityOptions {
   readonly trustDomain: TrustDomain;
@@ -34,6 +35,7 @@ export interface OpenIdentityOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  readonly observer?: StateObserver;
 }
 
 /** The manager, restored and not yet started, with what it speaks to the server through. */

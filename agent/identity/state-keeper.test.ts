@@ -6,7 +6,7 @@ import { KEEP_AGAIN_MS, StateKeeper } from './state-keeper.ts';
 
 function open() {
   const clock = new FakeClock();
-  const run = { begun: 0, ended: 0, isFull: false };
+  const run = { begun: 0, ended: 0, isFull: false, unkept: 0 };
   const gates: (() => void)[] = [];
   const keeper = new StateKeeper({
     write: async () => {
@@ -17,6 +17,7 @@ function open() {
     },
     clock,
     log: silentLog,
+    observer: { unkept: () => (run.unkept += 1) },
   });
   return { clock, run, gates, keeper };
 }
@@ -59,7 +60,7 @@ describe('StateKeeper', () => {
     clock.advance(1000);
     await waitUntil('it writes', () => run.begun === 1);
     gates[0]?.();
-    await waitUntil('it failed', () => run.ended === 1);
+    await waitUntil('it failed', () => run.ended === 1 && run.unkept === 1);
     keeper.changed();
     clock.advance(1000);
     await waitUntil('it writes again', () => run.begun === 2);

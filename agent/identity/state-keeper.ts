@@ -6,19 +6,34 @@ const KEEP_AFTER_MS = 1000;
 /** A disk that did not take it is tried again after this long. */
 export const KEEP_AGAIN_MS = 10_000;
 
+/** What metrics want to know. */
+export interface StateObserver {
+  /** The disk did not take the state. */
+  unkept(what: 'state'): void;
+}
+
+export interface StateKeeperOptions {
+  readonly write: () => Promise<void>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly observer?: StateObserver;
+}
+
 /** Writes the state down soon after it changed, one writing after another. */
 export class StateKeeper {
   readonly #write: () => Promise<void>;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #observer: StateObserver | undefined;
   #cancel: (() => void) | undefined;
   /** Defined while a disk that did not take it is to be tried again. */
   #cancelRetry: (() => void) | undefined;
   #last: Promise<void> = Promise.resolve();
   #isClosed = false;
 
-  constructor(options: { readonly write: () => Promise<void>; readonly clock: Clock; readonly log: Log }) {
+  constructor(options: StateKeeperOptions) {
     this.#write = options.write;
+    this.#observer = options.observer;
     this.#clock = options.clock;
     this.#log = options.log;
   }
@@ -55,6 +70,7 @@ export class StateKeeper {
       await this.#write();
     } catch (error) {
       this.#log.error('state_not_kept', { error });
+      this.#observer?.unkept('state');
       if (!this.#isClosed) this.#cancelRetry ??= this.#clock.schedule(KEEP_AGAIN_MS, () => this.changed());
     }
   }

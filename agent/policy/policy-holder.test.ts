@@ -21,6 +21,7 @@ class Rig {
   readonly artifacts = new Map<string, Uint8Array>();
   readonly lines: string[] = [];
   readonly refusals: string[] = [];
+  unkept = 0;
   readonly fetched: string[] = [];
   readonly holder: PolicyHolder;
 
@@ -36,7 +37,11 @@ class Rig {
       clock: this.clock,
       random: () => 0.5,
       log: createLog({ level: 'info', nowMs: () => 0, write: (line) => this.lines.push(line) }),
-      observer: { inForce: () => {}, refused: (reason) => this.refusals.push(reason) },
+      observer: {
+        inForce: () => {},
+        refused: (reason) => this.refusals.push(reason),
+        unkept: () => (this.unkept += 1),
+      },
       ...change,
     });
   }
@@ -102,6 +107,7 @@ describe('PolicyHolder.offer()', () => {
     expect(await rig.offer(get)).toBe('in_force');
     expect([rig.allowed, rig.holder.highestSequence]).toEqual(['GET', 10]);
     expect(rig.lines.join('')).toContain('"policy_not_kept"');
+    expect(rig.unkept).toBeGreaterThan(0);
     expect(await new Rig({ store }).holder.restore()).toBe('unchanged');
     isFull = false;
     rig.clock.advance(60_000);

@@ -21,6 +21,8 @@ export interface PolicyObserver {
   inForce(policy: { readonly version: number; readonly sequence: number }): void;
   /** A policy was not taken; `reason` is of a closed list (see `PolicyHolder`). */
   refused(reason: string): void;
+  /** The disk did not take the policy in force. */
+  unkept(what: 'policy'): void;
 }
 
 /** What the holder stands on. */
@@ -210,7 +212,9 @@ export class PolicyHolder {
   /** A policy that cannot be kept is in force all the same: an older one would allow what it denies. Only a restart would miss it; it is tried again. */
   async #tryToKeep(work: () => Promise<void>): Promise<void> {
     const error = await failureOf(work());
-    if (error !== undefined) this.#options.log.error('policy_not_kept', { error });
+    if (error === undefined) return;
+    this.#options.log.error('policy_not_kept', { error });
+    this.#options.observer?.unkept('policy');
   }
 
   async #attempt(

@@ -2,6 +2,7 @@ import type { StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import { formatDuration, formatSkew } from '../output.ts';
 import { checkerOf, when, type Check, type Finding } from './check.ts';
 import { checkDisk } from './disk-check.ts';
+import { checkFlood } from './flood-check.ts';
 
 const check = checkerOf('agent');
 
@@ -30,6 +31,7 @@ export function checkAgent(status: StatusAnswer, nowMs: number): readonly Check[
     checkSpool(status),
     checkConnections(status),
     checkDescriptors(status),
+    checkFlood('agent', status.turnedAway, nowMs),
     checkDisk('agent', status.dataDirectory, status.disk),
   ];
 }

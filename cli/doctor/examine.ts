@@ -56,7 +56,10 @@ export async function examineAgent(instruments: Instruments): Promise<readonly C
 /** Looks at the server of this host: what it says, and, where its configuration is here, its authority and its disk. */
 export async function examineServer(instruments: Instruments): Promise<readonly Check[]> {
   const { client, serverConfig: configPath, environment, nowMs } = instruments;
-  const health = checkServerHealth(await attempt(async () => await client.get('/health', serverHealth)));
+  const health = checkServerHealth(
+    await attempt(async () => await client.get('/health', serverHealth)),
+    nowMs,
+  );
   if (!existsSync(configPath)) return health;
   const { loadServerConfig } = await import('../../server/load-config.ts');
   const config = await attempt(async () => await loadServerConfig({ configPath, environment }));

@@ -16,6 +16,7 @@ const HEALTHY: Health = {
   changeSequence: 7,
   clockJumpMs: 3,
   hasClockJumped: false,
+  turnedAway: { count: 3, lastAt: new Date(NOW_MS - DAY_MS).toISOString() },
 };
 
 const certificate = (leftMs: number, isRoot = false): CertificateSummary => ({
@@ -30,11 +31,14 @@ const certificate = (leftMs: number, isRoot = false): CertificateSummary => ({
 describe('checkServerHealth()', () => {
   test('checkServerHealth() tells a server that is well, one without its database, and none', () => {
     const outcomes = (health: Health | PicketError): string[] =>
-      checkServerHealth(health).map(({ name, outcome }) => `${name} ${outcome}`);
-    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok', 'clock ok']);
+      checkServerHealth(health, NOW_MS).map(({ name, outcome }) => `${name} ${outcome}`);
+    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok', 'clock ok', 'flood ok']);
     const jumped = { ...HEALTHY, clockJumpMs: -3_600_000, hasClockJumped: true };
-    expect(outcomes(jumped)).toEqual(['running ok', 'database ok', 'clock warn']);
-    expect(checkServerHealth(jumped)[2]?.found).toContain('3600 s behind');
+    expect(outcomes(jumped)).toEqual(['running ok', 'database ok', 'clock warn', 'flood ok']);
+    const flooded = { ...HEALTHY, turnedAway: { count: 3, lastAt: new Date(NOW_MS - 5000).toISOString() } };
+    expect(outcomes(flooded)).toEqual(['running ok', 'database ok', 'clock ok', 'flood warn']);
+    expect(checkServerHealth(flooded, NOW_MS)[3]?.found).toContain('3 connections were turned away');
+    expect(checkServerHealth(jumped, NOW_MS)[2]?.found).toContain('3600 s behind');
     for (const reason of ['database_unavailable', 'database_full'])
       expect(outcomes(new PicketError('unavailable', reason, 'No'))).toEqual(['running ok', 'database fail']);
     expect(outcomes(new PicketError('unavailable', 'server_unreachable', 'No'))).toEqual(['running fail']);

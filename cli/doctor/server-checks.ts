@@ -4,6 +4,7 @@ import type { serverHealth } from '../../shared/protocol/operator.ts';
 import type { CertificateSummary } from '../certificate-summary.ts';
 import { formatDuration, formatSkew } from '../output.ts';
 import { checkerOf, when, type Check } from './check.ts';
+import { checkFlood } from './flood-check.ts';
 
 const check = checkerOf('server');
 
@@ -14,12 +15,13 @@ const WARN_BEFORE_MS = 30 * 86_400_000;
 export type Health = z.output<typeof serverHealth>;
 
 /** Whether the server runs, and its database with it. */
-export function checkServerHealth(health: Health | PicketError): readonly Check[] {
+export function checkServerHealth(health: Health | PicketError, nowMs: number): readonly Check[] {
   if (!(health instanceof Error))
     return [
       check('running', `version ${health.version}, ${health.agentsConnected} agents connected`),
       check('database', `${health.datastore}, change ${health.changeSequence}`),
       checkClock(health),
+      checkFlood('server', health.turnedAway, nowMs),
     ];
   if (health.reason === 'database_unavailable' || health.reason === 'database_full')
     return [

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { createMetrics } from '../../shared/runtime/metrics.ts';
 import { TEST_TRUST_DOMAIN } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
@@ -41,6 +42,11 @@ beforeEach(() => {
     sync: { streamCount: 2 },
     dataDirectory: folder,
     clock,
+    crowds: {
+      agents: new CrowdTally(clock),
+      operators: new CrowdTally(clock),
+      socket: new CrowdTally(clock),
+    },
     clockWatch: { jumpMs: -3_600_000, hasJumped: true },
   };
 });
@@ -54,6 +60,7 @@ describe('readHealth()', () => {
       changeSequence: 7,
       clockJumpMs: -3_600_000,
       hasClockJumped: true,
+      turnedAway: { count: 0 },
     });
   });
 
@@ -81,6 +88,8 @@ describe('addServerFigures()', () => {
       clock.advance(DAY_SECONDS * 1000);
       expect(await valueOf(series)).toBeCloseTo(before - DAY_SECONDS, 0);
     }
+    state.crowds.operators.note('full');
+    expect(await valueOf('picket_connections_turned_away_total{listener="operators",why="full"}')).toBe(1);
     failure = new PicketError('unavailable', 'database_unavailable', 'Away');
     expect(await valueOf('picket_database_ok')).toBe(0);
   });

@@ -2,7 +2,8 @@ import type { z } from 'zod';
 import type { Registry } from 'prom-client';
 import type { serverHealth } from '../../shared/protocol/operator.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { addGauge, createMetrics } from '../../shared/runtime/metrics.ts';
+import { summarizeCrowd, type CrowdTally } from '../../shared/runtime/crowd-tally.ts';
+import { addCounter, addGauge, createMetrics } from '../../shared/runtime/metrics.ts';
 import { startMetricsListener, type ListenerAddress } from '../../shared/runtime/metrics-listener.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
@@ -10,8 +11,12 @@ import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { parseX509Certificate } from '../../shared/wire/x509-certificate.ts';
 import type { OnlineAuthority } from '../ca/online-authority.ts';
 import type { WatchedDatastore } from '../datastore/watched-datastore.ts';
+import type { TurnedAway } from '../http/listeners/connection-guard.ts';
 import type { SyncSource } from '../sync/sync.ts';
 import type { ClockWatch } from './clock-watch.ts';
+
+/** The listeners that turn connections away when places run short. */
+export type ServerListener = 'agents' | 'operators' | 'socket';
 
 /** Where health and metrics read how the server stands. */
 export interface ServerState {
@@ -24,6 +29,8 @@ export interface ServerState {
   readonly dataDirectory: string;
   readonly clock: Clock;
   readonly clockWatch: Pick<ClockWatch, 'jumpMs' | 'hasJumped'>;
+  /** Those that each listener turned away. */
+  readonly crowds: Readonly<Record<ServerListener, CrowdTally<TurnedAway>>>;
 }
 
 /** What the server says of itself. Throws what the database fails with: without it the server does not do its work. */
@@ -39,6 +46,7 @@ export async function readHealth(state: ServerState): Promise<z.input<typeof ser
     changeSequence: sequence,
     clockJumpMs: Math.round(state.clockWatch.jumpMs),
     hasClockJumped: state.clockWatch.hasJumped,
+    turnedAway: summarizeCrowd(Object.values(state.crowds)),
   };
 }
 
@@ -79,6 +87,15 @@ export function addServerFigures(registry: Registry, state: ServerState): void {
     name: 'picket_clock_jump_seconds',
     help: 'How far the clock was set ahead since the server started.',
     read: (tell) => tell(state.clockWatch.jumpMs / 1000),
+  });
+  addCounter(registry, {
+    name: 'picket_connections_turned_away_total',
+    help: 'Connections that had to go because places ran short: unproven ones, or newcomers while all were full.',
+    labels: ['listener', 'why'],
+    read: (tell) => {
+      for (const [listener, { counts }] of Object.entries(state.crowds))
+        for (const [why, count] of counts) tell(count, { listener, why });
+    },
   });
   addGauge(registry, {
     name: 'picket_data_disk_free_bytes',

@@ -234,6 +234,8 @@ export const serverHealth = z.object({
   clockJumpMs: z.number(),
   /** Whether that is too far for the certificates that it makes. */
   hasClockJumped: z.boolean(),
+  /** Connections to its ports that were turned away since start because places ran short. */
+  turnedAway: z.object({ count: counter, lastAt: timestamp.optional() }),
 });
 
 export type PolicyQuestion = z.output<typeof policyQuestion>;

@@ -24,6 +24,7 @@ import { SyncSource } from '../../server/sync/sync.ts';
 import { storeTrustBundle } from '../../server/sync/trust-bundles.ts';
 import type { WireBundle } from '../../shared/protocol/attestation.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
+import { CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { Shutdown } from '../../shared/runtime/shutdown.ts';
 import { openTestPglite, silentLog, TEST_TRUST_DOMAIN, type TestDatastore } from './datastore.ts';
 import { createTestCa, type TestCa } from './test-ca.ts';
@@ -107,6 +108,7 @@ export class AgentServer {
       address: { host: '127.0.0.1', port: this.#port },
       certificate,
       fetch: app.fetch,
+      crowd: new CrowdTally(systemClock),
       limits: { ...DEFAULT_LIMITS, drainMs: 200, attestBurst: 1000 },
       clock,
       log: silentLog,

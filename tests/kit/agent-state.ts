@@ -1,4 +1,5 @@
 import type { AgentState } from '../../agent/admin/status.ts';
+import { CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
 
 /** An agent of example.org that has just been started and knows nothing yet, `change` aside. */
@@ -18,6 +19,7 @@ export function startingAgentState(change: Partial<AgentState> = {}): AgentState
     workloadApi: () => undefined,
     connections: () => 0,
     maxConnections: () => 0,
+    crowd: new CrowdTally({ nowMs: () => 0 }),
     dataDirectory: '/nonexistent',
     ...change,
   };

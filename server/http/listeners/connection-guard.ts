@@ -3,6 +3,7 @@ import { addressKey } from '../../../shared/runtime/address-key.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import { CrowdReport } from '../../../shared/runtime/crowd-report.ts';
+import type { CrowdTally } from '../../../shared/runtime/crowd-tally.ts';
 import type { Log } from '../../../shared/runtime/log.ts';
 import { YieldingQueue } from '../../../shared/runtime/yielding-queue.ts';
 import { ConcurrencyLimit } from '../../../shared/runtime/concurrency-limit.ts';
@@ -27,6 +28,17 @@ interface GuardedConnection {
   /** Gives back its place among those of its actor. */
   leave: () => void;
   cancelIdle: () => void;
+}
+
+/** Why a connection had to go: it had proven nothing, or all places were taken by others that had. */
+export type TurnedAway = 'unproven' | 'full';
+
+export interface ConnectionGuardOptions {
+  readonly limits: HttpLimits;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Counts those that are turned away. */
+  readonly crowd: CrowdTally<TurnedAway>;
 }
 
 /** A session of HTTP/2 shows its socket through a proxy: only what hangs on the socket itself is found by it. */
@@ -63,12 +75,14 @@ export class ConnectionGuard {
   readonly #perActor: ConcurrencyLimit;
   readonly #connections = new Set<GuardedConnection>();
   readonly #unproven = new YieldingQueue<GuardedConnection>();
-  readonly #crowd: CrowdReport<'unproven' | 'full'>;
+  readonly #crowd: CrowdTally<TurnedAway>;
+  readonly #report: CrowdReport<TurnedAway>;
 
-  constructor(options: { readonly limits: HttpLimits; readonly clock: Clock; readonly log: Log }) {
+  constructor(options: ConnectionGuardOptions) {
     this.#limits = options.limits;
     this.#clock = options.clock;
-    this.#crowd = new CrowdReport({ ...options, event: 'connections_turned_away' });
+    this.#crowd = options.crowd;
+    this.#report = new CrowdReport({ ...options, event: 'connections_turned_away' });
     this.#perActor = new ConcurrencyLimit(options.limits.maxConnectionsPerActor);
   }
 
@@ -82,7 +96,7 @@ export class ConnectionGuard {
     const source = addressKey(address);
     this.#makeRoom(source);
     if (this.#connections.size >= this.#limits.maxConnections) {
-      this.#crowd.note('full', address);
+      this.#turnedAway('full', address);
       socket.destroy();
       return false;
     }
@@ -154,9 +168,14 @@ export class ConnectionGuard {
 
   #putOut(connection: GuardedConnection | undefined): void {
     if (connection === undefined) return;
-    this.#crowd.note('unproven', connection.socket.remoteAddress ?? connection.source);
+    this.#turnedAway('unproven', connection.socket.remoteAddress ?? connection.source);
     this.#forget(connection);
     connection.socket.destroy();
+  }
+
+  #turnedAway(why: TurnedAway, address: string): void {
+    this.#crowd.note(why);
+    this.#report.note(why, address);
   }
 
   /** An actor with too many connections goes on as its address: it may not take the places of others. */

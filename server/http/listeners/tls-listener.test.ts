@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
 import { Hono } from 'hono';
 import { systemClock } from '../../../shared/runtime/clock.ts';
+import { CrowdTally } from '../../../shared/runtime/crowd-tally.ts';
 import { WatchedValue } from '../../../shared/runtime/watched-value.ts';
 import { silentLog, TEST_TRUST_DOMAIN } from '../../../tests/kit/datastore.ts';
 import { refusalOf } from '../../../tests/kit/refusal-of.ts';
@@ -17,6 +18,7 @@ import { DEFAULT_LIMITS, type HttpLimits } from '../limits.ts';
 import type { HttpEnvironment } from '../mount-routes.ts';
 import { peerConnectionOf } from '../peer-connection.ts';
 import { guardedRequestOf } from './connection-guard.ts';
+import type { TurnedAway } from './connection-guard.ts';
 import { startTlsListener, type TlsListener } from './tls-listener.ts';
 
 let folder: string;
@@ -54,7 +56,11 @@ async function certify(): Promise<RunningServerCertificate> {
 
 async function start(
   options: { readonly limits?: Partial<HttpLimits>; readonly port?: number } = {},
-): Promise<{ readonly listener: TlsListener; readonly certificate: WatchedValue<typeof first.current> }> {
+): Promise<{
+  readonly listener: TlsListener;
+  readonly certificate: WatchedValue<typeof first.current>;
+  readonly crowd: CrowdTally<TurnedAway>;
+}> {
   const app = new Hono<HttpEnvironment>();
   app.get('/peer', (context) => {
     const { peerChain, localUid } = peerConnectionOf(context.env);
@@ -71,16 +77,18 @@ async function start(
   });
   app.get('/long', (context) => context.text('x'.repeat(8 * 1024 * 1024)));
   const certificate = new WatchedValue(first.current);
+  const crowd = new CrowdTally<TurnedAway>(systemClock);
   const listener = await startTlsListener({
     address: { host: '127.0.0.1', port: options.port ?? 0 },
     certificate,
     fetch: app.fetch,
+    crowd,
     limits: { ...DEFAULT_LIMITS, drainMs: 200, ...options.limits },
     clock: systemClock,
     log: silentLog,
   });
   running.push(listener);
-  return { listener, certificate };
+  return { listener, certificate, crowd };
 }
 
 /** A connection as far as its handshake came: what it was shown, or why not. */
@@ -191,7 +199,7 @@ describe('startTlsListener()', () => {
   });
 
   test('ends the oldest of too many peers that have proven nothing, and none that has', async () => {
-    const { listener } = await start({ limits: { maxUnprovenConnections: 2 } });
+    const { listener, crowd } = await start({ limits: { maxUnprovenConnections: 2 } });
     const proven = connectByHttp2(listener.port);
     expect(await askByHttp2(proven, '/prove')).toBe('proven');
     const ended: number[] = [];
@@ -203,6 +211,7 @@ describe('startTlsListener()', () => {
     }
     await waitUntil('the oldest two are closed', () => ended.length === 2, 5000);
     expect(new Set(ended)).toEqual(new Set([0, 1]));
+    expect([...crowd.counts]).toEqual([['unproven', 2]]);
     expect(await askByHttp2(proven, '/prove')).toBe('proven');
     for (const socket of sockets) socket.destroy();
     proven.destroy();

@@ -9,13 +9,10 @@ import {
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { PicketError } from '../../../shared/errors/errors.ts';
-import type { Clock } from '../../../shared/runtime/clock.ts';
-import type { Log } from '../../../shared/runtime/log.ts';
 import type { Running } from '../../../shared/runtime/shutdown.ts';
 import type { Watched } from '../../../shared/runtime/watched-value.ts';
-import type { HttpLimits } from '../limits.ts';
 import type { HttpFetch } from './http-fetch.ts';
-import { ConnectionGuard } from './connection-guard.ts';
+import { ConnectionGuard, type ConnectionGuardOptions } from './connection-guard.ts';
 import { drainConnections } from './drain.ts';
 import type { ServerCertificate } from './server-certificate.ts';
 
@@ -25,13 +22,10 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-export interface TlsListenerOptions {
+export interface TlsListenerOptions extends ConnectionGuardOptions {
   readonly address: ListenAddress;
   readonly certificate: Watched<ServerCertificate>;
   readonly fetch: HttpFetch;
-  readonly limits: HttpLimits;
-  readonly clock: Clock;
-  readonly log: Log;
 }
 
 export interface TlsListener extends Running {
@@ -44,7 +38,7 @@ export interface TlsListener extends Running {
  */
 export async function startTlsListener(options: TlsListenerOptions): Promise<TlsListener> {
   const { certificate, limits, log, clock } = options;
-  const guard = new ConnectionGuard({ limits, clock, log });
+  const guard = new ConnectionGuard(options);
   const server = createSecureServer(
     withHeaderBound(
       {

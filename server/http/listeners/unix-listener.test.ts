@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Hono } from 'hono';
 import { systemClock } from '../../../shared/runtime/clock.ts';
+import { CrowdTally } from '../../../shared/runtime/crowd-tally.ts';
 import type { Running } from '../../../shared/runtime/shutdown.ts';
 import { silentLog } from '../../../tests/kit/datastore.ts';
 import { refusalOf } from '../../../tests/kit/refusal-of.ts';
@@ -40,6 +41,7 @@ async function start(
     path,
     findPeerCredentials: options.findPeerCredentials ?? (() => ({ uid: UID })),
     fetch: app.fetch,
+    crowd: new CrowdTally(systemClock),
     limits: DEFAULT_LIMITS,
     clock: systemClock,
     log: silentLog,

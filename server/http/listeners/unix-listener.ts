@@ -2,26 +2,20 @@ import { getRequestListener } from '@hono/node-server';
 import { rmSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer, type Socket } from 'node:net';
-import type { Clock } from '../../../shared/runtime/clock.ts';
-import type { Log } from '../../../shared/runtime/log.ts';
 import type { Running } from '../../../shared/runtime/shutdown.ts';
 import { claimSocketPath, descriptorOf, listenAtPath } from '../../../shared/runtime/unix-socket.ts';
-import type { HttpLimits } from '../limits.ts';
 import { noteLocalUid } from '../peer-connection.ts';
-import { ConnectionGuard } from './connection-guard.ts';
+import { ConnectionGuard, type ConnectionGuardOptions } from './connection-guard.ts';
 import { drainConnections } from './drain.ts';
 import type { HttpFetch } from './http-fetch.ts';
 
 /** The credentials of the process at the other end of a unix socket (SO_PEERCRED); undefined when the kernel names none. */
 export type FindPeerCredentials = (fd: number) => { readonly uid: number } | undefined;
 
-export interface UnixListenerOptions {
+export interface UnixListenerOptions extends ConnectionGuardOptions {
   readonly path: string;
   readonly findPeerCredentials: FindPeerCredentials;
   readonly fetch: HttpFetch;
-  readonly limits: HttpLimits;
-  readonly clock: Clock;
-  readonly log: Log;
 }
 
 /** The group of the socket may connect too; what it may do is policies/admin's. */
@@ -32,12 +26,11 @@ const SOCKET_MODE = 0o660;
  * reason `listen_failed`, also when another server answers on the path, and `failed_precondition`, reason `socket_folder_unsafe`, when others may write to its folder. `stop` drains and removes the socket.
  */
 export async function startUnixListener(options: UnixListenerOptions): Promise<Running> {
-  const { path, limits, clock, log } = options;
+  const { path, limits, clock } = options;
   await claimSocketPath(path);
   const guard = new ConnectionGuard({
+    ...options,
     limits: { ...limits, maxConnectionsPerAddress: limits.maxUnprovenConnections },
-    clock,
-    log,
   });
   const listener = getRequestListener(options.fetch, { overrideGlobalObjects: false });
   const http = createHttpServer(

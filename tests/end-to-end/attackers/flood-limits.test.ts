@@ -86,6 +86,9 @@ describe('on the mesh port', () => {
     expect(printed).toBeGreaterThan(0);
     expect(await turnedAway('unproven')).toBeGreaterThan(before);
     expect(eventsOf(shop.store.log(), 'mesh_connections_turned_away').length).toBeGreaterThan(0);
+    expect((await shop.store.examine()).faults.join('\n')).toMatch(
+      /^agent flood warn: \d+ connections were turned away/m,
+    );
   });
 
   test('handshakes that take all places of an honest host, by its own address, keep its workloads not out', async () => {
@@ -136,6 +139,12 @@ describe('on the ports of the server', () => {
       expect(answers).toEqual([200]);
       expect(printed).toBeGreaterThan(0);
       expect(eventsOf(control.log(), 'connections_turned_away').length).toBeGreaterThan(0);
+      const listener = port === 8443 ? 'agents' : 'operators';
+      const series = `picket_connections_turned_away_total{listener="${listener}",why="unproven"}`;
+      expect(await control.metric(series)).toBeGreaterThan(0);
+      expect((await control.examine()).faults.join('\n')).toMatch(
+        /^server flood warn: \d+ connections were turned away/m,
+      );
     });
 
   test('400 request heads that never end, on each port, keep no operator out, nor a host that joins', async () => {

@@ -107,6 +107,13 @@ test('a policy, an identity and a certificate that come meanwhile hold once ther
     async () => (await shop.store.picketOk('agent', 'status')).includes('example.org/new'),
     UNTIL_TOLD_MS,
   );
+  for (const what of ['state', 'policy']) {
+    const series = `picket_state_write_failures_total{what="${what}"}`;
+    const isTold = async (): Promise<boolean> => ((await shop.store.metric(series)) ?? 0) > 0;
+    await waitUntil(`a metric tells that the ${what} is not on disk`, isTold, UNTIL_TOLD_MS);
+    const event = `${what}_not_kept`;
+    expect(eventsOf(shop.store.log(), event).length).toBeGreaterThan(0);
+  }
   const freedMs = Date.now();
   disk.free();
   const late = async (): Promise<boolean> => (await shop.ask(7071, '/invoices')).status === 200;
