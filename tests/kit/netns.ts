@@ -16,6 +16,8 @@ export interface TestHost {
 export interface TestNetwork {
   /** In the order in which they were asked for. */
   readonly hosts: readonly TestHost[];
+  /** Where the bridge `br0` stands, with a port for each host: `port1` is the first one's. */
+  readonly bridge: Pick<TestHost, 'in' | 'runOk'>;
   /** Takes everything down; programs that still run there keep the namespace alive until they end. */
   remove(): Promise<void>;
 }
@@ -42,7 +44,7 @@ export async function createTestNetwork(count: number): Promise<TestNetwork> {
     await remove();
     throw error;
   }
-  return { hosts: names.map((name, i) => host(name, i + 1)), remove };
+  return { hosts: names.map((name, i) => host(name, i + 1)), bridge: insideOf(bridge), remove };
 }
 
 /** Throws unless the test runs as root: a test that cannot run must not read as one that passed. */
@@ -52,14 +54,17 @@ export function requireRoot(forWhat: string): void {
 }
 
 function host(name: string, number: number): TestHost {
-  const inside = (...command: string[]): string[] => ['nsenter', `--net=/run/netns/${name}`, ...command];
   return {
     name,
     ipv4: `10.9.0.${number}`,
     ipv6: `fd09::${number.toString(16)}`,
-    in: inside,
-    runOk: (...command) => runOk(inside(...command)),
+    ...insideOf(name),
   };
+}
+
+function insideOf(name: string): Pick<TestHost, 'in' | 'runOk'> {
+  const inside = (...command: string[]): string[] => ['nsenter', `--net=/run/netns/${name}`, ...command];
+  return { in: inside, runOk: async (...command) => await runOk(inside(...command)) };
 }
 
 async function addNamespace(name: string): Promise<void> {

@@ -54,6 +54,8 @@ export interface TrafficMeshOptions {
   readonly services: readonly Service[];
   /** Whether the services can be reached. */
   readonly isOpen: (mesh: TrafficMesh) => Promise<boolean>;
+  /** Hosts of the network beside those of the mesh. */
+  readonly moreHosts?: number;
   /** Life of the certificates of caller and services. */
   readonly ttl?: string;
   /** More settings for both agents. */
@@ -81,13 +83,20 @@ export class TrafficMesh {
   }
 
   /** Starts everything and waits until the services can be reached. */
-  static async open({ services, isOpen, ttl, settings }: TrafficMeshOptions): Promise<TrafficMesh> {
+  static async open({
+    services,
+    isOpen,
+    moreHosts = 0,
+    ttl,
+    settings,
+  }: TrafficMeshOptions): Promise<TrafficMesh> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), 'picket-traffic-'));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
     // Other users have their own folders in it.
     chmodSync(folder, 0o711);
-    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
+    const hosts = 3 + moreHosts;
+    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts });
     stack.defer(async () => await mesh.remove());
     const [, storeHost, deskHost] = mesh.network.hosts;
     if (storeHost === undefined || deskHost === undefined) throw new Error('The network has too few hosts');
