@@ -1,0 +1,7 @@
+import { PicketError } from '../errors/errors.ts';
+import type { Http2ErrorName } from './http2-frame.ts';
+
+/** What ends a connection: `invalid_argument`, its reason `http2_` and the name of the error that the peer is told (RFC 9113 5.4.1). */
+export function http2Failure(error: Http2ErrorName, why: string): PicketError {
+  return new PicketError('invalid_argument', `http2_${error}`, `Cannot relay HTTP/2: ${why}`);
+}

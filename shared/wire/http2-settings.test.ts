@@ -1,0 +1,33 @@
+import { describe, expect, test } from 'bun:test';
+import { reasonOf } from '../../tests/kit/reason-of.ts';
+import { encodeSettings, parseSettings, SETTING } from './http2-settings.ts';
+
+const parse = (bytes: Buffer): unknown => parseSettings(bytes, { start: 0, end: bytes.length });
+
+describe('parseSettings()', () => {
+  test('takes the last value of each parameter, unknown ones too', () => {
+    const frame = Buffer.from(
+      encodeSettings(
+        new Map([
+          [SETTING.maxFrameSize, 0xff_ffff],
+          [0xabcd, 0xffff_ffff],
+        ]),
+      ),
+    );
+    expect(frame.toString('hex')).toBe('00000c040000000000000500ffffffabcdffffffff');
+    const payload = Buffer.concat([Buffer.from('000500004000', 'hex'), frame.subarray(9)]);
+    expect(parse(payload)).toEqual(
+      new Map([
+        [5, 0xff_ffff],
+        [0xabcd, 0xffff_ffff],
+      ]),
+    );
+    expect(parse(Buffer.alloc(0))).toEqual(new Map());
+  });
+
+  test('refuses what is cut off or endless', () => {
+    expect(reasonOf(() => parse(Buffer.alloc(7)))).toBe('http2_frame_size_error');
+    expect(reasonOf(() => parse(Buffer.alloc(65 * 6)))).toBe('http2_enhance_your_calm');
+    expect(reasonOf(() => parse(Buffer.alloc(64 * 6)))).toBeUndefined();
+  });
+});
