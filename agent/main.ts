@@ -34,6 +34,7 @@ import { createAuthorizer } from './policy/authorize.ts';
 import { followPolicy } from './policy/follow-policy.ts';
 import { PolicyHolder } from './policy/policy-holder.ts';
 import { startProxy } from './proxy/proxy.ts';
+import { HeldQuarantine, type Quarantine } from './quarantine/quarantine.ts';
 import { RecentDenials } from './proxy/recent-denials.ts';
 import { reportStatus } from './report-status.ts';
 import { RunningParts } from './running-parts.ts';
@@ -137,12 +138,13 @@ class AgentStart {
     const spool = await this.#openSpool();
     const identity = await this.#openIdentity(store);
     const { manager, api } = identity;
+    const quarantine = this.#holdQuarantine(manager);
     const holder = await this.#holdPolicy(identity, store);
     const processes = this.#identifyProcesses(manager);
     const directory = this.#openDirectory(manager);
-    this.#startProxy({ manager, holder, processes, spool, directory });
+    this.#startProxy({ manager, holder, processes, spool, directory, quarantine });
     await this.#keepCapture(capture, directory);
-    await this.#serveWorkloads(manager, processes);
+    await this.#serveWorkloads({ manager, processes, quarantine });
     await manager.start();
     this.#add('identity', manager);
     const send = api.sendAudit.bind(api);
@@ -196,6 +198,14 @@ class AgentStart {
     this.#parts.manager = identity.manager;
     this.#parts.link = identity;
     return identity;
+  }
+
+  /** First of all who follow what the server says: nothing of the same message is taken before it. */
+  #holdQuarantine(manager: IdentityManager): HeldQuarantine {
+    const quarantine = new HeldQuarantine({ told: manager.sync, ownNode: () => manager.nodeId });
+    this.shutdown.add('quarantine', () => quarantine.stop());
+    this.#parts.quarantine = quarantine;
+    return quarantine;
   }
 
   /** The last good policy is in force before anything is decided; a new one is taken as soon as the server tells of it. */
@@ -258,6 +268,7 @@ class AgentStart {
     readonly processes: ProcessIdentifier;
     readonly spool: Spool;
     readonly directory: RegisteredDirectory;
+    readonly quarantine: Quarantine;
   }): void {
     const { manager, holder, processes, spool, directory } = parts;
     const { ports, forwards, mesh, capture, limits } = this.#config;
@@ -279,6 +290,7 @@ class AgentStart {
       identities: manager,
       directory,
       processes,
+      quarantine: parts.quarantine,
       authorizer: createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
       recorder: spool,
       denials: this.#denials,
@@ -308,11 +320,17 @@ class AgentStart {
     this.#parts.keeper = keeper;
   }
 
-  async #serveWorkloads(manager: IdentityManager, processes: ProcessIdentifier): Promise<void> {
+  async #serveWorkloads(parts: {
+    readonly manager: IdentityManager;
+    readonly processes: ProcessIdentifier;
+    readonly quarantine: Quarantine;
+  }): Promise<void> {
+    const { manager, processes, quarantine } = parts;
     const api = await startWorkloadApi({
       path: this.#config.sockets.workloadApi,
       identities: manager,
       processes,
+      quarantine,
       clock,
       log: this.#log,
       limits: { ...DEFAULT_WORKLOAD_API_LIMITS, ...this.#config.limits.workloadApi },

@@ -8,6 +8,7 @@ import type { IdentityManager } from './identity/identity-manager.ts';
 import type { OpenedIdentity } from './identity/open-identity-manager.ts';
 import type { PolicyHolder } from './policy/policy-holder.ts';
 import type { Proxy } from './proxy/proxy.ts';
+import type { HeldQuarantine, QuarantineStatus } from './quarantine/quarantine.ts';
 import type { WorkloadApi } from './workload-api/workload-api.ts';
 import type { HolderFinder, HolderSearch } from './workload-attestation/holder-finder.ts';
 
@@ -36,6 +37,7 @@ export class RunningParts implements AgentState {
   queue: Spool | undefined;
   api: WorkloadApi | undefined;
   proxy: Proxy | undefined;
+  quarantine: HeldQuarantine | undefined;
   finder: Pick<HolderFinder, 'search'> | undefined;
 
   constructor(facts: AgentFacts) {
@@ -85,6 +87,8 @@ export class RunningParts implements AgentState {
   readonly holderSearch = (): HolderSearch | undefined => this.finder?.search;
 
   readonly workloadApi = () => this.api;
+
+  readonly quarantined = (): QuarantineStatus | undefined => this.quarantine?.status;
 
   readonly connections = (): number => this.proxy?.connections ?? 0;
 

@@ -59,6 +59,13 @@ export const statusAnswer = z.object({
   /** How the processes behind sockets are found: by a program in the kernel, or by reading /proc, which takes some 30 times as long. */
   holderSearch: z.enum(HOLDER_SEARCHES).nullable(),
   workloadApi: z.object({ connections: counter, streams: counter }),
+  quarantine: z.object({
+    /** In the whole mesh. */
+    inForce: counter,
+    isThisHost: z.boolean(),
+    /** Of this host, that are held. */
+    workloads: z.array(spiffeId),
+  }),
   /** Connections that pass through the agent now, and how many may. */
   connections: counter,
   maxConnections: counter,

@@ -112,6 +112,15 @@ function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void
     'Identities that the agent may serve.',
     () => state.identities()?.identities.current.size,
   );
+  gauge(
+    'picket_quarantines',
+    'Quarantines in force in the mesh, as this host knows them.',
+    () => state.quarantined()?.inForce,
+  );
+  gauge('picket_host_quarantined', '1 while this host is in quarantine.', () => {
+    const status = state.quarantined();
+    return status === undefined ? undefined : flag(status.isThisHost);
+  });
   gauge('picket_connections', 'Connections that pass through the agent.', () => state.connections());
   gauge('picket_connections_max', 'Connections that may pass at once.', () => state.maxConnections());
   gauge(

@@ -7,6 +7,7 @@ import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
 import type { TurnedAway } from '../proxy/mesh.ts';
 import type { HolderSearch } from '../workload-attestation/holder-finder.ts';
+import type { QuarantineStatus } from '../quarantine/quarantine.ts';
 import type { StatusAnswer } from './admin-answers.ts';
 
 /** Where status and metrics read how the agent stands. Each is asked anew every time; undefined means not yet or not at all. */
@@ -27,6 +28,7 @@ export interface AgentState {
   /** How the processes behind sockets are found. */
   readonly holderSearch: () => HolderSearch | undefined;
   readonly workloadApi: () => { readonly connections: number; readonly streams: number } | undefined;
+  readonly quarantined: () => QuarantineStatus | undefined;
   /** Connections that pass through the proxy now. */
   readonly connections: () => number;
   readonly maxConnections: () => number;
@@ -75,11 +77,20 @@ export function buildStatus(state: AgentState): StatusAnswer {
     },
     holderSearch: state.holderSearch() ?? null,
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
+    quarantine: quarantineOf(state),
     connections: state.connections(),
     maxConnections: state.maxConnections(),
     turnedAway: summarizeCrowd([state.crowd]),
     ...resourcesOf(state.dataDirectory),
   };
+}
+
+function quarantineOf(state: AgentState): StatusAnswer['quarantine'] {
+  const { inForce = 0, isThisHost = false, holdsOwn } = state.quarantined() ?? {};
+  const own = new Set(
+    Array.from(state.identities()?.identities.current.values() ?? [], ({ svid }) => svid.spiffeId),
+  );
+  return { inForce, isThisHost, workloads: [...own].filter((id) => holdsOwn?.(id)).toSorted() };
 }
 
 /** What the process has of the host. */

@@ -122,6 +122,11 @@ export class IdentityManager implements IdentitySource, Running {
     return this.#sync.current.bundles.get(trustDomain) ?? firstBundle;
   }
 
+  /** The SPIFFE ID of this host's agent, also while its SVID has ended; undefined before it ever attested. */
+  get nodeId(): SpiffeId | undefined {
+    return this.#knownAs;
+  }
+
   /** What the agent shows to a server: nothing before it attested, and nothing that has ended. */
   get credentials(): HeldSvid | undefined {
     return this.#own?.isEnded === false ? this.#own.svid : undefined;
@@ -225,8 +230,13 @@ export class IdentityManager implements IdentitySource, Running {
       this.#workloads.follow(next.entries);
       this.#wakeUp.wake();
     }
+    if (next.quarantines !== previous.quarantines) {
+      this.#workloads.askAgain();
+      this.#wakeUp.wake();
+    }
     // A cursor that alone moved on is made up for by the server.
-    if (!saysTheSame(next, previous)) this.#keeper.changed();
+    if (!saysTheSame(next, previous))
+      this.#keeper.changed({ isUrgent: next.quarantines !== previous.quarantines });
   }
 
   /** Where our own authorities change, what stood on the old ones is judged anew: the connection, and every SVID. */

@@ -40,6 +40,17 @@ describe('StateKeeper', () => {
     expect([run.begun, run.ended]).toEqual([2, 2]);
   });
 
+  test('writes what is urgent at once, with what waited', async () => {
+    const { clock, run, gates, keeper } = open();
+    keeper.changed();
+    keeper.changed({ isUrgent: true });
+    await waitUntil('it writes', () => run.begun === 1);
+    gates[0]?.();
+    clock.advance(10_000);
+    await keeper.close();
+    expect(run.begun).toBe(1);
+  });
+
   test('close() writes what was not written yet, and nothing that is', async () => {
     const { clock, run, gates, keeper } = open();
     keeper.changed();

@@ -38,10 +38,15 @@ export class StateKeeper {
     this.#log = options.log;
   }
 
-  /** The state changed. */
-  changed(): void {
+  /** The state changed; what is urgent must not be forgotten by whoever kills the agent in the next second. */
+  changed({ isUrgent = false }: { readonly isUrgent?: boolean } = {}): void {
     if (this.#isClosed) return;
     this.#giveUpRetry();
+    if (isUrgent) {
+      this.#cancel?.();
+      this.#cancel = undefined;
+      return this.#enqueue();
+    }
     this.#cancel ??= this.#clock.schedule(KEEP_AFTER_MS, () => {
       this.#cancel = undefined;
       this.#enqueue();

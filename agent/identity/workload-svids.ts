@@ -61,6 +61,11 @@ export class WorkloadSvids {
     this.publish();
   }
 
+  /** What the server refused may be given now. */
+  askAgain(): void {
+    this.#refusedUntilMs.clear();
+  }
+
   /** The authorities changed: what does not stand on the new ones is gone, for peers would refuse it, and is asked for anew. */
   dropUntrusted(): void {
     const { bundle, clock } = this.#options;

@@ -1,6 +1,6 @@
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
-import type { ByteStream } from './byte-stream.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import type { Encounter, Refusal } from './judge.ts';
 import type { MeshCaller, MeshOpening } from './mesh.ts';
 
@@ -20,10 +20,16 @@ export interface Arrival {
   readonly endsAtMs: number;
   /** The calling process, on this host alone. */
   readonly process: Encounter['process'];
-  /** Why the caller is not who it was any more; undefined while it is. The mesh knows that of its own connections, and cuts them itself. */
+  /** Why the caller is not who it was any more; undefined while it is. */
   readonly findLoss: () => Refusal | undefined;
   readonly accept: () => ByteStream;
   readonly deny: MeshOpening['deny'];
+}
+
+function refusalOf(failure: StreamFailure | undefined): Refusal | undefined {
+  if (failure === undefined) return undefined;
+  const { reason = 'caller_untrusted', message } = failure;
+  return { reason: reason === 'policy_allow' ? 'protocol_error' : reason, message };
 }
 
 /** An opening of the mesh as an arrival. The address that counts is the TCP peer's, not what the other side says of its application. */
@@ -37,7 +43,7 @@ export function arrivalOfOpening(opening: MeshOpening): Arrival {
     isLocal: false,
     endsAtMs: opening.endsAtMs,
     process: null,
-    findLoss: () => undefined,
+    findLoss: () => refusalOf(opening.findLapse()),
     accept: () => opening.accept(),
     deny: (denial) => opening.deny(denial),
   };

@@ -63,11 +63,12 @@ export class OpenConnections {
    * now. The returned function says that it has ended; undefined when it has lost its permit and was cut.
    */
   add(connection: OpenConnection, since: number): (() => void) | undefined {
-    this.#open.set(connection, this.#take(connection.party));
-    const failure = since === this.#round ? undefined : connection.reconsider();
-    if (failure === undefined) return () => this.#remove(connection);
-    this.#cut(connection, failure);
-    return undefined;
+    return this.#enter(connection, { since, leave: this.#take(connection.party) });
+  }
+
+  /** As `add`, for one that is still being set up and has its place by `tryEnter`. */
+  watch(connection: OpenConnection, since: number): (() => void) | undefined {
+    return this.#enter(connection, { since, leave: () => undefined });
   }
 
   /** Judges every connection again and cuts those that lost their permit. */
@@ -82,6 +83,17 @@ export class OpenConnections {
   /** Ends every connection. */
   cutAll(failure: StreamFailure): void {
     for (const connection of Array.from(this.#open.keys())) this.#cut(connection, failure);
+  }
+
+  #enter(
+    connection: OpenConnection,
+    { since, leave }: { readonly since: number; readonly leave: () => void },
+  ): (() => void) | undefined {
+    this.#open.set(connection, leave);
+    const failure = since === this.#round ? undefined : connection.reconsider();
+    if (failure === undefined) return () => this.#remove(connection);
+    this.#cut(connection, failure);
+    return undefined;
   }
 
   #cut(connection: OpenConnection, failure: StreamFailure): void {

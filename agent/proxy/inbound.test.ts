@@ -4,6 +4,7 @@ import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
+import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
@@ -95,7 +96,7 @@ function register(protocol: ListenerProtocol): void {
 async function arrive(change: Partial<Arrival> = {}): Promise<void> {
   await inbound.handle({
     connectionId: 'the-connection',
-    caller: { spiffeId: WEB, notAfterMs: 5, leaf: Buffer.from('leaf') },
+    caller: { spiffeId: WEB, notAfterMs: 5, serial: '0a', leaf: Buffer.from('leaf') },
     source: { address: '10.0.0.1', port: 40_000 },
     target: INVOICES,
     destination: change.destination ?? destination(),
@@ -169,6 +170,68 @@ describe('Inbound turns away', () => {
     await arrive();
     expect(denials).toMatchObject([{ reason: 'application_unreachable' }]);
     expect(application.sockets).toEqual([]);
+  });
+});
+
+describe('Inbound, of an end in quarantine,', () => {
+  const isWeb = ({ caller }: Ends): string | undefined =>
+    caller.spiffeId === WEB && caller.certificateSerial === '0a' ? 'The caller is in quarantine' : undefined;
+
+  test('refuses bytes before the application is touched', async () => {
+    register('tcp');
+    rig.hold = isWeb;
+    await arrive();
+    expectTurnedAway('quarantined');
+  });
+
+  test.each(['http', 'auto'] as const)(
+    'answers a request at a listener of %s with 403 and the reason',
+    async (protocol) => {
+      register(protocol);
+      rig.hold = isWeb;
+      const arriving = arrive();
+      await settled();
+      client.says(REQUEST);
+      await arriving;
+      await waitUntil('it is answered', () => client.text.startsWith('HTTP/1.1 403'));
+      expect(client.text).toContain('"reason":"quarantined","message":"The caller is in quarantine"');
+      expect([application.sockets.length, rig.outcomes]).toEqual([0, ['http /a quarantined']]);
+    },
+  );
+
+  test('cuts what is open: bytes, a request under way, an idle HTTP connection, a silent one', async () => {
+    register('tcp');
+    await arrive();
+    const bytes = client;
+    register('http');
+    client = new ScriptedStream();
+    await arrive();
+    const idle = client;
+    client = new ScriptedStream();
+    await arrive();
+    client.says(REQUEST);
+    const asking = client;
+    await hears('GET /a');
+    register('auto');
+    client = new ScriptedStream();
+    const silent = client;
+    const arriving = arrive();
+    await waitUntil('the application is connected', () => application.sockets.length === 3);
+    expect(connections.size).toBe(4);
+
+    rig.records.length = 0;
+    rig.hold = ({ caller }) => (caller.spiffeId === INVOICES ? 'another' : undefined);
+    connections.reconsiderAll();
+    expect([rig.records.length, connections.size]).toEqual([0, 4]);
+    rig.hold = isWeb;
+    connections.reconsiderAll();
+    await arriving;
+    for (const { abortion } of [bytes, idle, asking, silent])
+      expect(abortion?.failure).toMatchObject({ reason: 'quarantined' });
+    expect(rig.records.map(({ reason }) => reason)).toEqual(Array.from({ length: 4 }, () => 'quarantined'));
+    expect(rig.outcomes).toContain('http /a quarantined');
+    expect(connections.size).toBe(0);
+    await waitUntil('the application is cut off', () => application.sockets.every((each) => each.destroyed));
   });
 });
 

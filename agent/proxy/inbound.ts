@@ -9,7 +9,7 @@ import type { ProcessIdentifier } from '../workload-attestation/process-identity
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import { STRANGERS, type OpenConnections, type Party } from './connections.ts';
-import { awaitFirstMove } from './first-move.ts';
+import { awaitFirstMove, type FirstMove } from './first-move.ts';
 import { buildClientCertLine } from './forwarded-client-cert.ts';
 import { Http1Relay } from './http1-relay.ts';
 import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
@@ -114,10 +114,10 @@ export class Inbound {
     const application = await this.#dial(visit);
     if (application === undefined) return;
     const client = visit.arrival.accept();
-    const { clock, judge } = this.#options;
-    const move = await awaitFirstMove({ client, application, clock, silenceMs: SILENCE_MS });
+    const { judge } = this.#options;
+    const move = await this.#awaitFirstMove(visit, client, application);
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes, application });
-    if (move.kind === 'broken') {
+    if (move.kind === 'broken' || move.kind === 'cut') {
       client.abort(move.failure);
       return application.abort();
     }
@@ -144,10 +144,33 @@ export class Inbound {
   /** The connection is not allowed, but requests may be: the application is not touched before one is. */
   async #admitRequests(visit: Visit, judgement: Judgement): Promise<void> {
     const client = visit.arrival.accept();
-    const { clock, judge } = this.#options;
-    const move = await awaitFirstMove({ client, clock, silenceMs: SILENCE_MS });
+    const { judge } = this.#options;
+    const move = await this.#awaitFirstMove(visit, client);
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes });
+    if (move.kind === 'cut') return client.abort(move.failure);
     abortWith(client, judge.record(visit.encounter, judgement, null));
+  }
+
+  /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */
+  async #awaitFirstMove(
+    visit: Visit,
+    client: ByteStream,
+    application?: ByteStream,
+  ): Promise<FirstMove | { readonly kind: 'cut'; readonly failure: StreamFailure }> {
+    const { connections, clock } = this.#options;
+    const cut = Promise.withResolvers<{ readonly kind: 'cut'; readonly failure: StreamFailure }>();
+    const connection = {
+      party: partyOf(visit.arrival),
+      reconsider: () => this.#reconsider(visit, undefined),
+      cut: (failure: StreamFailure) => cut.resolve({ kind: 'cut', failure }),
+    };
+    const forget = connections.watch(connection, visit.round);
+    const ends = application === undefined ? { client } : { client, application };
+    try {
+      return await Promise.race([cut.promise, awaitFirstMove({ ...ends, clock, silenceMs: SILENCE_MS })]);
+    } finally {
+      forget?.();
+    }
   }
 
   #relayHttp(
@@ -199,8 +222,8 @@ export class Inbound {
   #reconsider(visit: Visit, http: DecisionHttpRequest | null | undefined): StreamFailure | undefined {
     const { directory, judge } = this.#options;
     const { encounter, target, arrival } = visit;
-    const loss = arrival.findLoss();
-    if (loss !== undefined) return failureOf(judge.refuse(encounter, loss));
+    const loss = judge.findHold(encounter) ?? arrival.findLoss();
+    if (loss !== undefined) return failureOf(judge.refuse(encounter, { ...loss, http: http ?? null }));
     const found = directory.find(arrival.destination);
     if (found.kind !== 'local' || found.spiffeId !== target)
       return failureOf(judge.refuse(encounter, { reason: 'listener_not_registered' }));
@@ -244,7 +267,12 @@ function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
   const { caller, source, destination, process } = arrival;
   return {
     direction: 'inbound',
-    caller: { spiffeId: caller?.spiffeId ?? null, ...source, certificateNotAfterMs: caller?.notAfterMs ?? 0 },
+    caller: {
+      spiffeId: caller?.spiffeId ?? null,
+      ...source,
+      certificateNotAfterMs: caller?.notAfterMs ?? 0,
+      ...(caller?.serial === undefined ? {} : { certificateSerial: caller.serial }),
+    },
     target: { spiffeId: target, ...destination },
     process,
   };

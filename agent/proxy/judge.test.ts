@@ -17,6 +17,26 @@ const REQUEST = { method: 'GET', path: '/invoices?a=b', host: 'shop', headers: {
 let rig: JudgeRig;
 beforeEach(() => (rig = new JudgeRig()));
 
+describe('Judge, of an end in quarantine,', () => {
+  test('asks no policy, on either side', () => {
+    rig.hold = ({ caller }) => (caller.spiffeId === WEB ? 'The caller is in quarantine' : undefined);
+    rig.allow = rig.egress = () => {
+      throw new Error('It was asked');
+    };
+    const held = {
+      isAllowed: false,
+      reason: 'quarantined',
+      message: 'The caller is in quarantine',
+      httpStatus: 403,
+    };
+    expect(rig.judge.evaluate(ENCOUNTER, 'one', REQUEST)).toMatchObject(held);
+    expect(rig.judge.evaluateEgress(ENCOUNTER, 'one', 'mesh')).toMatchObject(held);
+    expect(rig.judge.evaluateEgress(ENCOUNTER, 'one', 'outside')).toMatchObject(held);
+    expect(rig.judge.judge(ENCOUNTER, 'one', REQUEST).verdict).toMatchObject(held);
+    expect(rig.records).toMatchObject([{ decision: 'deny', reason: 'quarantined', path: REQUEST.path }]);
+  });
+});
+
 describe('Judge.judge()', () => {
   test('asks the policy about caller, target and request, and writes down what it says', () => {
     const asked: DecisionRequest[] = [];

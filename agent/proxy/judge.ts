@@ -10,6 +10,7 @@ import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
+import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProxyObserver } from './proxy-observer.ts';
 import type { RecentDenials } from './recent-denials.ts';
 
@@ -40,6 +41,7 @@ export interface Refusal {
 
 export interface JudgeOptions {
   readonly authorizer: Authorizer;
+  readonly quarantine: Pick<Quarantine, 'findHold'>;
   readonly recorder: AccessRecorder;
   readonly denials: RecentDenials;
   readonly observer: ProxyObserver;
@@ -69,14 +71,24 @@ export class Judge {
     return this.#options.newId();
   }
 
-  /** What the policy says on the called side. Nothing is recorded. */
+  /** The refusal of an end that is in quarantine, whatever the policy says; undefined when neither is. Nothing is recorded. */
+  findHold(encounter: Encounter): Refusal | undefined {
+    const message = this.#options.quarantine.findHold(encounter);
+    return message === undefined ? undefined : { reason: 'quarantined', message };
+  }
+
+  /** What quarantine and then the policy say on the called side. Nothing is recorded. */
   evaluate(encounter: Encounter, decisionId: string, http: DecisionHttpRequest | null): Verdict {
+    const hold = this.findHold(encounter);
+    if (hold !== undefined) return verdictOf(hold);
     const { caller, target } = encounter;
     return this.#options.authorizer.authorize({ decisionId, caller, target, http });
   }
 
-  /** What the policy says on the calling side. Nothing is recorded. */
+  /** What quarantine and then the policy say on the calling side. Nothing is recorded. */
   evaluateEgress(encounter: Encounter, decisionId: string, destination: 'mesh' | 'outside'): Verdict {
+    const hold = this.findHold(encounter);
+    if (hold !== undefined) return verdictOf(hold);
     const { caller, target } = encounter;
     return this.#options.authorizer.authorizeEgress({ decisionId, caller, target, http: null }, destination);
   }
@@ -110,17 +122,8 @@ export class Judge {
 
   /** Records a denial that is not the policy's. */
   refuse(encounter: Encounter, refusal: Refusal): Judgement {
-    const { reason, message, http = null, decisionId = this.newId() } = refusal;
-    const text = message === undefined ? DECISION_REASONS[reason].text : message.slice(0, MAX_TEXT);
-    const verdict: Verdict = {
-      isAllowed: false,
-      reason,
-      message: text,
-      httpStatus: reason === 'overloaded' || reason === 'audit_unavailable' ? UNAVAILABLE : FORBIDDEN,
-      policyVersion: null,
-      latencyUs: 0,
-    };
-    return this.record(encounter, { decisionId, verdict }, http);
+    const { http = null, decisionId = this.newId() } = refusal;
+    return this.record(encounter, { decisionId, verdict: verdictOf(refusal) }, http);
   }
 
   #note(encounter: Encounter, record: AccessRecord): void {
@@ -128,6 +131,17 @@ export class Judge {
     if (record.decision === 'allow' || encounter.process === null) return;
     this.#options.denials.note({ record, ...encounter.process });
   }
+}
+
+function verdictOf({ reason, message }: Refusal): Verdict {
+  return {
+    isAllowed: false,
+    reason,
+    message: message === undefined ? DECISION_REASONS[reason].text : message.slice(0, MAX_TEXT),
+    httpStatus: reason === 'overloaded' || reason === 'audit_unavailable' ? UNAVAILABLE : FORBIDDEN,
+    policyVersion: null,
+    latencyUs: 0,
+  };
 }
 
 function buildRecord(

@@ -88,6 +88,11 @@ export class OutboundMeshConnection implements MeshSocketOwner {
     return this.#established?.peer.svid.notAfterMs ?? 0;
   }
 
+  /** Of the called side's certificate, lower-case hexadecimal. */
+  get peerSerial(): string {
+    return this.#established?.peer.svid.serial ?? '';
+  }
+
   get isUsable(): boolean {
     const { client, lives } = this.#established ?? {};
     return client?.isUsable === true && lives?.every((life) => life.isInForce) === true;

@@ -150,9 +150,13 @@ export class InboundMeshConnection implements MeshSocketOwner {
     try {
       const bundles = identities.bundles.current;
       const peer = requireMeshPeer(socket, { verifier, bundles, nowMs: clock.nowMs() });
-      const { spiffeId, notAfterMs } = peer.svid;
+      const { spiffeId, notAfterMs, serial } = peer.svid;
       const leaf = peer.chain[0] ?? new Uint8Array();
-      return { ...peer, life: new SvidLife(peer.svid, clock), caller: { spiffeId, notAfterMs, leaf } };
+      return {
+        ...peer,
+        life: new SvidLife(peer.svid, clock),
+        caller: { spiffeId, notAfterMs, serial, leaf },
+      };
     } catch (error) {
       this.#tellRefusal(toPicketError(error));
       return undefined;
@@ -182,6 +186,7 @@ export class InboundMeshConnection implements MeshSocketOwner {
       peer: this.#address,
       claimedSource: toSocketAddress(frame.source),
       endsAtMs: this.#endsAtMs(peer),
+      findLapse: () => this.#lapse(peer),
       accept: (): ByteStream => opening.accept(),
       deny: (denial) => opening.deny(denial),
       onAbandoned: (listener) => opening.onAbandoned(listener),

@@ -5,8 +5,9 @@ import type { TunnelAnswer } from './tunnel-client.ts';
 
 /** What the called side's answer on a connection means for who asked. */
 export function outcomeOf(answer: TunnelAnswer, connection: OutboundMeshConnection): MeshOutcome {
-  const { peerNotAfterMs } = connection;
-  if (answer.kind === 'accepted') return { kind: 'accepted', stream: answer.stream, peerNotAfterMs };
+  const { peerNotAfterMs, peerSerial } = connection;
+  if (answer.kind === 'accepted')
+    return { kind: 'accepted', stream: answer.stream, peerNotAfterMs, peerSerial };
   const { failure } = answer;
   return answer.kind === 'denied' ? denied(failure) : failed(reasonOf(failure), failure.message);
 }

@@ -2,7 +2,7 @@ import type { DecisionReason } from '../../shared/policy/decision.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
-import type { ByteStream } from './byte-stream.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
 
 /** What the calling side asks of the other host. */
 export interface MeshRequest {
@@ -25,6 +25,8 @@ export type MeshOutcome =
       readonly stream: ByteStream;
       /** End of the called side's certificate. */
       readonly peerNotAfterMs: number;
+      /** Of the called side's certificate, lower-case hexadecimal. */
+      readonly peerSerial: string;
     }
   /** The other host decided against it and recorded that. */
   | {
@@ -49,6 +51,8 @@ export interface MeshDialer {
 export interface MeshCaller {
   readonly spiffeId: SpiffeId;
   readonly notAfterMs: number;
+  /** Lower-case hexadecimal; absent for a caller of this same host, which shows no certificate. */
+  readonly serial?: string;
   /** DER, for X-Forwarded-Client-Cert. */
   readonly leaf: Uint8Array;
 }
@@ -66,6 +70,8 @@ export interface MeshOpening {
   readonly claimedSource: SocketAddress;
   /** When the first of both certificates ends, and the connection is cut, by the monotonic clock. */
   readonly endsAtMs: number;
+  /** Why the connection is good no more by trust, time or our own identities: the listener cuts it for that. Undefined while it is. */
+  findLapse(): StreamFailure | undefined;
   accept(): ByteStream;
   deny(denial: {
     readonly reason: DecisionReason;

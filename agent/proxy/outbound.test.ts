@@ -3,6 +3,7 @@ import { createServer, type AddressInfo, type Server } from 'node:net';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
+import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
@@ -16,6 +17,7 @@ import { Outbound } from './outbound.ts';
 
 const CLIENT = { address: '10.0.0.1', port: 40_000 };
 const DESTINATION = { address: '10.0.0.2', port: 80 };
+const PEER_SERIAL = '0b';
 const LISTENER = { kind: 'remote', spiffeId: TARGET, protocol: 'auto' } as const;
 
 const authority = await makeAuthority();
@@ -44,7 +46,8 @@ beforeEach(() => {
   identities = new TestIdentities(svid, authority);
   [calls, locals, program, far] = [[], [], new ScriptedStream(), new ScriptedStream()];
   caller = () => Promise.resolve({ kind: 'identified', spiffeId: CALLER, pid: process.pid, uid: 0 });
-  answer = () => Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0 });
+  answer = () =>
+    Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0, peerSerial: PEER_SERIAL });
   const processes: ProcessIdentifier = {
     identifyCaller: async (_client, _destination, admit) => {
       const identity = await caller();
@@ -101,6 +104,37 @@ describe('Outbound to another host', () => {
     await settled();
     // The called side has recorded it; here nothing was decided that is not said there.
     expect([rig.records, connections.size]).toEqual([[], 0]);
+  });
+
+  test('is reset before anything leaves the host while an end is in quarantine, and told why', async () => {
+    rig.hold = () => 'The caller is in quarantine';
+    await connect();
+    expectReset('quarantined', { message: 'The caller is in quarantine', caller_spiffe_id: CALLER });
+    expect(calls).toEqual([]);
+  });
+
+  test('is reset when the certificate that answers is of a host in quarantine', async () => {
+    rig.hold = ({ target }) => (target.certificateSerial === PEER_SERIAL ? 'The called host' : undefined);
+    await connect();
+    expectReset('quarantined', { target_spiffe_id: TARGET });
+    expect(far.abortion).toBeDefined();
+    expect(connections.size).toBe(0);
+  });
+
+  test.each([
+    ['the caller', ({ caller }: Ends) => caller.spiffeId === CALLER],
+    ['the target', ({ target }: Ends) => target.spiffeId === TARGET],
+    ['the host of the certificate', ({ target }: Ends) => target.certificateSerial === PEER_SERIAL],
+  ])('is cut, open, when %s comes into quarantine, and the others go on', async (_name, isHeld) => {
+    await connect();
+    rig.hold = (ends) => (ends.caller.spiffeId === OTHER ? 'another' : undefined);
+    connections.reconsiderAll();
+    expect([rig.records, connections.size]).toEqual([[], 1]);
+    rig.hold = (ends) => (isHeld(ends) ? 'held' : undefined);
+    connections.reconsiderAll();
+    expect(rig.records).toMatchObject([{ reason: 'quarantined', decision: 'deny', direction: 'outbound' }]);
+    expect([program.abortion !== undefined, far.abortion?.failure?.reason]).toEqual([true, 'quarantined']);
+    expect(connections.size).toBe(0);
   });
 
   const strangers: readonly (readonly [string, ProcessIdentity, string])[] = [
@@ -213,7 +247,7 @@ describe('Outbound judges again', () => {
     answer = () => {
       change();
       connections.reconsiderAll();
-      return Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0 });
+      return Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0, peerSerial: PEER_SERIAL });
     };
     await connect();
     expect(far.abortion).toMatchObject({ failure: { reason } });

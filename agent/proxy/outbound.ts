@@ -57,6 +57,14 @@ interface Departure {
   readonly round: number;
 }
 
+/** Where a connection goes, and who answers there. */
+interface Way {
+  readonly target: SpiffeId | null;
+  readonly destination: 'mesh' | 'outside';
+  /** Of the certificate that the called side showed. */
+  readonly peerSerial?: string;
+}
+
 const DIAL_MS = 10_000;
 
 /**
@@ -117,19 +125,26 @@ export class Outbound {
   async #callMesh(departure: Departure, target: SpiffeId): Promise<void> {
     const { judge, dialer } = this.#options;
     const { svid, connectionId, source, destination, stream } = departure;
+    const encounter = encounterOf(departure, target);
+    const hold = judge.findHold(encounter);
+    if (hold !== undefined) return this.#refuse(departure, target, hold);
     if (svid === null)
       return this.#refuse(departure, target, {
         reason: 'caller_unidentified',
         message: whyUnidentified(departure.identity),
       });
-    const encounter = encounterOf(departure, target);
     const verdict = judge.evaluateEgress(encounter, connectionId, 'mesh');
     if (!verdict.isAllowed)
       return this.#end(stream, judge.record(encounter, { decisionId: connectionId, verdict }, null));
     const outcome = await dialer.open({ caller: svid, target, destination, source, connectionId });
-    if (outcome.kind === 'accepted')
-      this.#carry(departure, { target, far: outcome.stream, destination: 'mesh' });
-    else this.#refuse(departure, target, refusalOf(outcome));
+    if (outcome.kind !== 'accepted') return this.#refuse(departure, target, refusalOf(outcome));
+    const { stream: far, peerSerial } = outcome;
+    const way = { target, far, destination: 'mesh', peerSerial } as const;
+    // A certificate of a quarantined node may answer at the address of another.
+    const peerHold = judge.findHold(encounterOf(departure, target, peerSerial));
+    if (peerHold === undefined) return this.#carry(departure, way);
+    far.abort();
+    this.#refuse(departure, target, peerHold);
   }
 
   async #leaveMesh(departure: Departure): Promise<void> {
@@ -153,14 +168,7 @@ export class Outbound {
     this.#carry(departure, { target: null, far, destination: 'outside' });
   }
 
-  #carry(
-    departure: Departure,
-    way: {
-      readonly target: SpiffeId | null;
-      readonly far: ByteStream;
-      readonly destination: 'mesh' | 'outside';
-    },
-  ): void {
+  #carry(departure: Departure, way: Way & { readonly far: ByteStream }): void {
     const { stream } = departure;
     const { far, target } = way;
     const connection = {
@@ -182,14 +190,11 @@ export class Outbound {
     far.resume();
   }
 
-  #reconsider(
-    departure: Departure,
-    way: { readonly target: SpiffeId | null; readonly destination: 'mesh' | 'outside' },
-  ): StreamFailure | undefined {
+  #reconsider(departure: Departure, way: Way): StreamFailure | undefined {
     const { directory, judge } = this.#options;
     const { target, destination } = way;
-    const encounter = encounterOf(departure, target);
-    const loss = this.#findLoss(departure);
+    const encounter = encounterOf(departure, target, way.peerSerial);
+    const loss = judge.findHold(encounter) ?? this.#findLoss(departure);
     if (loss !== undefined) return failureOf(judge.refuse(encounter, loss));
     const found = directory.find(departure.destination);
     const isSame =
@@ -252,13 +257,21 @@ const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: n
 
 const UNKNOWN = { svid: null, identity: NOBODY, process: null };
 
-function encounterOf(departure: Omit<Departure, 'party'>, target: SpiffeId | null): Encounter {
+function encounterOf(
+  departure: Omit<Departure, 'party'>,
+  target: SpiffeId | null,
+  peerSerial?: string,
+): Encounter {
   const { svid, identity, source, destination, process } = departure;
   const spiffeId = svid?.spiffeId ?? (identity.kind === 'identified' ? identity.spiffeId : null);
   return {
     direction: 'outbound',
     caller: { spiffeId, ...source, certificateNotAfterMs: svid?.notAfterMs ?? 0 },
-    target: { spiffeId: target, ...destination },
+    target: {
+      spiffeId: target,
+      ...destination,
+      ...(peerSerial === undefined ? {} : { certificateSerial: peerSerial }),
+    },
     process,
   };
 }

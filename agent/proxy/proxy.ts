@@ -13,6 +13,7 @@ import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/soc
 import type { TcpSocket } from '../native/sock-diag-message.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
+import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
@@ -45,6 +46,7 @@ export interface ProxyOptions {
   readonly directory: Directory;
   readonly processes: ProcessIdentifier;
   readonly authorizer: Authorizer;
+  readonly quarantine: Quarantine;
   readonly recorder: AccessRecorder;
   readonly denials: RecentDenials;
   readonly observer: ProxyObserver & MeshObserver;
@@ -67,16 +69,20 @@ export interface Proxy extends Running {
 const EVERYWHERE = '::';
 
 /**
- * The data path of a host: captured connections of its programs, other agents, and captured plaintext from outside of the mesh. What changes (policy,
- * registration, identities) makes every open connection be judged again. Throws `unavailable`, reason `listen_failed`.
+ * The data path of a host: captured connections of its programs, other agents, and captured plaintext from outside of the mesh. What changes (quarantine,
+ * policy, registration, identities, trust) makes every open connection be judged again. Throws `unavailable`, reason `listen_failed`.
  */
 export function startProxy(options: ProxyOptions): Proxy {
-  const { ports, mark, clock, log, identities, directory, processes, authorizer } = options;
+  const { ports, mark, clock, log, identities, directory, processes, authorizer, quarantine } = options;
   const judge = new Judge(options);
   const connections = new OpenConnections({
     max: options.maxConnections,
     maxPerHost: options.maxConnectionsPerHost,
   });
+  // Before the mesh's own parts, which cut what is not trusted any more without writing it down.
+  const unwatch = [quarantine, authorizer, directory, identities.identities, identities.bundles].map(
+    (watched) => watched.watch(() => connections.reconsiderAll()),
+  );
   const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
   const dialer = createMeshDialer({ ...options, limits: options.dialerLimits, meshPort: ports.mesh });
   const outbound = new Outbound({
@@ -115,11 +121,9 @@ export function startProxy(options: ProxyOptions): Proxy {
     limits: options.listenerLimits,
     onOpening: (opening) => void inbound.handle(arrivalOfOpening(opening)),
   });
-  const unwatch = [authorizer, directory, identities.identities].map((watched) =>
-    watched.watch(() => connections.reconsiderAll()),
-  );
   unwatch.push(
     watchClockJumps(clock, () => {
+      connections.reconsiderAll();
       mesh.reconsiderAll();
       dialer.reconsiderAll();
     }),

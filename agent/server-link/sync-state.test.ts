@@ -88,6 +88,37 @@ function apply(state: SyncState, ...updates: readonly SyncUpdate[]): SyncState {
 
 const FULL = apply(EMPTY_SYNC_STATE, snapshot([entryItem(1), directoryItem('192.0.2.1'), POLICY]));
 
+const HELD: SyncItem = {
+  kind: 'quarantine',
+  key: 'node spiffe://example.org/picket/agent/tpm/a',
+  value: {
+    kind: 'node',
+    subject: parseSpiffeId('spiffe://example.org/picket/agent/tpm/a'),
+    reason: 'because',
+    addresses: ['2001:DB8:0::1'],
+    serials: ['0a'],
+  },
+};
+
+describe('applySyncUpdate(), of quarantines,', () => {
+  test('takes and gives them up, spells addresses in one way, and keeps them over a restart', () => {
+    const state = apply(FULL, changes([{ op: 'put', item: HELD }]));
+    expect(state.quarantines.get(HELD.key)?.addresses).toEqual(['2001:db8::1']);
+    expect(state.entries).toBe(FULL.entries);
+    expect(apply(EMPTY_SYNC_STATE, toSnapshot(state)).quarantines).toEqual(state.quarantines);
+    const lifted = apply(state, changes([{ op: 'delete', kind: 'quarantine', key: HELD.key }], 7));
+    expect(lifted.quarantines.size).toBe(0);
+    // A snapshot is everything.
+    expect(apply(state, snapshot([], 8)).quarantines.size).toBe(0);
+  });
+
+  test('refuses one under a key that is not its own, and two of one key', () => {
+    const foreign = { ...HELD, key: 'workload spiffe://example.org/web' } as SyncItem;
+    expect(reasonOf(() => apply(FULL, changes([{ op: 'put', item: foreign }])))).toBe('sync_refused');
+    expect(reasonOf(() => apply(EMPTY_SYNC_STATE, snapshot([HELD, HELD])))).toBe('sync_refused');
+  });
+});
+
 describe('applySyncUpdate()', () => {
   test('takes a snapshot for the whole state: what is absent is gone', () => {
     expect([FULL.entries.size, FULL.directory.size, FULL.bundles.size]).toEqual([1, 1, 1]);

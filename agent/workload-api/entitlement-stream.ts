@@ -4,6 +4,7 @@ import { toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { IdentitySource } from '../identity/identity.ts';
+import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { Changes } from './changes.ts';
 import { buildEntitlement, type Entitlement } from './entitlement.ts';
@@ -13,6 +14,7 @@ import type { Caller } from './caller.ts';
 export interface EntitlementSources {
   readonly identities: IdentitySource;
   readonly processes: ProcessIdentifier;
+  readonly quarantine: Pick<Quarantine, 'holdsOwn' | 'watch'>;
   /** How often each stream looks whether its process is still the same, in milliseconds. */
   readonly recheckMs: number;
   readonly clock: Clock;
@@ -40,7 +42,11 @@ export async function* streamEntitlement<Desc extends DescMessage>(
   const { identities } = sources.identities;
   const { bundles } = sources.identities;
   const changes = new Changes({
-    sources: [(listener) => identities.watch(listener), (listener) => bundles.watch(listener)],
+    sources: [
+      (listener) => identities.watch(listener),
+      (listener) => bundles.watch(listener),
+      (listener) => sources.quarantine.watch(listener),
+    ],
     signal,
     clock: sources.clock,
   });
@@ -76,9 +82,17 @@ async function resolveEntitlement(sources: EntitlementSources, caller: Caller): 
       bundles: sources.identities.bundles.current,
     });
     if (entitlement.identities.length === 0) throw denied('No identity is registered for this process');
-    return { entitlement, isSame };
+    const free = withoutHeld(entitlement, sources.quarantine);
+    if (free.identities.length === 0) throw denied('This process is in quarantine');
+    return { entitlement: free, isSame };
   }
   throw unavailable('The process changes while it is looked at');
+}
+
+/** Who is in quarantine gets no key, and none anew. What it has got before is refused by the others, for it cannot be taken back. */
+function withoutHeld(entitlement: Entitlement, quarantine: Pick<Quarantine, 'holdsOwn'>): Entitlement {
+  const identities = entitlement.identities.filter(({ svid }) => !quarantine.holdsOwn(svid.spiffeId));
+  return { ...entitlement, identities };
 }
 
 async function findEntries(

@@ -80,6 +80,22 @@ describe('FetchX509SVID', () => {
     expect(line.message?.['crl']).toEqual([]);
   });
 
+  test('startWorkloadApi() gives no key to who is in quarantine, ends the stream of one that comes to be, and gives it again', async () => {
+    await rig.start();
+    const [alice, bob] = [ALICE, BOB].map((uid) => rig.call('FetchX509SVID', { uid }));
+    await Promise.all([alice?.line(0), bob?.line(0)]);
+    rig.held.set(new Set([billing.svid.spiffeId]));
+    expect(svidsOf(await alice!.line(1)).map(({ spiffe_id }) => spiffe_id)).toEqual([
+      'spiffe://example.org/web',
+    ]);
+    expect((await bob!.line(1)).error?.code).toBe('PERMISSION_DENIED');
+    for (const method of ['FetchX509SVID', 'FetchX509Bundles'])
+      expect((await rig.call(method, { uid: BOB }).line(0)).error?.code).toBe('PERMISSION_DENIED');
+    rig.held.set(new Set());
+    expect(svidsOf(await rig.call('FetchX509SVID', { uid: BOB }).line(0))).toHaveLength(1);
+    expect(svidsOf(await alice!.line(2))).toHaveLength(2);
+  });
+
   test('startWorkloadApi() keeps a hint unique within a response', async () => {
     await rig.start();
     const svids = svidsOf(await rig.call('FetchX509SVID', { uid: ALICE }).line(0));

@@ -10,6 +10,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { claimSocketPath, descriptorOf, listenAtPath } from '../../shared/runtime/unix-socket.ts';
 import type { IdentitySource } from '../identity/identity.ts';
+import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { buildX509BundlesResponse, buildX509SvidResponse } from './entitlement.ts';
 import { streamEntitlement, type EntitlementSources } from './entitlement-stream.ts';
@@ -57,6 +58,7 @@ export interface WorkloadApiOptions {
   readonly path: string;
   readonly identities: IdentitySource;
   readonly processes: ProcessIdentifier;
+  readonly quarantine: Pick<Quarantine, 'holdsOwn' | 'watch'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: WorkloadApiLimits;
@@ -226,10 +228,11 @@ class Endpoint implements WorkloadApi {
 
   /** What is not here is answered Unimplemented: the JWT and WIT profiles. */
   #methods() {
-    const { identities, processes, clock, log } = this.#options;
+    const { identities, processes, quarantine, clock, log } = this.#options;
     const sources: EntitlementSources = {
       identities,
       processes,
+      quarantine,
       clock,
       log,
       recheckMs: this.#limits.recheckMs,

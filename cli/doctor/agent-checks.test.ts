@@ -53,6 +53,9 @@ function checkOf(name: string, change: Partial<StatusAnswer>): Check {
 const server = (change: Partial<StatusAnswer['server']>): Partial<StatusAnswer> => ({
   server: { ...HEALTHY.server, ...change },
 });
+const quarantine = (change: Partial<StatusAnswer['quarantine']>): Partial<StatusAnswer> => ({
+  quarantine: { inForce: 1, isThisHost: false, workloads: [], ...change },
+});
 const few = (change: Partial<StatusAnswer['descriptors']>): Partial<StatusAnswer> => ({
   descriptors: { ...HEALTHY.descriptors, ...change },
 });
@@ -92,6 +95,13 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
   ['clock', server({ clockSkewMs: undefined }), 'warn', 'not compared'],
   ['clock', server({ clockSkewMs: 61_000 }), 'warn', '61 s ahead'],
   ['clock', server({ clockSkewMs: -3_600_000, isClockSkewed: true }), 'fail', '3600 s behind'],
+  ['quarantine', quarantine({ isThisHost: true }), 'fail', 'nothing on it calls or is called'],
+  [
+    'quarantine',
+    quarantine({ workloads: [spiffeId] }),
+    'warn',
+    '1 workloads of this host are in quarantine: spiffe',
+  ],
   ['policy', { policy: null }, 'fail', 'everything is denied'],
   ['capture', capture({ mode: 'off' }), 'warn', 'does not keep'],
   ['capture', capture({ isIntact: false }), 'fail', 'not the agent’s'],

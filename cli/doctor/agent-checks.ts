@@ -27,6 +27,7 @@ export function checkAgent(status: StatusAnswer, nowMs: number): readonly Check[
     checkServer(status, nowMs),
     checkClock(status),
     checkPolicy(status),
+    checkQuarantine(status),
     checkCapture(status),
     checkSpool(status),
     checkConnections(status),
@@ -140,6 +141,27 @@ function checkPolicy({ policy }: StatusAnswer): Check {
       'fail',
       'none is in force: everything is denied',
       'picket policy publish DIRECTORY; the agent’s log: policy_refused',
+    ),
+  );
+}
+
+const QUARANTINE_ADVICE = 'picket quarantine list says why; an operator lifts it: picket quarantine lift';
+
+function checkQuarantine({ quarantine: { inForce, isThisHost, workloads } }: StatusAnswer): Check {
+  return check(
+    'quarantine',
+    `nothing of this host; ${inForce} in force in the mesh`,
+    when(
+      isThisHost,
+      'fail',
+      'this host is in quarantine: nothing on it calls or is called',
+      QUARANTINE_ADVICE,
+    ),
+    when(
+      workloads.length > 0,
+      'warn',
+      `${workloads.length} workloads of this host are in quarantine: ${firstOf(workloads)}`,
+      QUARANTINE_ADVICE,
     ),
   );
 }

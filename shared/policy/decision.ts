@@ -54,12 +54,16 @@ export interface DecisionCaller {
   readonly port: number;
   /** End of life of the certificate that proved the identity, in milliseconds since 1970; 0 without one. */
   readonly certificateNotAfterMs: number;
+  /** Of that certificate, lower-case hexadecimal; absent without one. No policy sees it. */
+  readonly certificateSerial?: string;
 }
 
 export interface DecisionTarget {
   readonly spiffeId: SpiffeId | null;
   readonly address: string;
   readonly port: number;
+  /** Of the certificate by which the target proved its identity to us, as of the caller. */
+  readonly certificateSerial?: string;
 }
 
 /** An HTTP request head. Header names are lower case; a repeated header's values are joined with a comma and no space lost. */

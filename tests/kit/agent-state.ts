@@ -17,6 +17,7 @@ export function startingAgentState(change: Partial<AgentState> = {}): AgentState
     spool: () => undefined,
     holderSearch: () => undefined,
     workloadApi: () => undefined,
+    quarantined: () => undefined,
     connections: () => 0,
     maxConnections: () => 0,
     crowd: new CrowdTally({ nowMs: () => 0 }),
