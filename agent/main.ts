@@ -30,6 +30,7 @@ import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
 import { openHolderFinder, type HolderFinderAdapters } from './open-holder-finder.ts';
 import { openProver, type ProverAdapters } from './open-prover.ts';
+import { withAuditMode } from './policy/audit-mode.ts';
 import { createAuthorizer } from './policy/authorize.ts';
 import { followPolicy } from './policy/follow-policy.ts';
 import { PolicyHolder } from './policy/policy-holder.ts';
@@ -291,7 +292,10 @@ class AgentStart {
       directory,
       processes,
       quarantine: parts.quarantine,
-      authorizer: createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
+      authorizer: withAuditMode(
+        createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
+        manager.enforcement,
+      ),
       recorder: spool,
       denials: this.#denials,
       observer: this.#metrics,

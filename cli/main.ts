@@ -7,6 +7,7 @@ import { registerAudit } from './commands/audit.ts';
 import { registerCa } from './commands/ca.ts';
 import { registerCompletion } from './commands/completion.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerEnforcement } from './commands/enforcement.ts';
 import { registerEntry } from './commands/entry.ts';
 import { registerNode } from './commands/node.ts';
 import { registerOperator } from './commands/operator.ts';
@@ -65,6 +66,7 @@ function buildProgram(): Command {
     registerAudit,
     registerOperator,
     registerQuarantine,
+    registerEnforcement,
     registerAgentHere,
     registerWhy,
     registerDoctorHere,

@@ -29,6 +29,8 @@ import { ClockWatch } from './health/clock-watch.ts';
 import { readHealth, startServerMetrics, type ServerState } from './health/health.ts';
 import { buildAgentApp } from './http/agent-app.ts';
 import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
+import { Enforcements } from './enforcement/enforcement.ts';
+import { reportEnforcement } from './enforcement/enforcement-report.ts';
 import type { TurnedAway } from './http/listeners/connection-guard.ts';
 import { startTlsListener } from './http/listeners/tls-listener.ts';
 import { startUnixListener } from './http/listeners/unix-listener.ts';
@@ -97,6 +99,7 @@ interface Start {
 }
 
 const clock = systemClock;
+const DAY_MS = 86_400_000;
 const random = (): number => Math.random();
 const secureRandom = (length: number): Uint8Array => randomBytes(length);
 
@@ -156,6 +159,7 @@ interface Core {
 function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabilities {
   const { datastore, authority, policies, state } = core;
   const { trustDomain } = config;
+  const enforcements = new Enforcements({ datastore, clock, trustDomain });
   return {
     datastore,
     authority,
@@ -171,6 +175,12 @@ function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabili
     operatorLog: new OperatorLog({ datastore, clock }),
     operators: new Operators({ datastore, clock }),
     quarantines: new Quarantines({ datastore, clock }),
+    enforcements,
+    reportEnforcement: async (scope, sinceMs) => {
+      const untilMs = clock.nowMs();
+      const window = { scope: enforcements.scopeOf(scope), sinceMs: sinceMs ?? untilMs - DAY_MS, untilMs };
+      return await reportEnforcement(datastore, window);
+    },
     rootKeySha256: () => authority.rootKeySha256,
     temporaryDirectory: config.policy.temporaryDirectory,
     readHealth: async () => await readHealth(state),

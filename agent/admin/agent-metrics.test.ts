@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import type { Registry } from 'prom-client';
 import { createMetrics } from '../../shared/runtime/metrics.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
+import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { startingAgentState } from '../../tests/kit/agent-state.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
@@ -16,6 +17,8 @@ const RECORD = {
   decision: 'deny',
   reason: 'policy_deny',
   latency_us: 30,
+  caller_spiffe_id: null,
+  target_spiffe_id: parseSpiffeId('spiffe://example.org/web'),
 } as const;
 
 let registry: Registry;
@@ -45,8 +48,21 @@ describe('AgentMetrics', () => {
       `picket_decisions_total{direction="inbound",protocol="http",decision="${decision}",reason="${reason}"}`;
     expect(await value(labels('deny', 'policy_deny'))).toBe(1);
     expect(await value(labels('allow', 'policy_allow'))).toBe(2);
+    metrics.decided({ ...RECORD, decision: 'allow', would_deny: true });
+    expect(await value(labels('would_deny', 'policy_deny'))).toBe(1);
     expect(await value('picket_decision_seconds_bucket{le="0.00002",direction="inbound"}')).toBe(0);
-    expect(await value('picket_decision_seconds_bucket{le="0.00005",direction="inbound"}')).toBe(3);
+    expect(await value('picket_decision_seconds_bucket{le="0.00005",direction="inbound"}')).toBe(4);
+  });
+
+  test('decided() counts for each service who came through the mesh and who in plaintext', async () => {
+    metrics.decided(RECORD);
+    metrics.decided({ ...RECORD, caller_spiffe_id: parseSpiffeId('spiffe://example.org/a') });
+    metrics.decided({ ...RECORD, caller_spiffe_id: parseSpiffeId('spiffe://example.org/b') });
+    metrics.decided({ ...RECORD, direction: 'outbound' });
+    metrics.decided({ ...RECORD, target_spiffe_id: null });
+    const series = (caller: string): string =>
+      `picket_service_decisions_total{service="spiffe://example.org/web",caller="${caller}"}`;
+    expect([await value(series('plaintext')), await value(series('mesh'))]).toEqual([1, 2]);
   });
 
   test('decided() makes no series for a reason that is not on the list', async () => {

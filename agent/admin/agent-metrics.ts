@@ -3,6 +3,7 @@ import { DECISION_REASONS } from '../../shared/policy/decision.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { PolicyObserver } from '../policy/policy-holder.ts';
+import type { DecidedRecord } from '../proxy/proxy-observer.ts';
 import { addStateFigures } from './state-figures.ts';
 import type { AgentState } from './status.ts';
 
@@ -21,7 +22,8 @@ const MICROSECONDS = 1_000_000;
 /** The agent's figures. What happens is counted here; how things stand is read from `state` when somebody asks. */
 export class AgentMetrics implements PolicyObserver {
   readonly #decisions: Counter<'direction' | 'protocol' | 'decision' | 'reason'>;
-  readonly #decisionCounts = new Map<string, Counter.Internal>();
+  readonly #services: Counter<'service' | 'caller'>;
+  readonly #counts = new Map<string, Counter.Internal>();
   readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
   readonly #handshakes: Counter<'side' | 'outcome'>;
   readonly #crowd: AgentState['crowd'];
@@ -35,6 +37,12 @@ export class AgentMetrics implements PolicyObserver {
       name: 'picket_decisions_total',
       help: 'Decisions by outcome.',
       labelNames: ['direction', 'protocol', 'decision', 'reason'],
+      registers,
+    });
+    this.#services = new Counter({
+      name: 'picket_service_decisions_total',
+      help: 'Decisions of the called side by service, and whether its caller came through the mesh or in plaintext, without identity.',
+      labelNames: ['service', 'caller'],
       registers,
     });
     const seconds = new Histogram({
@@ -77,11 +85,17 @@ export class AgentMetrics implements PolicyObserver {
   }
 
   /** A decision was recorded. */
-  decided(record: Pick<AccessRecord, 'direction' | 'protocol' | 'decision' | 'reason' | 'latency_us'>): void {
-    const { direction, protocol, decision } = record;
+  decided(record: DecidedRecord): void {
+    const { direction, protocol } = record;
+    const decision = record.would_deny === true ? 'would_deny' : record.decision;
     // The list of reasons is closed; what is not on it must not make new series.
     const reason = Object.hasOwn(DECISION_REASONS, record.reason) ? record.reason : 'other';
     this.#decisionCount(direction, protocol, decision, reason).inc();
+    if (direction === 'inbound' && record.target_spiffe_id !== null)
+      this.#serviceCount(
+        record.target_spiffe_id,
+        record.caller_spiffe_id === null ? 'plaintext' : 'mesh',
+      ).inc();
     this.#decisionSeconds[direction].observe(record.latency_us / MICROSECONDS);
   }
 
@@ -107,11 +121,20 @@ export class AgentMetrics implements PolicyObserver {
 
   /** Looked up once for each set of labels: that is most of the cost of counting, which every request pays. */
   #decisionCount(...labels: readonly [string, string, string, string]): Counter.Internal {
+    return this.#kept(labels, () => this.#decisions.labels(...labels));
+  }
+
+  /** Services are those that are registered on this host: there are not many. */
+  #serviceCount(...labels: readonly [string, string]): Counter.Internal {
+    return this.#kept(labels, () => this.#services.labels(...labels));
+  }
+
+  #kept(labels: readonly string[], make: () => Counter.Internal): Counter.Internal {
     const key = labels.join(' ');
-    const known = this.#decisionCounts.get(key);
+    const known = this.#counts.get(key);
     if (known !== undefined) return known;
-    const count = this.#decisions.labels(...labels);
-    this.#decisionCounts.set(key, count);
+    const count = make();
+    this.#counts.set(key, count);
     return count;
   }
 

@@ -51,6 +51,7 @@ export class IdentityManager implements IdentitySource, Running {
   readonly #bundles: WatchedValue<TrustBundles>;
   readonly #entries: WatchedValue<SyncState['entries']>;
   readonly #directory: WatchedValue<SyncState['directory']>;
+  readonly #enforcement: WatchedValue<SyncState['enforcement']>;
   readonly #stream: SyncStream;
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
@@ -72,6 +73,7 @@ export class IdentityManager implements IdentitySource, Running {
     this.#bundles = new WatchedValue(this.#sync.current.bundles);
     this.#entries = new WatchedValue(this.#sync.current.entries);
     this.#directory = new WatchedValue(this.#sync.current.directory);
+    this.#enforcement = new WatchedValue(this.#sync.current.enforcement);
     this.#wakeUp = new WakeUp(options.clock);
     this.#backoff = new Backoff({ ...RETRY, random: options.random });
     this.#workloads = new WorkloadSvids({
@@ -109,6 +111,11 @@ export class IdentityManager implements IdentitySource, Running {
 
   get directory(): Watched<SyncState['directory']> {
     return this.#directory;
+  }
+
+  /** Modes of enforcement by scope: told of only when they change. */
+  get enforcement(): Watched<SyncState['enforcement']> {
+    return this.#enforcement;
   }
 
   /** What the server said last. */
@@ -225,6 +232,7 @@ export class IdentityManager implements IdentitySource, Running {
     this.#sync.set(next);
     if (next.bundles !== previous.bundles) this.#takeBundles(next.bundles, previous.bundles);
     if (next.directory !== previous.directory) this.#directory.set(next.directory);
+    if (next.enforcement !== previous.enforcement) this.#enforcement.set(next.enforcement);
     if (next.entries !== previous.entries) {
       this.#entries.set(next.entries);
       this.#workloads.follow(next.entries);

@@ -101,8 +101,9 @@ export class Judge {
       this.#note(encounter, record);
       return judgement;
     }
+    const { wouldDeny: _, ...decided } = verdict;
     const denied: Verdict = {
-      ...verdict,
+      ...decided,
       isAllowed: false,
       reason: 'audit_unavailable',
       message: DECISION_REASONS.audit_unavailable.text,
@@ -163,11 +164,18 @@ function buildRecord(
     method: http?.method ?? null,
     path: http === null ? null : http.path.slice(0, MAX_PATH),
     decision: verdict.isAllowed ? 'allow' : 'deny',
+    ...auditedOf(verdict),
     reason: verdict.reason,
     message: verdict.message.slice(0, MAX_TEXT),
     policy_version: verdict.policyVersion,
     latency_us: Math.round(verdict.latencyUs * 10) / 10,
   };
+}
+
+function auditedOf({ wouldDeny }: Verdict): Pick<AccessRecord, 'would_deny' | 'rules'> | undefined {
+  if (wouldDeny === undefined) return undefined;
+  const rules = [...wouldDeny.rules];
+  return rules.length === 0 ? { would_deny: true } : { would_deny: true, rules };
 }
 
 function formatAddress({ address, port }: { readonly address: string; readonly port: number }): string {

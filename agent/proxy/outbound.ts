@@ -134,8 +134,10 @@ export class Outbound {
         message: whyUnidentified(departure.identity),
       });
     const verdict = judge.evaluateEgress(encounter, connectionId, 'mesh');
-    if (!verdict.isAllowed)
-      return this.#end(stream, judge.record(encounter, { decisionId: connectionId, verdict }, null));
+    if (!verdict.isAllowed || verdict.wouldDeny !== undefined) {
+      const judgement = judge.record(encounter, { decisionId: connectionId, verdict }, null);
+      if (!judgement.verdict.isAllowed) return this.#end(stream, judgement);
+    }
     const outcome = await dialer.open({ caller: svid, target, destination, source, connectionId });
     if (outcome.kind !== 'accepted') return this.#refuse(departure, target, refusalOf(outcome));
     const { stream: far, peerSerial } = outcome;

@@ -1,7 +1,20 @@
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 
+/** What metrics count of a decision. */
+export type DecidedRecord = Pick<
+  AccessRecord,
+  | 'direction'
+  | 'protocol'
+  | 'decision'
+  | 'would_deny'
+  | 'reason'
+  | 'latency_us'
+  | 'caller_spiffe_id'
+  | 'target_spiffe_id'
+>;
+
 /** What metrics want to know of the proxy; the mesh's own events are those of `MeshObserver`. */
 export interface ProxyObserver {
   /** A decision was recorded. */
-  decided(record: Pick<AccessRecord, 'direction' | 'protocol' | 'decision' | 'reason' | 'latency_us'>): void;
+  decided(record: DecidedRecord): void;
 }

@@ -1,5 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { PicketError } from '../../shared/errors/errors.ts';
+import {
+  parseEnforcementScope,
+  type EnforcementMode,
+  type EnforcementScope,
+} from '../../shared/policy/enforcement.ts';
 import type { SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { QuarantineRecord } from '../../shared/protocol/quarantine.ts';
 import type { Entry } from '../../shared/protocol/registration.ts';
@@ -30,6 +35,8 @@ export interface SyncState {
   readonly policy: SignedPolicy | undefined;
   /** Who neither calls nor is called, by key; addresses in canonical spelling. */
   readonly quarantines: ReadonlyMap<string, QuarantineRecord>;
+  /** Modes of enforcement by scope: what is not named is enforced. */
+  readonly enforcement: ReadonlyMap<EnforcementScope, EnforcementMode>;
 }
 
 /** A message that says something. */
@@ -46,6 +53,7 @@ export const EMPTY_SYNC_STATE: SyncState = {
   directory: new Map(),
   policy: undefined,
   quarantines: new Map(),
+  enforcement: new Map(),
 };
 
 /**
@@ -76,6 +84,8 @@ export function toSnapshot(state: SyncState): SyncSnapshot {
   for (const [key, value] of state.directory) items.push({ kind: 'directory', key, value });
   if (state.policy !== undefined) items.push({ kind: 'policy', key: MESH_POLICY_KEY, value: state.policy });
   for (const [key, value] of state.quarantines) items.push({ kind: 'quarantine', key, value });
+  for (const [scope, mode] of state.enforcement)
+    items.push({ kind: 'enforcement', key: scope, value: { scope, mode } });
   return { kind: 'snapshot', ...(state.position ?? { epoch: '', cursor: 0 }), items };
 }
 
@@ -86,6 +96,7 @@ interface Draft {
   readonly directory: Map<string, DirectoryRecord>;
   policy: SignedPolicy | undefined;
   readonly quarantines: Map<string, QuarantineRecord>;
+  readonly enforcement: Map<EnforcementScope, EnforcementMode>;
 }
 
 function emptyDraft(trustDomain: TrustDomain): Draft {
@@ -96,6 +107,7 @@ function emptyDraft(trustDomain: TrustDomain): Draft {
     directory: new Map(),
     policy: undefined,
     quarantines: new Map(),
+    enforcement: new Map(),
   };
 }
 
@@ -113,6 +125,7 @@ function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustD
     directory: new Map(state.directory),
     policy: state.policy,
     quarantines: new Map(state.quarantines),
+    enforcement: new Map(state.enforcement),
   };
 }
 
@@ -133,6 +146,9 @@ function applyChange(draft: Draft, change: SyncChange): void {
       return;
     case 'quarantine':
       draft.quarantines.delete(change.key);
+      return;
+    case 'enforcement':
+      draft.enforcement.delete(change.key as EnforcementScope);
   }
 }
 
@@ -143,6 +159,7 @@ function putNew(draft: Draft, item: SyncItem): void {
     directory: () => draft.directory.has(item.key),
     policy: () => draft.policy !== undefined,
     quarantine: () => draft.quarantines.has(item.key),
+    enforcement: () => draft.enforcement.has(item.key as EnforcementScope),
   }[item.kind]();
   if (isKnown) throw refuse(`its snapshot has two of ${item.kind} ${item.key}`);
   put(draft, item);
@@ -168,6 +185,10 @@ function put(draft: Draft, item: SyncItem): void {
       return;
     case 'quarantine':
       draft.quarantines.set(item.key, readQuarantine(item));
+      return;
+    case 'enforcement':
+      requireKey(item, item.value.scope);
+      draft.enforcement.set(readScope(item.value.scope), item.value.mode);
   }
 }
 
@@ -196,6 +217,15 @@ function readQuarantine(item: Extract<SyncItem, { kind: 'quarantine' }>): Quaran
   return { ...item.value, addresses: addresses.map((address) => canonicalAddress(address) ?? address) };
 }
 
+/** A scope that cannot be read names nobody whose denials would pass: it is refused, not passed over. */
+function readScope(text: string): EnforcementScope {
+  try {
+    return parseEnforcementScope(text);
+  } catch {
+    throw refuse('it names a scope of enforcement that cannot be read');
+  }
+}
+
 function requireKey(item: SyncItem, key: string): void {
   if (item.key !== key) throw refuse(`${item.kind} ${key} stands under the key ${item.key}`);
 }
@@ -216,7 +246,8 @@ export function saysTheSame(a: SyncState, b: SyncState): boolean {
     a.bundles === b.bundles &&
     a.directory === b.directory &&
     a.policy === b.policy &&
-    a.quarantines === b.quarantines
+    a.quarantines === b.quarantines &&
+    a.enforcement === b.enforcement
   );
 }
 
@@ -235,6 +266,7 @@ function settle(previous: SyncState, draft: Draft, position: SyncPosition): Sync
     directory: keepIfSame(previous.directory, draft.directory, isDeepStrictEqual),
     policy: isDeepStrictEqual(previous.policy, draft.policy) ? previous.policy : draft.policy,
     quarantines: keepIfSame(previous.quarantines, draft.quarantines, isDeepStrictEqual),
+    enforcement: keepIfSame(previous.enforcement, draft.enforcement, Object.is),
   };
 }
 

@@ -17,6 +17,7 @@ interface AccessOptions extends PageOptions {
   readonly to?: string;
   readonly decision?: string;
   readonly decisionId?: string;
+  readonly wouldDeny?: boolean;
 }
 
 /** `picket audit`: who asked for what, and what operators did. */
@@ -33,11 +34,13 @@ export function registerAudit(program: Command): void {
       .option('--from <time>', 'RFC 3339, inclusive')
       .option('--to <time>', 'RFC 3339, exclusive')
       .option('--decision <decision>', 'allow or deny')
+      .option('--would-deny', 'only what passed in audit mode and would have been denied')
       .option('--decision-id <id>', 'one decision, as named in a 403 or by picket why')
       .option('--limit <n>', 'records on this page', wholeNumber, 50)
       .option('--cursor <cursor>', 'the following page')
       .action(access),
     'picket audit access --caller spiffe://example.org/ns/shop/sa/web --decision deny',
+    'picket audit access --target spiffe://example.org/ns/shop/sa/web --would-deny',
   );
   withExamples(
     audit
@@ -52,14 +55,18 @@ export function registerAudit(program: Command): void {
 
 async function access(options: AccessOptions, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  const { decisionId, ...query } = options;
-  const page = await client.get('/audit/access', accessPage, { ...query, decision_id: decisionId });
+  const { decisionId, wouldDeny, ...query } = options;
+  const page = await client.get('/audit/access', accessPage, {
+    ...query,
+    decision_id: decisionId,
+    would_deny: wouldDeny === true ? 'true' : undefined,
+  });
   output.result(page, ({ items }) =>
     table(
       items,
       [
         { title: 'time', of: (r) => r.ts },
-        { title: 'decision', of: (r) => r.decision },
+        { title: 'decision', of: (r) => (r.would_deny === true ? 'would deny' : r.decision) },
         { title: 'caller', of: (r) => r.caller_spiffe_id ?? r.source },
         { title: 'target', of: (r) => r.target_spiffe_id ?? r.destination },
         { title: 'request', of: (r) => (r.method === null ? r.protocol : `${r.method} ${r.path ?? ''}`) },

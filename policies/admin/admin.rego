@@ -15,7 +15,7 @@ allow if {
 readers := {"*.list", "*.read", "*.show"}
 
 permissions := {
-	"policy-author": (readers | {"policy.publish", "policy.rollback", "policy.evaluate"}),
+	"policy-author": (readers | {"policy.publish", "policy.rollback", "policy.evaluate", "enforcement.*"}),
 	"registrar": (readers | {"entry.*", "token.*", "node.*", "node-address.*", "tpm-host.*", "quarantine.*"}),
 	"auditor": (readers | {"policy.evaluate"}),
 }

@@ -22,6 +22,8 @@ test_policy_author_publishes_but_registers_nothing if {
 	not decide(["policy-author"], "entry.create")
 	not decide(["policy-author"], "operator.create")
 	not decide(["policy-author"], "quarantine.lift")
+	decide(["policy-author"], "enforcement.set")
+	decide(["policy-author"], "enforcement.clear")
 }
 
 test_registrar_registers_but_publishes_nothing if {
@@ -33,6 +35,7 @@ test_registrar_registers_but_publishes_nothing if {
 	decide(["registrar"], "quarantine.add")
 	decide(["registrar"], "quarantine.lift")
 	not decide(["registrar"], "policy.publish")
+	not decide(["registrar"], "enforcement.set")
 	not decide(["registrar"], "operator.revoke")
 }
 
@@ -41,7 +44,8 @@ test_auditor_reads_and_changes_nothing if {
 	decide(["auditor"], "workload.read")
 	decide(["auditor"], "policy.evaluate")
 	decide(["auditor"], "quarantine.list")
-	every action in ["entry.create", "policy.publish", "token.create", "node.evict", "backup.create", "quarantine.lift"] {
+	decide(["auditor"], "enforcement.read")
+	every action in ["entry.create", "policy.publish", "token.create", "node.evict", "backup.create", "quarantine.lift", "enforcement.set"] {
 		not decide(["auditor"], action)
 	}
 }

@@ -23,6 +23,8 @@ export interface AccessFilter {
   readonly toMs?: number;
   readonly decision?: 'allow' | 'deny';
   readonly decisionId?: string;
+  /** Whether it passed in audit mode and would have been denied. */
+  readonly wouldDeny?: boolean;
   /** `nextCursor` of the page before. */
   readonly cursor?: string;
   readonly limit?: number;
@@ -172,17 +174,25 @@ function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof acce
     decisionId: storableText(record.decision_id),
     ts: new Date(record.ts),
     direction: record.direction,
+    sourceAddress: addressOf(record.source),
     callerSpiffeId: record.caller_spiffe_id,
     targetSpiffeId: record.target_spiffe_id,
     method: record.method === null ? null : storableText(record.method),
     path: record.path === null ? null : storableText(record.path),
     decision: record.decision,
+    wouldDeny: record.would_deny === true,
+    rules: record.rules?.map(storableText) ?? [],
     reason: storableText(record.reason),
     policyVersion: record.policy_version,
     latencyUs: record.latency_us,
     record: text,
     hash,
   };
+}
+
+/** Of `address:port` or `[address]:port`. */
+function addressOf(source: string): string {
+  return storableText(source.replace(/:\d*$/, '').replace(/^\[|\]$/g, ''));
 }
 
 /** PostgreSQL keeps no NUL in a text, and a record that cannot be stored would block its spool for ever. The exact text, where it is escaped, stays beside. */
@@ -205,7 +215,7 @@ const MAX_TIME_MS = 253_402_300_799_999;
 const PAGE_KEY = z.tuple([z.number().min(0).max(MAX_TIME_MS), z.string(), z.string(), z.number()]);
 
 function conditionsOf(filter: AccessFilter): readonly (SQL | undefined)[] {
-  const { caller, target, fromMs, toMs, decision, decisionId, cursor } = filter;
+  const { caller, target, fromMs, toMs, decision, decisionId, wouldDeny, cursor } = filter;
   return [
     caller === undefined ? undefined : eq(accessLog.callerSpiffeId, caller),
     target === undefined ? undefined : eq(accessLog.targetSpiffeId, target),
@@ -213,8 +223,14 @@ function conditionsOf(filter: AccessFilter): readonly (SQL | undefined)[] {
     toMs === undefined ? undefined : lt(accessLog.ts, new Date(toMs)),
     decision === undefined ? undefined : eq(accessLog.decision, decision),
     decisionId === undefined ? undefined : eq(accessLog.decisionId, decisionId),
+    wouldDeny === undefined ? undefined : isWouldDeny(wouldDeny),
     cursor === undefined ? undefined : before(parsePageCursor(cursor, PAGE_KEY)),
   ];
+}
+
+/** Without a parameter: the index of what would have been denied is partial. */
+function isWouldDeny(wish: boolean): SQL {
+  return wish ? sql`${accessLog.wouldDeny}` : sql`not ${accessLog.wouldDeny}`;
 }
 
 function before([tsMs, nodeId, epoch, sequence]: z.output<typeof PAGE_KEY>): SQL {

@@ -7,6 +7,7 @@ import { testAgentId, testAttestation, testEntry } from '../../tests/kit/mesh-da
 import { Nodes } from '../agents/nodes.ts';
 import { AccessLog } from '../audit/access-log.ts';
 import { OperatorLog } from '../audit/operator-log.ts';
+import { Enforcements } from '../enforcement/enforcement.ts';
 import { Quarantines } from '../quarantine/quarantines.ts';
 import { Registration } from '../registration/registration.ts';
 import { restoreBackup, writeBackup } from './backup.ts';
@@ -48,6 +49,8 @@ async function fill(datastore: Datastore): Promise<void> {
     ttlSeconds: 9,
     createdBy: 'me',
   });
+  const enforcements = new Enforcements({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN });
+  await enforcements.set({ scope: enforcements.scopeOf('/web/*'), mode: 'audit', setBy: 'me' });
   await datastore.write(async ({ db }) => {
     await db.insert(schema.policyVersions).values({
       target: 'mesh',
@@ -98,6 +101,7 @@ async function contentOf(datastore: Datastore): Promise<unknown> {
     access: await db.select().from(schema.accessLog),
     cursors: await db.select().from(schema.accessCursors),
     quarantines: await db.select().from(schema.quarantines),
+    modes: await db.select().from(schema.enforcementModes),
     actions: await db.select().from(schema.operatorLog),
     policies: (await db.select().from(schema.policyVersions)).map((row) => ({
       ...row,

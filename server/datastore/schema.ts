@@ -216,11 +216,17 @@ export const accessLog = pgTable(
     decisionId: text('decision_id').notNull(),
     ts: at('ts').notNull(),
     direction: text('direction').notNull(),
+    /** Where the caller connected from, without its port. */
+    sourceAddress: text('source_address'),
     callerSpiffeId: text('caller_spiffe_id'),
     targetSpiffeId: text('target_spiffe_id'),
     method: text('method'),
     path: text('path'),
     decision: text('decision').notNull(),
+    /** It passed in audit mode; enforced, it would have been denied for `reason`. */
+    wouldDeny: boolean('would_deny').notNull().default(false),
+    /** Rules in audit that would have denied it. */
+    rules: text('rules').array().notNull().default([]),
     reason: text('reason').notNull(),
     policyVersion: count('policy_version'),
     latencyUs: real('latency_us').notNull(),
@@ -234,6 +240,9 @@ export const accessLog = pgTable(
     index('access_log_caller').on(table.callerSpiffeId, table.ts),
     index('access_log_target').on(table.targetSpiffeId, table.ts),
     index('access_log_decision_id').on(table.decisionId),
+    index('access_log_would_deny')
+      .on(table.targetSpiffeId, table.ts)
+      .where(sql`would_deny`),
   ],
 );
 
@@ -289,3 +298,12 @@ export const quarantines = pgTable(
   },
   (table) => [primaryKey({ columns: [table.kind, table.subject] })],
 );
+
+/** Which services are not enforced, and exceptions from that. What no row names is enforced. */
+export const enforcementModes = pgTable('enforcement_modes', {
+  /** A workload's SPIFFE ID, or one with `/*` behind it: all below it. */
+  scope: text('scope').primaryKey(),
+  mode: text('mode', { enum: ['enforce', 'audit'] }).notNull(),
+  setBy: text('set_by').notNull(),
+  setAt: at('set_at').notNull().defaultNow(),
+});

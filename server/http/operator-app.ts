@@ -14,6 +14,7 @@ import type { AccessLog } from '../audit/access-log.ts';
 import type { OperatorLog } from '../audit/operator-log.ts';
 import type { CertificateAuthority } from '../ca/ca.ts';
 import type { Datastore } from '../datastore/datastore.ts';
+import type { Enforcements } from '../enforcement/enforcement.ts';
 import type { Operators } from '../operators/operators.ts';
 import type { PolicyAdmin } from '../policy-admin/policy-admin.ts';
 import type { Quarantines } from '../quarantine/quarantines.ts';
@@ -30,6 +31,7 @@ import { peerConnectionOf, type NodeBindings } from './peer-connection.ts';
 import { buildReferencePage } from './reference-page.ts';
 import type { Route } from './route.ts';
 import { auditRoutes } from './routes/operators/audit.ts';
+import { enforcementRoutes, type EnforcementRouteOptions } from './routes/operators/enforcement.ts';
 import { entryRoutes } from './routes/operators/entries.ts';
 import { nodeRoutes } from './routes/operators/nodes.ts';
 import { operatorRoutes } from './routes/operators/operators.ts';
@@ -53,6 +55,8 @@ export interface OperatorCapabilities {
   readonly operatorLog: OperatorLog;
   readonly operators: Operators;
   readonly quarantines: Quarantines;
+  readonly enforcements: Enforcements;
+  readonly reportEnforcement: EnforcementRouteOptions['report'];
   readonly authority: CertificateAuthority;
   readonly datastore: Datastore;
   readonly readHealth: ReadHealth;
@@ -84,6 +88,10 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
     ...tokenRoutes({ tokens: capabilities.tokens, trustDomain, rootKeySha256: capabilities.rootKeySha256 }),
     ...tpmHostRoutes({ hosts: capabilities.tpmHosts, trustDomain }),
     ...quarantineRoutes(capabilities.quarantines),
+    ...enforcementRoutes({
+      enforcements: capabilities.enforcements,
+      report: capabilities.reportEnforcement,
+    }),
     ...policyRoutes(capabilities.policies),
     ...workloadRoutes(capabilities.issued),
     ...auditRoutes({ access: capabilities.accessLog, operators: capabilities.operatorLog }),

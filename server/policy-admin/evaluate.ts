@@ -95,6 +95,7 @@ function judge(result: SandboxResult | undefined, context: VerdictContext): Verd
 function describeVerdict(verdict: Verdict): Omit<PolicyAnswer, 'rules' | 'input'> {
   return {
     decision: verdict.isAllowed ? 'allow' : 'deny',
+    ...(verdict.wouldDeny === undefined ? {} : { wouldDeny: [...verdict.wouldDeny.rules] }),
     reason: verdict.reason,
     message: verdict.message,
     version: verdict.policyVersion,

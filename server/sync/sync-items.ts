@@ -9,6 +9,7 @@ import {
   readDirectory,
   readDirectoryAt,
 } from '../directory/directory.ts';
+import { readEnforcementItems } from '../enforcement/enforcement.ts';
 import { readQuarantineItems } from '../quarantine/quarantine-items.ts';
 import { entryOf } from '../registration/entry-row.ts';
 import { readTrustBundles } from './trust-bundles.ts';
@@ -16,7 +17,7 @@ import { readTrustBundles } from './trust-bundles.ts';
 /** The key of the mesh's policy. The policy of administration never leaves the server. */
 export const MESH_POLICY_KEY = 'mesh';
 
-/** What every agent gets: bundles, the directory of the trust domain, the policy in force, the quarantines. Conflicts of the directory are counted, not sent. */
+/** What every agent gets: bundles, the directory of the trust domain, the policy in force, the quarantines, the modes of enforcement. Conflicts of the directory are counted, not sent. */
 export async function readSharedItems(
   db: Database,
 ): Promise<{ readonly items: readonly SyncItem[]; readonly directoryConflicts: number }> {
@@ -25,8 +26,9 @@ export async function readSharedItems(
   const directory = records.map((value) => ({ kind: 'directory' as const, key: directoryKey(value), value }));
   const policy = await readPolicyItems(db);
   const quarantines = await readQuarantineItems(db);
+  const modes = await readEnforcementItems(db);
   return {
-    items: [...bundles, ...directory, ...policy, ...quarantines],
+    items: [...bundles, ...directory, ...policy, ...quarantines, ...modes],
     directoryConflicts: conflicts.length,
   };
 }
@@ -51,6 +53,7 @@ export async function readItemsOf(
     ...(keysOf('bundle').length === 0 ? [] : await readBundleItems(db)),
     ...(keysOf('policy').length === 0 ? [] : await readPolicyItems(db)),
     ...(await readQuarantineItems(db, keysOf('quarantine'))),
+    ...(await readEnforcementItems(db, keysOf('enforcement'))),
   ];
   return new Map(items.map((item) => [itemName(item), item]));
 }

@@ -33,10 +33,18 @@ export const DECISION_REASONS = {
 
 export type DecisionReason = keyof typeof DECISION_REASONS;
 
+/** What enforcing would have denied. */
+export interface WouldDeny {
+  /** Rules in audit that would have denied it, as the policy names them; none where the service itself is in audit mode. */
+  readonly rules: readonly string[];
+}
+
 /** What a policy evaluation yields. Every field other than `isAllowed` and `reason` comes from the object form of the result. */
 export interface Verdict {
   readonly isAllowed: boolean;
   readonly reason: DecisionReason;
+  /** It passes in audit mode; enforced, it would be denied for `reason`. Absent: it would not. */
+  readonly wouldDeny?: WouldDeny;
   /** One sentence for people: the policy's own `reason` where it gives one, otherwise the text of the reason. */
   readonly message: string;
   /** Status of the answer to a denied HTTP request (opa-envoy-plugin `http_status`); 403 unless the policy names another from 400 to 599. */

@@ -1,8 +1,52 @@
 import { describe, expect, test } from 'bun:test';
 import { PicketError } from '../errors/errors.ts';
-import { denyWith, findResultFault, toErrorVerdict, toVerdict } from './verdict.ts';
+import {
+  denyWith,
+  findResultFault,
+  toErrorVerdict,
+  toVerdict,
+  MAX_RULE_CHARACTERS,
+  MAX_RULES,
+} from './verdict.ts';
 
 const context = { denyReason: 'policy_deny', policyVersion: 7, latencyUs: 3 } as const;
+
+describe('toVerdict() with rules in audit', () => {
+  const CONTEXT = { denyReason: 'policy_deny', policyVersion: 7, latencyUs: 1 } as const;
+
+  test('lets pass what they would deny, and names them', () => {
+    expect(toVerdict({ allowed: true, would_deny: ['no-refunds'] }, CONTEXT)).toMatchObject({
+      isAllowed: true,
+      reason: 'policy_deny',
+      wouldDeny: { rules: ['no-refunds'] },
+      message: 'Would be denied by no-refunds',
+    });
+    expect(toVerdict({ allowed: true, would_deny: ['a'], reason: 'why' }, CONTEXT).message).toBe('why');
+    expect(toVerdict({ allowed: true, would_deny: [] }, CONTEXT)).toMatchObject({ reason: 'policy_allow' });
+    expect(toVerdict({ allowed: true, would_deny: [] }, CONTEXT).wouldDeny).toBeUndefined();
+  });
+
+  test('never lets pass what another rule denies', () => {
+    const verdict = toVerdict({ allowed: false, would_deny: ['a'] }, CONTEXT);
+    expect([verdict.isAllowed, verdict.wouldDeny]).toEqual([false, undefined]);
+  });
+
+  test.each([
+    ['a'.repeat(MAX_RULE_CHARACTERS + 1)],
+    [''],
+    [1],
+    Array(MAX_RULES + 1).fill('a'),
+    'a',
+    { a: 1 },
+    true,
+  ])('denies where they are no list of names: %p', (...names: readonly unknown[]) => {
+    const would_deny = names.length === 1 && !Array.isArray(names[0]) ? names[0] : names;
+    expect(toVerdict({ allowed: true, would_deny }, CONTEXT)).toMatchObject({
+      isAllowed: false,
+      reason: 'policy_error',
+    });
+  });
+});
 
 describe('toVerdict()', () => {
   test('allows for true and for an object that allows, and for nothing else', () => {

@@ -12,6 +12,10 @@ export interface VerdictContext {
 const DEFAULT_STATUS = 403;
 const MAX_MESSAGE_LENGTH = 1024;
 
+/** How many rules in audit a result may name as such that would deny, and how long a name may be. */
+export const MAX_RULES = 16;
+export const MAX_RULE_CHARACTERS = 128;
+
 /** Results of opa-envoy-plugin that would change the request on its way; an allow that asks for one is not carried out by halves. */
 const REQUEST_CHANGES = [
   'headers',
@@ -21,7 +25,7 @@ const REQUEST_CHANGES = [
 ] as const;
 
 /**
- * The verdict of an evaluation's value: a boolean, or the object of opa-envoy-plugin (`allowed`, `http_status`, `body`, and `reason` of ours).
+ * The verdict of an evaluation's value: a boolean, or the object of opa-envoy-plugin (`allowed`, `http_status`, `body`, and `reason` and `would_deny` of ours).
  * Undefined is a denial by the policy; anything else, and an allow that asks for a change of the request, is a denial with `policy_error`.
  */
 export function toVerdict(value: unknown, context: VerdictContext): Verdict {
@@ -31,6 +35,8 @@ export function toVerdict(value: unknown, context: VerdictContext): Verdict {
   if (fault !== undefined) return deny('policy_error', { message: `${faultText()}: ${fault}` }, context);
   const result = value as PolicyResult;
   const message = [result.reason, result.body].find((text) => typeof text === 'string' && text !== '');
+  const rules = result.would_deny ?? [];
+  if (result.allowed && rules.length > 0) return passInAudit(rules, message, context);
   if (result.allowed) return allow(message, context);
   return deny(context.denyReason, { message, httpStatus: result.http_status }, context);
 }
@@ -56,6 +62,8 @@ export function findResultFault(value: unknown): string | undefined {
     return `the result is neither a boolean nor an object but ${describeKind(value)}`;
   const result = value as Readonly<Record<string, unknown>>;
   if (typeof result['allowed'] !== 'boolean') return 'the object has no boolean "allowed"';
+  if (!areRules(result['would_deny']))
+    return `"would_deny" is no list of at most ${MAX_RULES} names of rules`;
   if (!result['allowed']) return undefined;
   const change = REQUEST_CHANGES.find((key) => !isEmpty(result[key]));
   return change === undefined ? undefined : `it changes the request by "${change}", which is not supported`;
@@ -66,6 +74,7 @@ interface PolicyResult {
   readonly http_status?: unknown;
   readonly body?: unknown;
   readonly reason?: unknown;
+  readonly would_deny?: readonly string[] | null;
 }
 
 function allow(message: unknown, { policyVersion, latencyUs }: VerdictContext): Verdict {
@@ -77,6 +86,24 @@ function allow(message: unknown, { policyVersion, latencyUs }: VerdictContext): 
     policyVersion,
     latencyUs,
   };
+}
+
+/** Rules in audit: what they would deny passes. */
+function passInAudit(rules: readonly string[], message: unknown, context: VerdictContext): Verdict {
+  return {
+    ...allow(message ?? `Would be denied by ${rules.join(', ')}`, context),
+    reason: context.denyReason,
+    wouldDeny: { rules },
+  };
+}
+
+function areRules(value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  return (
+    Array.isArray(value) &&
+    value.length <= MAX_RULES &&
+    value.every((name) => typeof name === 'string' && name !== '' && name.length <= MAX_RULE_CHARACTERS)
+  );
 }
 
 function deny(

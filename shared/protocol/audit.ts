@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MAX_RULE_CHARACTERS, MAX_RULES } from '../policy/verdict.ts';
 import { counter, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
 
 /**
@@ -27,6 +28,10 @@ export const accessRecord = z.object({
   method: z.string().max(32).nullable(),
   path: z.string().max(8192).nullable(),
   decision: decisionOutcome,
+  /** It passed in audit mode: enforced, it would have been denied for `reason`. Absent: it would not. */
+  would_deny: z.literal(true).optional(),
+  /** Rules in audit that would have denied it, as the policy names them. */
+  rules: z.array(z.string().max(MAX_RULE_CHARACTERS)).max(MAX_RULES).optional(),
   /** Why, from the closed list of decision reasons (shared/policy/decision.ts). */
   reason: z.string().max(64),
   /** One sentence for people. */

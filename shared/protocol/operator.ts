@@ -143,6 +143,8 @@ export const policyQuestion = z.object({
 });
 export const policyAnswer = z.object({
   decision: decisionOutcome,
+  /** Rules in audit that would deny it. The mode of the service is not asked: this is what the policy says. */
+  wouldDeny: z.array(z.string()).optional(),
   reason: z.string(),
   message: z.string(),
   version: counter.nullable(),
@@ -173,6 +175,8 @@ export const accessQuery = paging.extend({
   from: timestamp.optional(),
   to: timestamp.optional(),
   decision: decisionOutcome.optional(),
+  /** Only what passed in audit mode and would have been denied. */
+  would_deny: z.literal('true').optional(),
   decision_id: z.string().max(80).optional(),
 });
 export const storedAccessRecord = accessRecord.extend({ node_id: spiffeId, sequence: counter });

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { wireBundle } from './attestation.ts';
+import { enforcementRecord } from './enforcement.ts';
 import { signedPolicy } from './policy-statement.ts';
 import { quarantineRecord } from './quarantine.ts';
 import { entry, listenerProtocol } from './registration.ts';
@@ -31,9 +32,11 @@ export const syncItem = z.discriminatedUnion('kind', [
   /** Key `mesh`. The artefact is fetched by digest: GET /v1/policy/artifacts/{digest}. */
   z.object({ kind: z.literal('policy'), key: z.string(), value: signedPolicy }),
   z.object({ kind: z.literal('quarantine'), key: z.string(), value: quarantineRecord }),
+  /** Key: the scope. */
+  z.object({ kind: z.literal('enforcement'), key: z.string(), value: enforcementRecord }),
 ]);
 
-export const syncKind = z.enum(['entry', 'bundle', 'directory', 'policy', 'quarantine']);
+export const syncKind = z.enum(['entry', 'bundle', 'directory', 'policy', 'quarantine', 'enforcement']);
 
 export const syncChange = z.discriminatedUnion('op', [
   z.object({ op: z.literal('put'), item: syncItem }),

@@ -36,12 +36,14 @@ const QUARANTINE = {
   addresses: ['10.0.0.5'],
   serials: ['0a'],
 };
+const ENFORCEMENT = { scope: 'spiffe://example.org/shop/*', mode: 'audit' };
 const ITEMS = [
   { kind: 'bundle', key: 'example.org', value: SEEDS.bundle },
   { kind: 'entry', key: ENTRY_ID, value: ENTRY },
   { kind: 'directory', key: 'default|10.0.0.5|80|spiffe://example.org/web', value: RECORD },
   { kind: 'policy', key: 'mesh', value: SEEDS.signedPolicy },
   { kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a', value: QUARANTINE },
+  { kind: 'enforcement', key: ENFORCEMENT.scope, value: ENFORCEMENT },
 ];
 const SNAPSHOT = JSON.stringify({ kind: 'snapshot', epoch: 'e', cursor: 4, items: ITEMS });
 const CHANGES = JSON.stringify({
@@ -52,6 +54,7 @@ const CHANGES = JSON.stringify({
     { op: 'delete', kind: 'entry', key: ENTRY_ID },
     { op: 'put', item: ITEMS[2] },
     { op: 'delete', kind: 'policy', key: 'mesh' },
+    { op: 'delete', kind: 'enforcement', key: ENFORCEMENT.scope },
     { op: 'delete', kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a' },
   ],
 });
@@ -104,7 +107,7 @@ function take(state: SyncState, line: string): { readonly state: SyncState; read
     const next = applySyncUpdate(state, message, DOMAIN);
     return {
       state: next,
-      way: `${message.kind} ${next.entries.size} ${next.directory.size} ${next.bundles.size} ${next.quarantines.size}`,
+      way: `${message.kind} ${next.entries.size} ${next.directory.size} ${next.bundles.size} ${next.quarantines.size} ${next.enforcement.size}`,
     };
   } catch (error) {
     if (!(error instanceof PicketError)) throw error;

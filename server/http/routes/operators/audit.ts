@@ -24,12 +24,13 @@ export function auditRoutes(logs: {
       query: accessQuery,
       answer: jsonAnswer(accessPage),
       handle: async ({ query }) => {
-        const { from, to, decision_id, ...rest } = query;
+        const { from, to, decision_id, would_deny, ...rest } = query;
         const filter = withoutUndefined({
           ...rest,
           fromMs: toMs(from),
           toMs: toMs(to),
           decisionId: decision_id,
+          wouldDeny: would_deny === undefined ? undefined : true,
         });
         const { records, nextCursor } = await logs.access.query(filter);
         const items = records.map(({ record, nodeId, sequence }) => ({
