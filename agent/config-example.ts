@@ -46,6 +46,11 @@ capture:
   # Whether the agent installs the rules that steer traffic into it and keeps them as they must be. It never removes them: picket agent
   # capture remove does. To try the rules first: false, then picket agent capture apply --confirm-within 60s.
   enabled: true
+  # nftables, or ebpf: programs that run when a program of this host connects, with nftables behind them as the guard. auto: ebpf where the kernel takes it.
+  backend: nftables
+  bpf_dir: /sys/fs/bpf/picket # eBPF only: where the programs are pinned; of one agent alone
+  # eBPF only: the cgroup of version 2 whose programs are captured, and refused outside of it; where cgroups are mounted unless given, which is all.
+  # cgroup: /sys/fs/cgroup
   mark: 0x5049 # of the agent's own connections
   # The rules for the next boot; <data_dir>/capture.nft unless given.
   # rules_file: /etc/picket/capture.nft

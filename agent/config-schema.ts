@@ -7,6 +7,7 @@ import {
   loopbackAddress,
   socketPath,
 } from '../shared/config/config-values.ts';
+import { BACKEND_CHOICES } from './capture/capture.ts';
 import { ipAddress, port, sha256Hex, trustDomain } from '../shared/protocol/wire-values.ts';
 
 /** What may stand in agent.yaml. Names are those of the file; what each means is told by config-example.ts. Unknown keys are refused everywhere. */
@@ -74,6 +75,9 @@ const exclude = z.strictObject({
 
 const capture = z.strictObject({
   enabled: z.boolean().default(true),
+  backend: z.enum(BACKEND_CHOICES).default('nftables'),
+  bpf_dir: absolutePath.default('/sys/fs/bpf/picket'),
+  cgroup: absolutePath.optional(),
   mark: z.number().int().min(1).max(0xffff_ffff).default(0x5049),
   rules_file: absolutePath.optional(),
   exclude: exclude.prefault({}),

@@ -6,6 +6,7 @@ import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
 import { PicketError } from '../shared/errors/errors.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { CapturePorts, CaptureSettings } from './capture/capture.ts';
+import type { CaptureChoice } from './capture/open-capture.ts';
 import { resolveSettings } from './capture/resolved-settings.ts';
 import type { SocketAddress } from './native/socket-address.ts';
 import type { Forward } from './proxy/forward.ts';
@@ -41,6 +42,8 @@ export interface AgentConfig {
   readonly capture: {
     /** Whether the agent installs the rules and keeps them. It answers on its ports either way. */
     readonly isEnabled: boolean;
+    /** With what, and what eBPF needs for it. */
+    readonly choice: CaptureChoice;
     readonly mark: number;
     /** Where the rules are kept for the next boot. */
     readonly rulesFile: string;
@@ -71,6 +74,11 @@ export interface AgentConfig {
     };
   };
 }
+
+/** Connections that are steered and not accepted yet, or refused, are remembered too. Each place takes some 100 bytes of the kernel. */
+const RECORDS_PER_CONNECTION = 4;
+const MIN_RECORDS = 16_384;
+const MAX_RECORDS = 1_048_576;
 
 /** Variables that go over the file: `PICKET_AGENT__CAPTURE__ENABLED=false`. */
 const PREFIX = 'PICKET_AGENT';
@@ -132,6 +140,12 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
     ports: file.ports,
     capture: {
       isEnabled: capture.enabled,
+      choice: {
+        backend: capture.backend,
+        bpfFolder: capture.bpf_dir,
+        cgroup: capture.cgroup,
+        maxRecords: Math.min(MAX_RECORDS, Math.max(MIN_RECORDS, RECORDS_PER_CONNECTION * limits.connections)),
+      },
       mark: capture.mark,
       rulesFile: capture.rules_file ?? join(file.data_dir, 'capture.nft'),
       exclude: {

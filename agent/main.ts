@@ -14,10 +14,10 @@ import { AgentMetrics } from './admin/agent-metrics.ts';
 import { startShipper } from './audit/shipper.ts';
 import { Spool } from './audit/spool.ts';
 import type { Capture } from './capture/capture.ts';
-import { NftCapture } from './capture/nft.ts';
 import { NFT_TABLE_NAME } from './capture/nft-rules.ts';
+import { openCapture, type ChosenCapture } from './capture/open-capture.ts';
 import { readAgentConfig, type AgentConfig } from './config.ts';
-import { OwnAddresses } from './directory/own-addresses.ts';
+import { listOwnAddresses, OwnAddresses } from './directory/own-addresses.ts';
 import { RegisteredDirectory } from './directory/registered-directory.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
 import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
@@ -34,6 +34,7 @@ import { withAuditMode } from './policy/audit-mode.ts';
 import { createAuthorizer } from './policy/authorize.ts';
 import { followPolicy } from './policy/follow-policy.ts';
 import { PolicyHolder } from './policy/policy-holder.ts';
+import { findSteeredWay } from './proxy/captured-way.ts';
 import { startProxy } from './proxy/proxy.ts';
 import { HeldQuarantine, type Quarantine } from './quarantine/quarantine.ts';
 import { RecentDenials } from './proxy/recent-denials.ts';
@@ -125,10 +126,13 @@ class AgentStart {
 
   async run(): Promise<void> {
     const { dataDirectory, sealKeyFile, capture: captureConfig } = this.#config;
-    const capture = new NftCapture({
-      rulesFile: captureConfig.rulesFile,
-      readGeneration: readRulesetGeneration,
+    const chosen = openCapture({
+      ...captureConfig.choice,
+      nft: { rulesFile: captureConfig.rulesFile, readGeneration: readRulesetGeneration },
+      ownerUid: OWN_UID,
+      ownAddresses: listOwnAddresses,
     });
+    const { capture } = chosen;
     await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
     await this.#startAdmin(capture);
     const store = await openSealedDisk({
@@ -143,8 +147,8 @@ class AgentStart {
     const holder = await this.#holdPolicy(identity, store);
     const processes = this.#identifyProcesses(manager);
     const directory = this.#openDirectory(manager);
-    this.#startProxy({ manager, holder, processes, spool, directory, quarantine });
-    await this.#keepCapture(capture, directory);
+    this.#startProxy({ manager, holder, processes, spool, directory, quarantine, chosen });
+    await this.#keepCapture(chosen, directory);
     await this.#serveWorkloads({ manager, processes, quarantine });
     await manager.start();
     this.#add('identity', manager);
@@ -270,8 +274,9 @@ class AgentStart {
     readonly spool: Spool;
     readonly directory: RegisteredDirectory;
     readonly quarantine: Quarantine;
+    readonly chosen: ChosenCapture;
   }): void {
-    const { manager, holder, processes, spool, directory } = parts;
+    const { manager, holder, processes, spool, directory, chosen } = parts;
     const { ports, forwards, mesh, capture, limits } = this.#config;
     const proxy = startProxy({
       ports,
@@ -285,6 +290,9 @@ class AgentStart {
         maxConnections: 2 * limits.connections,
         maxConnectionsPerPeer: limits.connectionsPerHost,
       },
+      ...(chosen.capture.backend === 'nftables'
+        ? {}
+        : { findOutboundWay: (socket) => findSteeredWay(socket, chosen.findRecord) }),
       mark: capture.mark,
       maxConnections: limits.connections,
       maxConnectionsPerHost: limits.connectionsPerHost,
@@ -308,8 +316,9 @@ class AgentStart {
     this.#parts.proxy = proxy;
   }
 
-  async #keepCapture(capture: Capture, directory: RegisteredDirectory): Promise<void> {
+  async #keepCapture({ capture, whyNot }: ChosenCapture, directory: RegisteredDirectory): Promise<void> {
     if (!this.#config.capture.isEnabled) return this.#log.warn('capture_disabled');
+    if (whyNot !== undefined) this.#log.info('capture_not_by_ebpf', { error: whyNot });
     const keeper = await startCapture({
       config: this.#config,
       sshConnection: this.#runtime.environment['SSH_CONNECTION'],

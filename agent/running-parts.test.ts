@@ -26,7 +26,7 @@ function workingParts(keepsCapture: boolean): RunningParts {
 }
 
 const keeper = (isIntact: boolean) => ({
-  status: { isIntact, repairs: 0, isWatched: true, isContested: false },
+  status: { backend: 'nftables' as const, isIntact, repairs: 0, isWatched: true, isContested: false },
   stop: () => Promise.resolve(),
 });
 

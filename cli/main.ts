@@ -83,15 +83,30 @@ function buildProgram(): Command {
 function registerAgentHere(program: Command): void {
   registerAgent(program, {
     startAgent: async (runtime) => await (await import('../agent/main.ts')).startAgent(runtime),
-    openCapture: async (options) => new (await import('../agent/capture/nft.ts')).NftCapture(options),
+    openCapture: async ({ rulesFile, ...choice }) => {
+      const { openCapture } = await import('../agent/capture/open-capture.ts');
+      return openCapture({ ...choice, ...(await hostOfCapture()), nft: { rulesFile } }).capture;
+    },
   });
+}
+
+async function hostOfCapture(): Promise<{
+  readonly ownerUid: number;
+  readonly ownAddresses: () => readonly string[];
+}> {
+  const { listOwnAddresses } = await import('../agent/directory/own-addresses.ts');
+  return { ownerUid: process.geteuid?.() ?? 0, ownAddresses: listOwnAddresses };
 }
 
 function registerDoctorHere(program: Command): void {
   registerDoctor(program, async () => {
-    const { NftCapture } = await import('../agent/capture/nft.ts');
+    const { probeCapture } = await import('../agent/capture/open-capture.ts');
     const { findTcpListeners } = await import('../agent/native/sock-diag.ts');
-    return { capture: new NftCapture(), diagnoseSockets: () => void findTcpListeners(1) };
+    const host = await hostOfCapture();
+    return {
+      probeCapture: (keeping) => probeCapture({ ...keeping, ...host }),
+      diagnoseSockets: () => void findTcpListeners(1),
+    };
   });
 }
 

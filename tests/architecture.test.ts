@@ -67,6 +67,7 @@ describe('architecture', () => {
       'agent/node-attestation/join-token.ts',
       'agent/node-attestation/tpm.ts',
       'agent/capture/nft.ts',
+      'agent/capture/ebpf.ts',
       'agent/workload-attestation/unix.ts',
       'agent/workload-attestation/kernel-holder-finder.ts',
       'agent/workload-attestation/thread-holder-finder.ts',

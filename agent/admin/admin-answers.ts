@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { accessRecord } from '../../shared/protocol/audit.ts';
+import { CAPTURE_BACKENDS } from '../capture/capture.ts';
 import { HOLDER_SEARCHES } from '../workload-attestation/holder-finder.ts';
 import { counter, port, spiffeId, timestamp, trustDomain } from '../../shared/protocol/wire-values.ts';
 
@@ -33,7 +34,7 @@ export const statusAnswer = z.object({
   }),
   policy: z.object({ version: counter, sequence: counter }).nullable(),
   capture: z.object({
-    mode: z.enum(['nftables', 'off']),
+    mode: z.enum([...CAPTURE_BACKENDS, 'off']),
     /** Whether the rules in the kernel are the agent's. */
     isIntact: z.boolean(),
     /** How often somebody else's change was undone since start. */

@@ -131,7 +131,13 @@ describe('AgentMetrics', () => {
       lastHeardAt: new Date(5000).toISOString(),
     });
     state.policy = () => ({ version: 3, sequence: 5 });
-    state.capture = () => ({ isIntact: false, repairs: 2, isWatched: true, isContested: false });
+    state.capture = () => ({
+      backend: 'nftables',
+      isIntact: false,
+      repairs: 2,
+      isWatched: true,
+      isContested: false,
+    });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
     state.workloadApi = () => ({ connections: 1, streams: 2 });
     state.holderSearch = () => 'proc';

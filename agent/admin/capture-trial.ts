@@ -3,16 +3,8 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import type { Capture, CaptureSettings } from '../capture/capture.ts';
-
-/** A capture whose rules can be tried: as `NftCapture`. */
-export interface TryableCapture extends Capture {
-  /** How nft is run. */
-  readonly command: readonly string[];
-  applyUntilReboot(settings: CaptureSettings): Promise<void>;
-  keep(): Promise<void>;
-  buildRestoreScript(): Promise<string>;
-}
+import type { CaptureSettings } from '../capture/capture.ts';
+import type { TryableCapture } from '../capture/tryable-capture.ts';
 
 export interface CaptureTrialOptions {
   readonly capture: TryableCapture;
@@ -52,7 +44,7 @@ export class CaptureTrial {
 
   /**
    * Applies the rules for `seconds`; the answer is when they are undone, in milliseconds since 1970. Throws `failed_precondition`: reason `capture_trial_pending`
-   * when another trial waits, or what `applyUntilReboot` says. `invalid_argument`, reason `trial_length_invalid`, beyond an hour.
+   * when another trial waits, or what `buildRestoreScript` and `applyUntilReboot` say. `invalid_argument`, reason `trial_length_invalid`, beyond an hour.
    */
   async begin(settings: CaptureSettings, seconds: number): Promise<number> {
     if (seconds < 1 || seconds > MAX_TRIAL_SECONDS)
@@ -120,10 +112,10 @@ export class CaptureTrial {
   /** A session of its own: the end of a terminal does not reach it. */
   #startGuard(seconds: number, title: string): void {
     const undone = join(this.#options.folder, UNDONE);
-    const nft = [...this.#options.capture.command, '-f', undone];
+    const restore = this.#options.capture.restoreCommand(undone);
     const guard = spawn(
       '/bin/sh',
-      ['-c', GUARD, 'picket-capture-trial', String(seconds), title, this.#pending, undone, ...nft],
+      ['-c', GUARD, 'picket-capture-trial', String(seconds), title, this.#pending, undone, ...restore],
       {
         detached: true,
         stdio: 'ignore',

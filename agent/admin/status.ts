@@ -61,7 +61,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
     server: state.server(),
     policy: state.policy() ?? null,
     capture: {
-      mode: capture === undefined ? 'off' : 'nftables',
+      mode: capture?.backend ?? 'off',
       isIntact: capture?.isIntact ?? false,
       repairs: capture?.repairs ?? 0,
       isWatched: capture?.isWatched ?? false,

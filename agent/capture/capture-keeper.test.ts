@@ -42,7 +42,13 @@ describe('startCaptureKeeper()', () => {
 
   test('installs the rules, follows registration, and leaves the rules when it stops', async () => {
     const keeper = await start();
-    expect(keeper.status).toEqual({ isIntact: true, repairs: 0, isWatched: true, isContested: false });
+    expect(keeper.status).toEqual({
+      backend: 'nftables',
+      isIntact: true,
+      repairs: 0,
+      isWatched: true,
+      isContested: false,
+    });
     localPorts = [80, 5432];
     for (const listener of listeners) listener();
     await waitUntil('the new port is captured on loopback', async () => (await rules()).includes('5432'));

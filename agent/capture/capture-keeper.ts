@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
-import type { Capture, CaptureSettings } from './capture.ts';
+import type { Capture, CaptureBackend, CaptureSettings } from './capture.ts';
 import { RepairPace } from './repair-pace.ts';
 import { startRulesWatch, type OpenRulesWatch, type RulesWatch } from './rules-watch.ts';
 
@@ -22,6 +22,7 @@ export interface CaptureKeeperOptions {
 
 /** How the rules stand, for metrics and status. */
 export interface CaptureStatus {
+  readonly backend: CaptureBackend;
   readonly isIntact: boolean;
   /** How often somebody else's change was undone since start. */
   readonly repairs: number;
@@ -70,6 +71,7 @@ class Keeper implements CaptureKeeper {
 
   get status(): CaptureStatus {
     return {
+      backend: this.#options.capture.backend,
       isIntact: this.#isIntact,
       repairs: this.#repairs,
       isWatched: this.#watch?.isHearing === true,

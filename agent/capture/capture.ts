@@ -27,9 +27,18 @@ export interface CaptureSettings {
   readonly localPorts: readonly number[];
 }
 
-/** Steers the host's traffic into the agent. Port: `nft.ts`. What it installs outlives the agent and then points at nothing. */
+/** What brings a host's own connections to the agent. */
+export const CAPTURE_BACKENDS = ['nftables', 'ebpf'] as const;
+export type CaptureBackend = (typeof CAPTURE_BACKENDS)[number];
+
+/** What may be configured: `auto` is eBPF where the kernel lets us, nftables elsewhere. */
+export const BACKEND_CHOICES = [...CAPTURE_BACKENDS, 'auto'] as const;
+export type BackendChoice = (typeof BACKEND_CHOICES)[number];
+
+/** Steers the host's traffic into the agent. Adapters: `nft.ts`, `ebpf.ts`. What it installs outlives the agent and then points at nothing. */
 export interface Capture {
-  /** Installs the rules, or replaces those that are there, in one transaction. Throws `failed_precondition` with what the kernel or nft said. */
+  readonly backend: CaptureBackend;
+  /** Installs the rules, or replaces those that are there, in one transaction. Throws `failed_precondition`, or `unavailable`, with what the kernel or nft said. */
   apply(settings: CaptureSettings): Promise<void>;
   /** Whether a process is one that this adapter ran lately, so that its change is not named as somebody else's. */
   isOwn(pid: number): boolean;
@@ -37,6 +46,6 @@ export interface Capture {
   isIntact(): Promise<boolean>;
   /** The rules as text, for people. */
   show(): Promise<string>;
-  /** Removes everything that `apply` installed; nothing there is no error. */
+  /** Removes everything that `apply` installed, by whichever adapter; nothing there is no error. */
   remove(): Promise<void>;
 }

@@ -2,6 +2,9 @@ import type { CaptureSettings } from './capture.ts';
 import { formatCidr, type Cidr } from './cidr.ts';
 import { resolveSettings, type ResolvedSettings } from './resolved-settings.ts';
 
+/** What brings this host's own connections to the agent: a redirection by the rules, or programs that run at connect(2). */
+export type OutboundSteering = 'redirect' | 'programs';
+
 /** Everything that capture installs is in this table of the family inet, and nothing of anybody else's. */
 export const NFT_TABLE_NAME = 'picket';
 export const NFT_TABLE = `inet ${NFT_TABLE_NAME}`;
@@ -14,16 +17,23 @@ export const NFT_TABLE = `inet ${NFT_TABLE_NAME}`;
  * their own: a connection that is older than the rules, or that connection tracking gave up, finds nothing that lets it pass. A drop is
  * final in nftables, whatever other tables say, so their order does not matter.
  *
- * The rules need no agent: without one a connection is steered to a port where nobody listens, and refused. Throws like `resolveSettings`.
+ * The rules need no agent: without one a connection is steered to a port where nobody listens, and refused. Where programs steer what goes out, the guard
+ * is the same: whatever got past them is dropped. Throws like `resolveSettings`.
  */
-export function renderNftRules(settings: CaptureSettings): string {
+export function renderNftRules(settings: CaptureSettings, outbound: OutboundSteering = 'redirect'): string {
   const resolved = resolveSettings(settings);
   const members = [
     ...userFlowSets(resolved),
-    chain('steer_outbound', 'type nat hook output priority -110; policy accept;', steerOutbound(resolved)),
+    outbound === 'redirect'
+      ? chain('steer_outbound', 'type nat hook output priority -110; policy accept;', steerOutbound(resolved))
+      : chain('untrack', 'type filter hook output priority raw; policy accept;', untrackSteered(resolved)),
     chain('steer_inbound', 'type nat hook prerouting priority -110; policy accept;', steerInbound(resolved)),
     chain('guard_local', '', guardLocal(resolved)),
-    chain('guard_output', 'type filter hook output priority 0; policy drop;', guardOutput(resolved)),
+    chain(
+      'guard_output',
+      'type filter hook output priority 0; policy drop;',
+      guardOutput(resolved, outbound),
+    ),
     chain('guard_input', 'type filter hook input priority 0; policy drop;', guardInput(resolved)),
     chain('guard_forward', 'type filter hook forward priority 0; policy drop;', ['counter drop']),
   ];
@@ -52,6 +62,15 @@ function steerOutbound({ ports, mark, ...resolved }: ResolvedSettings): string[]
   ];
 }
 
+/** What programs steered is between a program and the agent, on loopback, and needs no tracking: nothing is translated. */
+function untrackSteered({ ports }: ResolvedSettings): string[] {
+  return onLoopback(ports.outbound, 'notrack');
+}
+
+function onLoopback(port: number, action: string): string[] {
+  return ['dport', 'sport'].map((side) => `oifname "lo" tcp ${side} ${port} ${action}`);
+}
+
 function steerInbound({ ports, inboundPorts }: ResolvedSettings): string[] {
   return [
     'iifname "lo" return',
@@ -73,7 +92,7 @@ function guardLocal({ ports, users, localPorts }: ResolvedSettings): string[] {
   ];
 }
 
-function guardOutput(resolved: ResolvedSettings): string[] {
+function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteering): string[] {
   const { ports, mark, agentUid } = resolved;
   const answersOnAgentPorts = `tcp sport ${setOf([ports.outbound, ports.inbound, ports.mesh])} ${ANSWERS}`;
   return [
@@ -83,8 +102,7 @@ function guardOutput(resolved: ResolvedSettings): string[] {
     `${answersOnAgentPorts} meta skuid ${agentUid} accept`,
     `${answersOnAgentPorts} counter drop`,
     `tcp sport ${ports.mesh} ${CONTINUES} accept`,
-    `tcp sport ${setOf([ports.outbound, ports.inbound])} ct status dnat accept`,
-    `tcp dport ${ports.outbound} ct status dnat fib daddr type local accept`,
+    ...(outbound === 'redirect' ? redirected(ports) : steered(ports)),
     'fib daddr type local goto guard_local',
     ...among('tcp sport', resolved.inboundPorts, `${CONTINUES} accept`),
     ...userFlowsOut(resolved),
@@ -97,6 +115,18 @@ function guardOutput(resolved: ResolvedSettings): string[] {
     'meta l4proto tcp counter reject with tcp reset',
     'counter drop',
   ];
+}
+
+function redirected(ports: ResolvedSettings['ports']): string[] {
+  return [
+    `tcp sport ${setOf([ports.outbound, ports.inbound])} ct status dnat accept`,
+    `tcp dport ${ports.outbound} ct status dnat fib daddr type local accept`,
+  ];
+}
+
+/** Nothing tells a steered connection from one that somebody made to the agent's port himself: the agent does, which finds no record of it. */
+function steered(ports: ResolvedSettings['ports']): string[] {
+  return [`tcp sport ${ports.inbound} ct status dnat accept`, ...onLoopback(ports.outbound, 'accept')];
 }
 
 function guardInput(resolved: ResolvedSettings): string[] {

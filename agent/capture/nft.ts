@@ -1,7 +1,8 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { PicketError } from '../../shared/errors/errors.ts';
-import type { Capture, CaptureSettings } from './capture.ts';
-import { NFT_TABLE, renderNftRules } from './nft-rules.ts';
+import type { CaptureSettings } from './capture.ts';
+import { NFT_TABLE, renderNftRules, type OutboundSteering } from './nft-rules.ts';
+import type { TryableCapture } from './tryable-capture.ts';
 
 /** How `nft` is run and where the rules are kept for the next boot. */
 export interface NftOptions {
@@ -13,6 +14,16 @@ export interface NftOptions {
   readonly timeLimitMs?: number;
   /** The number of the last transaction in the kernel. With it, nobody else's change is taken for what was applied. */
   readonly readGeneration?: () => number;
+  /** What steers this host's own connections; the rules unless given. */
+  readonly outbound?: OutboundSteering;
+  /** Programs that the other backend may have left here: they are taken away once the rules do their work. */
+  readonly leftOver?: LeftOverPrograms;
+}
+
+/** As `Steering` of agent/native. */
+export interface LeftOverPrograms {
+  readonly isThere: boolean;
+  remove(): void;
 }
 
 interface NftRun {
@@ -32,8 +43,11 @@ const MAX_GENERATION = 0xffffffff;
 const REMOVAL = `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\n`;
 
 /** Capture by nftables, in the network namespace in which it runs. Calls are carried out one after another. */
-export class NftCapture implements Capture {
+export class NftCapture implements TryableCapture {
+  readonly backend = 'nftables';
   readonly command: readonly string[];
+  readonly #outbound: OutboundSteering;
+  readonly #leftOver: LeftOverPrograms | undefined;
   readonly #rulesFile: string | undefined;
   readonly #timeLimitMs: number;
   readonly #readGeneration: (() => number) | undefined;
@@ -48,19 +62,22 @@ export class NftCapture implements Capture {
     this.#rulesFile = options.rulesFile;
     this.#timeLimitMs = options.timeLimitMs ?? TIME_LIMIT_MS;
     this.#readGeneration = options.readGeneration;
+    this.#outbound = options.outbound ?? 'redirect';
+    this.#leftOver = options.leftOver;
   }
 
   async apply(settings: CaptureSettings): Promise<void> {
-    const script = renderNftRules(settings);
+    const script = renderNftRules(settings, this.#outbound);
     await this.#inTurn(async () => {
       await this.#install(script);
       await this.#keepForBoot(script);
+      // Until here what they steered was refused: the rules know only what they steer themselves.
+      this.#leftOver?.remove();
     });
   }
 
-  /** Like `apply`, but the file for the next boot stays as it is until `keep` is called: a reboot undoes it. */
   async applyUntilReboot(settings: CaptureSettings): Promise<void> {
-    const script = renderNftRules(settings);
+    const script = renderNftRules(settings, this.#outbound);
     await this.#inTurn(async () => await this.#install(script));
   }
 
@@ -68,7 +85,6 @@ export class NftCapture implements Capture {
     return this.#ownPids.has(pid);
   }
 
-  /** Keeps the rules that are in the kernel for the next boot. */
   async keep(): Promise<void> {
     await this.#inTurn(async () => this.#keepForBoot(REMOVAL + ((await this.#list()) ?? '')));
   }
@@ -76,7 +92,7 @@ export class NftCapture implements Capture {
   async isIntact(): Promise<boolean> {
     return await this.#inTurn(async () => {
       const listing = await this.#list();
-      return listing !== undefined && listing === this.#applied;
+      return listing !== undefined && listing === this.#applied && this.#leftOver?.isThere !== true;
     });
   }
 
@@ -86,7 +102,7 @@ export class NftCapture implements Capture {
 
   /** Asks the kernel whether it would take the rules; nothing is changed. Throws as `apply`. */
   async tryOut(settings: CaptureSettings): Promise<void> {
-    await this.#inTurn(async () => await this.#load(renderNftRules(settings), ['--check']));
+    await this.#inTurn(async () => await this.#load(renderNftRules(settings, this.#outbound), ['--check']));
   }
 
   /** The chains of all tables, without their rules, as nft lists them. */
@@ -98,13 +114,18 @@ export class NftCapture implements Capture {
     });
   }
 
-  /** A script that brings back what is in the kernel now, be it nothing. */
   async buildRestoreScript(): Promise<string> {
+    if (this.#leftOver?.isThere === true) throw cannotTry();
     return REMOVAL + ((await this.#inTurn(() => this.#list())) ?? '');
+  }
+
+  restoreCommand(path: string): readonly string[] {
+    return [...this.command, '-f', path];
   }
 
   async remove(): Promise<void> {
     await this.#inTurn(async () => {
+      this.#leftOver?.remove();
       await this.#load(REMOVAL);
       this.#script = undefined;
       this.#applied = undefined;
@@ -199,6 +220,13 @@ export class NftCapture implements Capture {
 function following(generation: number | undefined): number | undefined {
   if (generation === undefined) return undefined;
   return generation === MAX_GENERATION ? 1 : generation + 1;
+}
+
+/** A script for nft cannot bring programs back. */
+export function cannotTry(): PicketError {
+  const message =
+    'Cannot try capture rules over eBPF programs, which could not be brought back: picket agent capture remove, first';
+  return new PicketError('failed_precondition', 'capture_trial_over_programs', message);
 }
 
 /** At most this much of what nft said goes into a message: it quotes the script. */

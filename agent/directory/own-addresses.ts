@@ -28,12 +28,15 @@ export class OwnAddresses {
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#lookedMs < FRESH_MS) return this.#addresses;
     this.#lookedMs = nowMs;
-    this.#addresses = new Set(
-      Object.values(networkInterfaces())
-        .flatMap((interfaces) => interfaces ?? [])
-        .map(({ address }) => canonicalAddress(address))
-        .filter((address) => address !== undefined),
-    );
+    this.#addresses = new Set(listOwnAddresses());
     return this.#addresses;
   }
+}
+
+/** The addresses of this host's interfaces that are up, loopback and link-local ones among them. */
+export function listOwnAddresses(): readonly string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((interfaces) => interfaces ?? [])
+    .map(({ address }) => canonicalAddress(address))
+    .filter((address) => address !== undefined);
 }

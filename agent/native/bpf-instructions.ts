@@ -68,6 +68,16 @@ export function loadConstant(to: Register, value: bigint): Line {
   return { code: 0x18, to, from: 0, offset: 0, value: low, next: Number(BigInt.asIntN(32, value >> 32n)) };
 }
 
+/** `*(to + offset) = value` */
+export function storeNumber(size: Size, to: Register, offset: number, value: number): Line {
+  return { code: 0x62 | SIZES[size], to, from: 0, offset, value };
+}
+
+/** `to = a map`, as helpers take it. */
+export function loadMap(to: Register, mapFd: number): Line {
+  return { code: 0x18, to, from: 1, offset: 0, value: mapFd, next: 0 };
+}
+
 /** `to = the address of the value of an array map, plus offset`. */
 export function loadMapValue(to: Register, mapFd: number, offset: number): Line {
   return { code: 0x18, to, from: 2, offset: 0, value: mapFd, next: offset };

@@ -1,5 +1,5 @@
 import { ptr, toArrayBuffer } from 'bun:ffi';
-import { PicketError } from '../../shared/errors/errors.ts';
+import { bpf, bpfUnavailable as unavailable, requireBpf as requireDescriptor } from './bpf-call.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
 
 /** Program types and attach types of linux/bpf.h. */
@@ -21,8 +21,6 @@ const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const EAGAIN = 11;
 
-/** bpf(2) by architecture. */
-const SYSCALL_NUMBERS: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 321, arm64: 280 };
 const LOG_BYTES = 64 * 1024;
 const INSTRUCTION_BYTES = 8;
 
@@ -151,27 +149,9 @@ const runAttributes = allocateNative(80);
 const iteratorAttributes = allocateNative(8);
 const unread = allocateNative(8);
 
-function requireDescriptor(command: number, attributes: Buffer, what: string): number {
-  const fd = bpf(command, attributes);
-  if (fd < 0) throw unavailable(what, errnoName(-fd));
-  return fd;
-}
-
-/** The result, or the error number as a negative one. */
-function bpf(command: number, attributes: Buffer): number {
-  const number = SYSCALL_NUMBERS[process.arch];
-  if (number === undefined) throw unavailable('call bpf(2)', `its number on ${process.arch} is not known`);
-  const result = Number(libc().syscall(number, command, attributes, attributes.length));
-  return result < 0 ? -errno() : result;
-}
-
 /** The end of the verifier's log, which says what it did not like; its very last line are figures. */
 function lastWords(log: Buffer): string {
   const lines = log.toString('latin1', 0, log.indexOf(0)).trim().split('\n');
   const said = lines.filter((line) => !line.startsWith('processed ')).at(-1) ?? '';
   return said === '' ? '' : `: ${said.slice(0, 200)}`;
-}
-
-function unavailable(what: string, why: string): PicketError {
-  return new PicketError('unavailable', 'bpf', `Cannot ${what} in the kernel: ${why}`);
 }

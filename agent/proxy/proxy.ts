@@ -1,4 +1,4 @@
-import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
+import { toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { watchClockJumps } from '../../shared/runtime/clock-jumps.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -7,8 +7,6 @@ import type { AccessRecorder } from '../audit/access-recorder.ts';
 import type { CapturePorts } from '../capture/capture.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { IdentitySource } from '../identity/identity.ts';
-import { findOriginalDestination } from '../native/original-destination.ts';
-import { findOriginalSource } from '../native/original-source.ts';
 import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/sock-diag.ts';
 import type { TcpSocket } from '../native/sock-diag-message.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
@@ -16,6 +14,7 @@ import type { Authorizer } from '../policy/authorizer.ts';
 import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
+import { findRedirectedWay, type CapturedWay, type FindCapturedWay } from './captured-way.ts';
 import { OpenConnections } from './connections.ts';
 import type { Forward } from './forward.ts';
 import { endLeftOver } from './left-over.ts';
@@ -36,6 +35,8 @@ export interface ProxyOptions {
   readonly forwards: readonly Forward[];
   readonly dialerLimits: Partial<MeshDialerLimits>;
   readonly listenerLimits: Partial<MeshListenerLimits>;
+  /** Tells of the connections that this host's programs make where they were going; unless given, nftables redirected them. */
+  readonly findOutboundWay?: FindCapturedWay;
   /** Of every connection that the proxy makes. */
   readonly mark: number;
   /** Connections that are carried at once. */
@@ -97,18 +98,19 @@ export function startProxy(options: ProxyOptions): Proxy {
     clock,
   });
   const listeners: TcpListener[] = [];
-  const capture = (port: number, handle: CaptureHandler): void => {
+  const capture = (port: number, find: FindCapturedWay, handle: CaptureHandler): void => {
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
-      steer(stream, socket, { handle, ports, clock, log });
+      steer(stream, socket, { find, handle, ports, clock, log });
     listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
   };
   capture(
     ports.outbound,
-    async (stream, { source, destination }) =>
-      await outbound.handle(stream, { client: source, dialled: destination, destination }),
+    options.findOutboundWay ?? findRedirectedWay,
+    async (stream, way) => await outbound.handle(stream, way),
   );
-  capture(ports.inbound, async (stream, way) => {
-    await inbound.handle(arrivalOfPlaintext(stream, { ...way, connectionId: judge.newId() }));
+  capture(ports.inbound, findRedirectedWay, async (stream, { client, destination }) => {
+    const connectionId = judge.newId();
+    await inbound.handle(arrivalOfPlaintext(stream, { source: client, destination, connectionId }));
   });
   for (const { listen, to } of options.forwards) {
     const onStream = (stream: TcpStream, { remote, local }: AcceptedSocket): void =>
@@ -143,15 +145,10 @@ export function startProxy(options: ProxyOptions): Proxy {
   };
 }
 
-/** The two ends of a captured connection, as the program that made it sees them. */
-interface CapturedWay {
-  readonly source: SocketAddress;
-  readonly destination: SocketAddress;
-}
-
 type CaptureHandler = (stream: TcpStream, way: CapturedWay) => Promise<void>;
 
 interface Steering {
+  readonly find: FindCapturedWay;
   readonly handle: CaptureHandler;
   readonly ports: CapturePorts;
   readonly clock: Clock;
@@ -159,31 +156,30 @@ interface Steering {
 }
 
 /** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
-function steer(stream: TcpStream, socket: AcceptedSocket, { handle, ports, clock, log }: Steering): void {
+function steer(stream: TcpStream, socket: AcceptedSocket, steering: Steering): void {
+  const { handle, ports, clock, log } = steering;
   let known: CapturedWay | undefined;
   const find = (): TcpSocket | undefined =>
     known === undefined
       ? findOnlyTcpConnectionFrom(socket.remote)
-      : findExactTcpConnection(known.source, known.destination);
+      : findExactTcpConnection(known.client, known.dialled);
   if (socket.local.port === ports.outbound) endLeftOver(stream, { find, clock, log });
-  const destination = findOriginalDestination(socket.fd);
-  const own: readonly number[] = [ports.outbound, ports.inbound];
-  if (
-    destination === undefined ||
-    (destination.address === socket.local.address && own.includes(destination.port))
-  ) {
-    log.warn('own_listener_refused', { source: socket.remote.address });
-    return stream.abort();
-  }
   const follow = async (): Promise<void> => {
-    const source = findOriginalSource(socket.fd);
-    if (source === undefined)
-      throw new PicketError('unavailable', 'conntrack', 'The kernel does not track the connection any more');
-    known = { source, destination };
-    await handle(stream, { source, destination });
+    const way = steering.find(socket);
+    if (way === undefined || isOwn(way.destination, socket, ports)) {
+      log.warn('own_listener_refused', { source: socket.remote.address });
+      return stream.abort();
+    }
+    known = way;
+    await handle(stream, way);
   };
   follow().catch((error: unknown) => {
     log.error('connection_failed', { error: toPicketError(error) });
     stream.abort();
   });
+}
+
+function isOwn(destination: SocketAddress, { local }: AcceptedSocket, ports: CapturePorts): boolean {
+  const own: readonly number[] = [ports.outbound, ports.inbound];
+  return destination.address === local.address && own.includes(destination.port);
 }

@@ -2,19 +2,21 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
-import { CaptureTrial, type TryableCapture } from '../../agent/admin/capture-trial.ts';
+import { CaptureTrial } from '../../agent/admin/capture-trial.ts';
 import { findSshPorts } from '../../agent/capture/ssh-ports.ts';
+import type { TryableCapture } from '../../agent/capture/tryable-capture.ts';
 import { captureSettingsOf, readAgentConfig } from '../../agent/config.ts';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { AgentClient, withAgentSocket } from '../agent-client.ts';
+import { captureKeeping, type CaptureKeeping } from '../capture-keeping.ts';
 import { durationSeconds } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
 import { outputOf } from '../session.ts';
 import { configOption } from './agent-options.ts';
 
-/** Opens the capture of this host; with `rulesFile`, the rules are kept there for the next boot. */
-export type OpenCapture = (options: { readonly rulesFile?: string }) => Promise<TryableCapture>;
+/** Opens the capture of this host. */
+export type OpenCapture = (options: CaptureKeeping) => Promise<TryableCapture>;
 
 interface CaptureOptions {
   readonly config: string;
@@ -29,9 +31,6 @@ interface RemoveOptions extends CaptureOptions {
   readonly force?: boolean;
 }
 
-/** Where rules are kept for the next boot when no configuration says otherwise. */
-const DEFAULT_RULES_FILE = '/var/lib/picket/agent/capture.nft';
-
 /** `picket agent capture`: the rules that steer this host's traffic. They are worked on in the kernel itself, so it works with a dead agent. */
 export function registerAgentCapture(agent: Command, openCapture: OpenCapture): void {
   const capture = agent
@@ -40,9 +39,10 @@ export function registerAgentCapture(agent: Command, openCapture: OpenCapture): 
   withExamples(
     capture
       .command('show')
-      .description('print the rules that are in the kernel')
-      .action(async (_options: unknown, command: Command) => {
-        const rules = await (await openCapture({})).show();
+      .description('print the rules and programs that are in the kernel')
+      .addOption(configOption())
+      .action(async (options: Pick<CaptureOptions, 'config'>, command: Command) => {
+        const rules = await (await openCapture(await findWhole(options.config))).show();
         outputOf(command).result({ rules }, (shown) =>
           shown.rules === '' ? 'No capture rules: traffic passes as if Picket were not here.' : shown.rules,
         );
@@ -52,13 +52,12 @@ export function registerAgentCapture(agent: Command, openCapture: OpenCapture): 
   registerApply(capture, openCapture);
   withExamples(
     withAgentSocket(capture.command('remove'))
-      .description('remove the rules, from the kernel and for the next boot')
+      .description('remove the rules and programs, from the kernel and for the next boot')
       .addOption(configOption())
       .option('--force', 'even though the agent runs and will put them back')
       .action(async (options: RemoveOptions, command: Command) => {
         if (options.force !== true) await requireNotKept(options, 'remove');
-        const rulesFile = await findRulesFile(options.config);
-        await (await openCapture({ rulesFile })).remove();
+        await (await openCapture(await findWhole(options.config))).remove();
         outputOf(command).result({ removed: true }, () => 'Removed the capture rules');
       }),
     'picket agent capture remove',
@@ -84,8 +83,7 @@ function registerApply(capture: Command, openCapture: OpenCapture): void {
       )
       .addOption(configOption())
       .action(async (options: CaptureOptions, command: Command) => {
-        const rulesFile = await findRulesFile(options.config);
-        await trialOf(await openCapture({ rulesFile }), options).confirm();
+        await trialOf(await openCapture(await findWhole(options.config)), options).confirm();
         outputOf(command).result({ kept: true }, () => 'Kept the capture rules');
       }),
     'picket agent capture confirm',
@@ -95,7 +93,7 @@ function registerApply(capture: Command, openCapture: OpenCapture): void {
 async function apply(options: ApplyOptions, openCapture: OpenCapture, command: Command): Promise<void> {
   const status = await requireNotKept(options, 'apply');
   const config = await readAgentConfig(options.config, process.env);
-  const capture = await openCapture({ rulesFile: config.capture.rulesFile });
+  const capture = await openCapture(captureKeeping(config));
   const settings = captureSettingsOf(config, {
     sshPorts: await findSshPorts(process.env['SSH_CONNECTION']),
     localPorts: status?.capture.localPorts ?? [],
@@ -144,13 +142,17 @@ async function findStatus(agentSocket: string): Promise<StatusAnswer | undefined
   }
 }
 
-/** Removing must work whatever became of the configuration. */
-async function findRulesFile(config: string): Promise<string> {
-  if (!existsSync(config)) return DEFAULT_RULES_FILE;
+/** All that either backend installs, wherever it is. Looking and removing must work whatever became of the configuration. */
+async function findWhole(path: string): Promise<CaptureKeeping> {
+  return { ...(await findKeeping(path)), backend: 'ebpf' };
+}
+
+async function findKeeping(path: string): Promise<CaptureKeeping> {
+  if (!existsSync(path)) return captureKeeping(undefined);
   try {
-    return (await readAgentConfig(config, process.env)).capture.rulesFile;
+    return captureKeeping(await readAgentConfig(path, process.env));
   } catch (error) {
-    if (error instanceof PicketError) return DEFAULT_RULES_FILE;
+    if (error instanceof PicketError) return captureKeeping(undefined);
     throw error;
   }
 }

@@ -221,7 +221,13 @@ describe('picket agent capture', () => {
 
   test('picket agent capture refuses what a running agent would undo', async () => {
     await startAgent({
-      capture: () => ({ isIntact: true, repairs: 0, isWatched: true, isContested: false }),
+      capture: () => ({
+        backend: 'nftables',
+        isIntact: true,
+        repairs: 0,
+        isWatched: true,
+        isContested: false,
+      }),
     });
     for (const verb of ['apply', 'remove']) {
       const { exitCode, stderr } = await picket('agent', 'capture', verb, '--config', writeConfig());

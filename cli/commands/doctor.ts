@@ -11,7 +11,7 @@ import { DEFAULT_AGENT_CONFIG } from './agent-options.ts';
 import { DEFAULT_SERVER_CONFIG } from './server.ts';
 
 /** What the doctor looks at the host with. */
-export type OpenInstruments = () => Promise<Pick<Instruments, 'capture' | 'diagnoseSockets'>>;
+export type OpenInstruments = () => Promise<Pick<Instruments, 'probeCapture' | 'diagnoseSockets'>>;
 
 interface DoctorOptions {
   readonly agentSocket: string;

@@ -174,7 +174,7 @@ function checkCapture({ capture }: StatusAnswer): Check {
   const last = changedBy === undefined ? '' : `, the last time ${changedBy}`;
   return check(
     'capture',
-    'the rules are in the kernel, and nobody has changed them',
+    `by ${mode}: all is in the kernel, and nobody has changed it`,
     when(
       mode === 'off',
       'warn',

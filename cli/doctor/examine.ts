@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import type { CaptureSettings } from '../../agent/capture/capture.ts';
 import { findForeignChains } from '../../agent/capture/foreign-chains.ts';
-import type { NftCapture } from '../../agent/capture/nft.ts';
+import type { CaptureProbe } from '../../agent/capture/open-capture.ts';
 import { captureSettingsOf, readAgentConfig, type AgentConfig } from '../../agent/config.ts';
 import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { serverHealth } from '../../shared/protocol/operator.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
 import { AgentClient } from '../agent-client.ts';
+import { captureKeeping, type CaptureKeeping } from '../capture-keeping.ts';
 import { summarizeCertificates } from '../certificate-summary.ts';
 import type { ServerClient } from '../server-client.ts';
 import { agentIsDown, checkAgent } from './agent-checks.ts';
@@ -18,7 +19,7 @@ import { checkAuthority, checkServerHealth } from './server-checks.ts';
 
 /** What the doctor looks with. */
 export interface Instruments {
-  readonly capture: Pick<NftCapture, 'show' | 'tryOut' | 'listChains'>;
+  readonly probeCapture: (keeping: CaptureKeeping) => CaptureProbe;
   /** Asks the kernel for sockets; throws when it does not tell. */
   readonly diagnoseSockets: () => void;
   readonly client: ServerClient;
@@ -31,10 +32,12 @@ export interface Instruments {
 
 /** Looks at the agent of this host, and at what it needs of the host. */
 export async function examineAgent(instruments: Instruments): Promise<readonly Check[]> {
-  const { capture, agentSocket, agentConfig, environment, nowMs } = instruments;
+  const { agentSocket, agentConfig, environment, nowMs } = instruments;
   const config = await attempt(async () => await readAgentConfig(agentConfig, environment));
   const status = await attempt(async () => await new AgentClient(agentSocket).get('/status', statusAnswer));
   const known = status instanceof PicketError ? undefined : status;
+  const keeping = captureKeeping(config instanceof PicketError ? undefined : config);
+  const capture = instruments.probeCapture(keeping);
   const rules = await attempt(async () => await capture.show());
   const chains = await attempt(async () => await capture.listChains());
   const trial = await attempt(async () => await capture.tryOut(settingsFor(config, known)));
@@ -45,6 +48,8 @@ export async function examineAgent(instruments: Instruments): Promise<readonly C
     trial: trial instanceof PicketError ? trial : undefined,
     socketDiagnosis: sockets instanceof PicketError ? sockets : undefined,
     isCaptureWanted: isCaptureWanted(config, known),
+    backend: keeping.backend,
+    obstacleToPrograms: capture.findObstacle(),
   });
   const configuration = existsSync(agentConfig) ? [checkConfiguration('agent', agentConfig, config)] : [];
   if (known !== undefined) return [...host, ...configuration, ...checkAgent(known, nowMs)];
@@ -89,7 +94,7 @@ function settingsFor(config: AgentConfig | PicketError, status: StatusAnswer | u
 }
 
 function isCaptureWanted(config: AgentConfig | PicketError, status: StatusAnswer | undefined): boolean {
-  if (status !== undefined) return status.capture.mode === 'nftables';
+  if (status !== undefined) return status.capture.mode !== 'off';
   return config instanceof PicketError || config.capture.isEnabled;
 }
 

@@ -8,12 +8,15 @@ const HEALTHY: HostFacts = {
   rules: 'table inet picket {}',
   foreign: { programs: [], dropping: [] },
   isCaptureWanted: true,
+  backend: 'nftables',
+  obstacleToPrograms: undefined,
 };
 const failure = new PicketError('failed_precondition', 'nft_refused', 'nft said no');
 
 const FAULTS: readonly (readonly [name: string, Partial<HostFacts>, 'warn' | 'fail', string])[] = [
   ['nftables', { trial: failure }, 'fail', 'nft said no'],
   ['sock_diag', { socketDiagnosis: failure }, 'fail', 'nft said no'],
+  ['ebpf', { backend: 'ebpf', obstacleToPrograms: failure }, 'fail', 'nft said no'],
   ['rules', { rules: '' }, 'fail', 'WITHOUT Picket'],
   ['rules', { rules: failure }, 'fail', 'nft said no'],
   ['rules', { isCaptureWanted: false }, 'warn', 'although'],
@@ -24,9 +27,18 @@ const FAULTS: readonly (readonly [name: string, Partial<HostFacts>, 'warn' | 'fa
 
 test('checkHost() finds nothing wrong with a host that is well, rules of others among them', () => {
   const facts: HostFacts = { ...HEALTHY, foreign: { programs: ['firewalld'], dropping: [] } };
-  expect(checkHost(facts).map(({ outcome }) => outcome)).toEqual(['ok', 'ok', 'ok', 'ok']);
+  expect(checkHost(facts).map(({ outcome }) => outcome)).toEqual(['ok', 'ok', 'ok', 'ok', 'ok']);
   const off = checkHost({ ...HEALTHY, rules: '', isCaptureWanted: false });
   expect(off.find(({ name }) => name === 'rules')?.outcome).toBe('ok');
+});
+
+test('checkHost() tells what eBPF lacks, and minds only where it was asked for', () => {
+  const facts = { ...HEALTHY, obstacleToPrograms: failure };
+  for (const backend of ['nftables', 'auto'] as const) {
+    const found = checkHost({ ...facts, backend }).find(({ name }) => name === 'ebpf');
+    expect(found?.outcome).toBe('ok');
+    expect(found?.found).toContain('nft said no');
+  }
 });
 
 test.each(FAULTS.map(([name, change, outcome, found]) => ({ name, change, outcome, found })))(

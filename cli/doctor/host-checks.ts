@@ -1,3 +1,4 @@
+import type { BackendChoice } from '../../agent/capture/capture.ts';
 import type { ForeignChains } from '../../agent/capture/foreign-chains.ts';
 import type { PicketError } from '../../shared/errors/errors.ts';
 import { checkerOf, when, type Check } from './check.ts';
@@ -15,6 +16,10 @@ export interface HostFacts {
   readonly foreign: ForeignChains | PicketError;
   /** Whether anybody wants the rules to be there. */
   readonly isCaptureWanted: boolean;
+  /** What is to steer this host's own connections. */
+  readonly backend: BackendChoice;
+  /** What the kernel said of the eBPF programs, tried out and not attached. */
+  readonly obstacleToPrograms: PicketError | undefined;
 }
 
 /** What the agent needs of the host, and what is in its way. */
@@ -29,6 +34,7 @@ export function checkHost(facts: HostFacts): readonly Check[] {
         'apt-get install nftables; a kernel with nf_tables, NAT, fib and socket',
       ],
     ),
+    checkPrograms(facts),
     check(
       'sock_diag',
       'the kernel tells whose a connection is',
@@ -41,6 +47,22 @@ export function checkHost(facts: HostFacts): readonly Check[] {
     checkRules(facts),
     checkForeign(facts.foreign),
   ];
+}
+
+function checkPrograms({ backend, obstacleToPrograms }: HostFacts): Check {
+  const why = obstacleToPrograms?.message;
+  const found = why === undefined ? 'the kernel takes the programs' : `cannot be used: ${why}`;
+  return check(
+    'ebpf',
+    backend === 'nftables' ? `${found}; capture.backend does not ask for them` : found,
+    why === undefined || backend !== 'ebpf'
+      ? undefined
+      : [
+          'fail',
+          why,
+          'a kernel of Linux 6.2 or later with BPF, BTF and cgroups of version 2, and /sys/fs/bpf mounted; or capture.backend: nftables',
+        ],
+  );
 }
 
 function checkRules({ rules, isCaptureWanted }: HostFacts): Check {

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { run, type RunResult } from './child.ts';
+import type { CaptureBackend } from '../../agent/capture/capture.ts';
+import { createBpfPlace } from './bpf-place.ts';
 import { createMesh, type Mesh, type MeshOptions } from './mesh.ts';
 import type { MeshHost, MeshHostOptions } from './mesh-host.ts';
 import type { TestHost } from './netns.ts';
@@ -28,6 +30,8 @@ export interface ShopOptions {
   readonly startDatabase?: MeshOptions['startDatabase'];
   /** More settings for both agents. */
   readonly settings?: MeshHostOptions['settings'];
+  /** With what both agents capture; nftables unless given. */
+  readonly backend?: CaptureBackend;
   /** More settings for the server. */
   readonly serverSettings?: MeshOptions['serverSettings'];
 }
@@ -65,7 +69,7 @@ export class Shop {
     );
     // Other users have their own folders in it.
     chmodSync(folder, 0o711);
-    const { startDatabase, settings, serverSettings } = options;
+    const { startDatabase, serverSettings } = options;
     const mesh = await createMesh({
       folder: join(folder, 'mesh'),
       trustDomain: 'example.org',
@@ -77,9 +81,13 @@ export class Shop {
     const [, storeHost, deskHost, outsider] = mesh.network.hosts;
     if (storeHost === undefined || deskHost === undefined || outsider === undefined)
       throw new Error('The network has too few hosts');
-    await startPrograms(storeHost, folder, stack);
-    const store = await mesh.joinHost(storeHost, 'store', settings);
-    const desk = await mesh.joinHost(deskHost, 'desk', settings);
+    const [storePlace, deskPlace] = [
+      await prepareCapture(storeHost, options, stack),
+      await prepareCapture(deskHost, options, stack),
+    ];
+    await startPrograms(storePlace.host, folder, stack);
+    const store = await mesh.joinHost(storePlace.host, 'store', storePlace.settings);
+    const desk = await mesh.joinHost(deskPlace.host, 'desk', deskPlace.settings);
     await registerWorkloads(mesh, store, desk);
     const shop = new Shop({ folder, mesh, store, desk, outsider }, stack.move());
     await shop.#waitUntilOpen();
@@ -128,6 +136,19 @@ export class Shop {
       30_000,
     );
   }
+}
+
+/** A host as its agent captures it, and the agent's settings. */
+async function prepareCapture(
+  host: TestHost,
+  { backend, settings }: ShopOptions,
+  stack: AsyncDisposableStack,
+): Promise<{ readonly host: TestHost; readonly settings: MeshHostOptions['settings'] & object }> {
+  if (backend !== 'ebpf') return { host, settings: settings ?? {} };
+  const place = await createBpfPlace(host);
+  stack.defer(async () => await place.remove());
+  const capture = { ...(settings?.['capture'] as object | undefined), ...place.settings };
+  return { host: place.host, settings: { ...settings, capture } };
 }
 
 async function startPrograms(host: TestHost, folder: string, stack: AsyncDisposableStack): Promise<void> {

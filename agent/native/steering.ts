@@ -1,0 +1,271 @@
+import { readFileSync } from 'node:fs';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { BpfFolder } from './bpf-folder.ts';
+import {
+  linkCgroup,
+  openProgram,
+  readCgroupLink,
+  readProgramId,
+  readProgramTag,
+  replaceProgram,
+  type CgroupLink,
+} from './bpf-link.ts';
+import {
+  createMap,
+  dropElement,
+  findElement,
+  freezeMap,
+  hasShape,
+  listKeys,
+  putElement,
+  type MapShape,
+} from './bpf-map.ts';
+import { queryBtf, type BtfAnswer } from './btf.ts';
+import { findCgroupId, openCgroup } from './cgroup.ts';
+import { Descriptors } from './descriptors.ts';
+import { libc } from './libc.ts';
+import { loadHook, STEERING_HOOKS, type SteeringHook } from './steering-hooks.ts';
+import { STEERING_TYPES, type SteeringParts } from './steering-lines.ts';
+import {
+  ADDRESS_BYTES,
+  decodeRecord,
+  describeNetwork,
+  describeNumber,
+  encodeCookie,
+  encodeNetwork,
+  encodeNumber,
+  encodeSteeringAddress,
+  MAX_OWN_ADDRESSES,
+  type NUMBER_KINDS,
+  RECORD_BYTES,
+  recordsShape,
+  STEERING_MAPS,
+  type SteeringNetwork,
+  type SteeringRecord,
+} from './steering-maps.ts';
+
+/** What is steered and what is left alone: the settings of capture as the programs know them. */
+export interface SteeringSettings {
+  readonly ports: SteeringParts['ports'];
+  readonly mark: number;
+  readonly numbers: readonly { readonly kind: keyof typeof NUMBER_KINDS; readonly number: number }[];
+  readonly networks: readonly SteeringNetwork[];
+}
+
+export interface SteeringOptions {
+  /** Of a BPF file system, and of this agent alone. */
+  readonly folder: string;
+  /** The folder of the cgroup whose sockets are steered, with those of all cgroups below it. */
+  readonly cgroup: string;
+  /** Captured connections that are remembered at once. */
+  readonly maxRecords: number;
+  /** Who owns the folder. */
+  readonly ownerUid: number;
+  /** Of the network namespace whose sockets are steered: `readNetnsCookie`. */
+  readonly netnsCookie: () => bigint;
+}
+
+const TYPES_FILE = '/sys/kernel/btf/vmlinux';
+/** For those who list maps. */
+const MAP_NAMES = {
+  numbers: 'pk_numbers',
+  networks: 'pk_networks',
+  own: 'pk_own',
+  records: 'pk_records',
+} as const;
+type MapName = keyof typeof MAP_NAMES;
+
+/**
+ * The steering programs of one network namespace, attached to a cgroup by links that outlive this process: then what they steer is refused, since nobody listens. All
+ * is pinned in one folder. Whoever finds the folder there takes the programs over. Where a method says nothing else it throws `unavailable`, reason `bpf`, `btf` or `netns_cookie`, for what the kernel or the
+ * privileges (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) do not let it do.
+ */
+export class Steering {
+  readonly #folder: BpfFolder;
+  readonly #options: SteeringOptions;
+  /** The numbers of the programs that were attached, by hook. */
+  readonly #programIds = new Map<string, number>();
+  #own: number | undefined;
+  #records: number | undefined;
+
+  constructor(options: SteeringOptions) {
+    this.#options = options;
+    this.#folder = new BpfFolder(options.folder, options.ownerUid);
+  }
+
+  /**
+   * Attaches programs with these settings, or puts them in the place of those that are there, hook by hook; connections and their records stay. Throws
+   * `failed_precondition` as well, reason `bpf_folder` or `cgroup_missing`.
+   */
+  install(settings: SteeringSettings, ownAddresses: readonly string[]): void {
+    this.#folder.make();
+    using opened = new Descriptors();
+    const cgroup = opened.add(openCgroup(this.#options.cgroup));
+    // Records outlive a change of settings, as the connections do.
+    const records = this.#takeOver('records', this.#records);
+    const own = this.#takeOver('own', this.#own);
+    [this.#records, this.#own] = [records, own];
+    this.setOwnAddresses(ownAddresses);
+    const maps = { ...this.#fillSets(settings, opened), own, records };
+    const parts = { ...settings, types: readTypes(), netnsCookie: this.#options.netnsCookie(), maps };
+    // First all are loaded, so that a kernel that refuses one of them keeps what it has.
+    const programs = STEERING_HOOKS.map((hook) => ({ hook, fd: opened.add(loadHook(hook, parts)) }));
+    for (const { hook, fd } of programs) this.#attach(hook, { programFd: fd, cgroupFd: cgroup, opened });
+    for (const [name, fd] of Object.entries(maps)) this.#folder.pin(name, fd);
+  }
+
+  /** Loads the programs without attaching them. Throws as `install`. */
+  tryOut(settings: SteeringSettings): void {
+    this.#folder.requireBpf();
+    using opened = new Descriptors();
+    opened.add(openCgroup(this.#options.cgroup));
+    const made = (name: MapName): number => opened.add(createMap(this.#shape(name), MAP_NAMES[name]));
+    const maps = { ...this.#fillSets(settings, opened), own: made('own'), records: made('records') };
+    const parts = { ...settings, types: readTypes(), netnsCookie: this.#options.netnsCookie(), maps };
+    for (const hook of STEERING_HOOKS) opened.add(loadHook(hook, parts));
+  }
+
+  /** Whether the programs that were installed last are attached where they were. */
+  isIntact(): boolean {
+    return STEERING_HOOKS.every((hook) => {
+      using opened = new Descriptors();
+      const link = this.#openLink(hook, opened);
+      return link !== undefined && link.programId === this.#programIds.get(hook.name);
+    });
+  }
+
+  /** Whether anything is pinned, by whomever. */
+  get isThere(): boolean {
+    return !this.#folder.isEmpty;
+  }
+
+  /** Tells the programs the addresses of this host beside loopback. What goes to one that they do not know yet is captured. */
+  setOwnAddresses(addresses: readonly string[]): void {
+    const own = this.#own;
+    if (own === undefined) return;
+    const known = new Map(
+      listKeys(own, ADDRESS_BYTES, MAX_OWN_ADDRESSES).map((key) => [key.toString('hex'), key]),
+    );
+    const wanted = new Map(
+      addresses
+        .slice(0, MAX_OWN_ADDRESSES)
+        .map(encodeSteeringAddress)
+        .map((key) => [Buffer.from(key).toString('hex'), key]),
+    );
+    for (const [text, key] of known) if (!wanted.has(text)) dropElement(own, key);
+    for (const [text, key] of wanted) if (!known.has(text)) putElement(own, key, ONE);
+  }
+
+  /** What was written down of a captured connection, by the cookie of the socket that made it; undefined where nothing was, or it was pushed out by newer ones. */
+  findRecord(cookie: bigint): SteeringRecord | undefined {
+    this.#records ??= this.#folder.open('records');
+    if (this.#records === undefined) return undefined;
+    const value = findElement(this.#records, encodeCookie(cookie), RECORD_BYTES);
+    return value === undefined ? undefined : decodeRecord(value);
+  }
+
+  /** What is pinned and where it is attached, as text; empty where nothing is. */
+  describe(): string {
+    if (!this.isThere) return '';
+    const lines = STEERING_HOOKS.map((hook) => this.#describeHook(hook));
+    const members = [
+      ...this.#listKeys('numbers').map(describeNumber),
+      ...this.#listKeys('networks').map(describeNetwork),
+    ].toSorted();
+    return [...lines, ...members.map((member) => `    ${member}`), ''].join('\n');
+  }
+
+  /** Detaches the programs and takes away all that is pinned. */
+  remove(): void {
+    this.#folder.remove();
+    this.close();
+    this.#programIds.clear();
+  }
+
+  /** Closes what this process has open; what is pinned stays. */
+  close(): void {
+    for (const fd of [this.#own, this.#records]) if (fd !== undefined) libc().close(fd);
+    this.#own = undefined;
+    this.#records = undefined;
+  }
+
+  #takeOver(name: 'own' | 'records', opened: number | undefined): number {
+    const found = opened ?? this.#folder.open(name);
+    if (found !== undefined && hasShape(found, this.#shape(name))) return found;
+    if (found !== undefined) libc().close(found);
+    return createMap(this.#shape(name), MAP_NAMES[name]);
+  }
+
+  #shape(name: MapName): MapShape {
+    return name === 'records' ? recordsShape(this.#options.maxRecords) : STEERING_MAPS[name];
+  }
+
+  /** The sets of the settings, which nobody changes any more. */
+  #fillSets(
+    settings: SteeringSettings,
+    opened: Descriptors,
+  ): { readonly numbers: number; readonly networks: number } {
+    const numbers = opened.add(createMap(STEERING_MAPS.numbers, MAP_NAMES.numbers));
+    for (const { kind, number } of settings.numbers) putElement(numbers, encodeNumber(kind, number), ONE);
+    const networks = opened.add(createMap(STEERING_MAPS.networks, MAP_NAMES.networks));
+    for (const network of settings.networks) putElement(networks, encodeNetwork(network), ONE);
+    freezeMap(numbers);
+    freezeMap(networks);
+    return { numbers, networks };
+  }
+
+  /** A link that is ours is kept and its program replaced: at no moment is none attached. */
+  #attach(
+    hook: SteeringHook,
+    {
+      programFd,
+      cgroupFd,
+      opened,
+    }: { readonly programFd: number; readonly cgroupFd: number; readonly opened: Descriptors },
+  ): void {
+    const link = this.#openLink(hook, opened);
+    if (link === undefined)
+      this.#folder.pin(hook.name, opened.add(linkCgroup(programFd, cgroupFd, hook.attachType)));
+    else replaceProgram(link.fd, programFd);
+    this.#programIds.set(hook.name, readProgramId(programFd));
+  }
+
+  /** The pinned link of a hook, if it is attached where it should be. */
+  #openLink(
+    { name, attachType }: SteeringHook,
+    opened: Descriptors,
+  ): (CgroupLink & { readonly fd: number }) | undefined {
+    const fd = this.#folder.open(name);
+    if (fd === undefined) return undefined;
+    opened.add(fd);
+    const link = readCgroupLink(fd);
+    if (link?.attachType !== attachType) return undefined;
+    return link.cgroupId === findCgroupId(this.#options.cgroup) ? { ...link, fd } : undefined;
+  }
+
+  #describeHook(hook: SteeringHook): string {
+    using opened = new Descriptors();
+    const link = this.#openLink(hook, opened);
+    if (link === undefined) return `  ${hook.name}: MISSING`;
+    return `  ${hook.name}: program ${readProgramTag(opened.add(openProgram(link.programId)))}`;
+  }
+
+  #listKeys(name: 'numbers' | 'networks'): readonly Buffer[] {
+    const fd = this.#folder.open(name);
+    if (fd === undefined) return [];
+    using opened = new Descriptors();
+    const { keyBytes, maxEntries } = STEERING_MAPS[name];
+    return listKeys(opened.add(fd), keyBytes, maxEntries);
+  }
+}
+
+const ONE = Uint8Array.of(1);
+
+function readTypes(): BtfAnswer {
+  try {
+    return queryBtf(readFileSync(TYPES_FILE), STEERING_TYPES);
+  } catch (cause) {
+    if (cause instanceof PicketError) throw cause;
+    throw new PicketError('unavailable', 'btf', `Cannot read ${TYPES_FILE}`, { cause });
+  }
+}

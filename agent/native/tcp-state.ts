@@ -1,0 +1,11 @@
+import { IPPROTO_TCP, readSocketOption } from './socket-option.ts';
+
+const TCP_INFO = { level: IPPROTO_TCP, name: 11 };
+/** net/tcp_states.h: TCP_ESTABLISHED, and TCP_CLOSE_WAIT, where the other side has said all that it has to say. */
+const OPEN_STATES = new Set([1, 8]);
+
+/** Whether the connection of an accepted socket stands: it was neither reset nor closed by us. */
+export function isTcpOpen(fd: number): boolean {
+  const info = readSocketOption(fd, TCP_INFO, 1);
+  return info?.length === 1 && OPEN_STATES.has(info.readUInt8(0));
+}
