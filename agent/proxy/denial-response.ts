@@ -10,11 +10,15 @@ export interface DenialOptions {
   readonly isHead: boolean;
 }
 
-/** The whole HTTP/1.1 answer to a request that was refused: JSON with the decision's id, its reason, and one sentence. */
+/** What the answer to a refused request says, in every version of HTTP: JSON with the decision's id, its reason, and one sentence. */
+export function buildDenialBody({ decisionId, verdict }: Judgement): string {
+  return `${JSON.stringify({ error: 'denied', decision_id: decisionId, reason: verdict.reason, message: verdict.message })}\n`;
+}
+
+/** The whole HTTP/1.1 answer to a request that was refused. */
 export function buildDenialResponse(judgement: Judgement, options: DenialOptions): Uint8Array {
-  const { decisionId, verdict } = judgement;
   const { status, closes, isHead } = options;
-  const body = `${JSON.stringify({ error: 'denied', decision_id: decisionId, reason: verdict.reason, message: verdict.message })}\n`;
+  const body = buildDenialBody(judgement);
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Denied'}`,
     'content-type: application/json',

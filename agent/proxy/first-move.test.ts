@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
+import { classifyFirstBytes } from '../../shared/wire/http1-detect.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { CollectingReader } from './byte-stream-contract.ts';
 import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
@@ -22,7 +23,8 @@ beforeEach(() => {
 
 async function start(options: { readonly hasApplication: boolean }): Promise<void> {
   const listened = options.hasApplication ? { application } : {};
-  void awaitFirstMove({ client, ...listened, clock, silenceMs: SILENCE_MS }).then((made) => (move = made));
+  const detection = { clock, silenceMs: SILENCE_MS, classify: classifyFirstBytes };
+  void awaitFirstMove({ client, ...listened, ...detection }).then((made) => (move = made));
   await settled();
 }
 
@@ -51,6 +53,13 @@ for (const hasApplication of [false, true])
       expect(told(move)).toEqual({ kind: 'http1', bytes: 'GET /invoices HTTP/1.1\r\n' });
       expect(client.isPaused).toBe(true);
       expect(clock.pending).toBe(0);
+    });
+
+    test('knows HTTP/2 by its preface', async () => {
+      await says('PRI * HTTP/2.0\r\n\r\nSM\r\n');
+      expect(move).toBeUndefined();
+      await says('\r\n\0\0\0\x04');
+      expect(told(move)).toEqual({ kind: 'http2', bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04' });
     });
 
     test('knows other bytes as soon as they cannot become a request', async () => {

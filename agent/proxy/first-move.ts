@@ -1,10 +1,10 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { classifyFirstBytes } from '../../shared/wire/http1-detect.ts';
+import type { FirstBytes } from '../../shared/wire/http1-detect.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
 
 /** Who makes the first move on a connection whose protocol is not known, and what it is. Bytes are those that were read and not passed on. */
 export type FirstMove =
-  | { readonly kind: 'http1' | 'bytes'; readonly bytes: Uint8Array }
+  | { readonly kind: 'http1' | 'http2' | 'bytes'; readonly bytes: Uint8Array }
   /** The client fell silent, at once or within what may become a request line. */
   | { readonly kind: 'silence'; readonly bytes: Uint8Array }
   /** The application spoke, or ended, before the client said anything that tells. */
@@ -20,11 +20,13 @@ export interface FirstMoveOptions {
   readonly clock: Clock;
   /** How long the client may be silent: from the start if there is no application that may speak first, otherwise once it has begun. */
   readonly silenceMs: number;
+  /** What the client's bytes are. */
+  readonly classify: (bytes: Buffer) => FirstBytes;
 }
 
 /** Reads until it is clear what a connection carries. Both streams are paused then, and their next readers attach themselves. */
 export async function awaitFirstMove(options: FirstMoveOptions): Promise<FirstMove> {
-  const { client, application, clock, silenceMs } = options;
+  const { client, application, clock, silenceMs, classify } = options;
   const { promise, resolve } = Promise.withResolvers<FirstMove>();
   let read = Buffer.alloc(0);
   let isSettled = false;
@@ -44,9 +46,9 @@ export async function awaitFirstMove(options: FirstMoveOptions): Promise<FirstMo
     read = Buffer.concat([read, bytes]);
     // What comes after the move is settled waits with it: the streams are paused, but a chunk may be on its way.
     if (isSettled) return;
-    const first = classifyFirstBytes(read);
+    const first = classify(read);
     if (first === 'incomplete') return watchSilence();
-    settle({ kind: first === 'http1' ? 'http1' : 'bytes', bytes: read });
+    settle({ kind: first === 'other' ? 'bytes' : first, bytes: read });
   };
   if (application === undefined) watchSilence();
   client.attach(

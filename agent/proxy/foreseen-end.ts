@@ -24,6 +24,15 @@ export class ForeseenEnd {
     return this.#clock.monotonicMs() >= this.#atMs - LAST_ANSWERS_MS;
   }
 
+  /** Calls back when whoever is told so beforehand must hear that no new request is to begin here, unless the returned function was called before. */
+  whenNear(onNear: () => void): () => void {
+    if (this.#atMs === Infinity) return () => undefined;
+    return this.#clock.schedule(
+      Math.max(0, this.#atMs - LAST_ANSWERS_MS - this.#clock.monotonicMs()),
+      onNear,
+    );
+  }
+
   /** Calls back when a connection on which nobody asks is to be closed, unless the returned function was called before. */
   whenIdleEnds(onEnd: () => void): () => void {
     if (this.#atMs === Infinity) return () => undefined;

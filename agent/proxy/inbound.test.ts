@@ -2,6 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { createServer, type Server, type Socket, type AddressInfo } from 'node:net';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
+import { encodeFields } from '../../shared/wire/hpack-encoder.ts';
+import { CLIENT_PREFACE, encodeFrame, encodeRstStream, FLAG, FRAME } from '../../shared/wire/http2-frame.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Ends } from '../quarantine/quarantine.ts';
@@ -205,11 +207,12 @@ describe('Inbound, of an end in quarantine,', () => {
     const bytes = client;
     register('http');
     client = new ScriptedStream();
-    await arrive();
+    const idling = arrive();
     const idle = client;
+    await settled();
     client = new ScriptedStream();
-    await arrive();
     client.says(REQUEST);
+    await arrive();
     const asking = client;
     await hears('GET /a');
     register('auto');
@@ -225,7 +228,7 @@ describe('Inbound, of an end in quarantine,', () => {
     expect([rig.records.length, connections.size]).toEqual([0, 4]);
     rig.hold = isWeb;
     connections.reconsiderAll();
-    await arriving;
+    await Promise.all([idling, arriving]);
     for (const { abortion } of [bytes, idle, asking, silent])
       expect(abortion?.failure).toMatchObject({ reason: 'quarantined' });
     expect(rig.records.map(({ reason }) => reason)).toEqual(Array.from({ length: 4 }, () => 'quarantined'));
@@ -320,8 +323,8 @@ describe('Inbound at a listener of HTTP', () => {
 
   test('decides each request, with the caller’s identity in it, and touches the application for an allowed one only', async () => {
     rig.allow = ({ http }) => (http?.path === '/a' ? 'policy_allow' : 'policy_deny');
-    await arrive();
     client.says('GET /b HTTP/1.1\r\nHost: shop\r\n\r\n');
+    await arrive();
     await waitUntil('it is answered', () => client.text.startsWith('HTTP/1.1 403'));
     expect(application.sockets).toEqual([]);
     client.says(REQUEST);
@@ -334,8 +337,10 @@ describe('Inbound at a listener of HTTP', () => {
   });
 
   test('leaves a connection without a request under way alone, and cuts the request that lost its permit', async () => {
-    await arrive();
     rig.allow = () => 'policy_deny';
+    client.says(REQUEST);
+    await arrive();
+    await waitUntil('it is answered', () => client.text.startsWith('HTTP/1.1 403'));
     connections.reconsiderAll();
     expect(client.abortion).toBeUndefined();
     rig.allow = () => 'policy_allow';
@@ -344,6 +349,51 @@ describe('Inbound at a listener of HTTP', () => {
     rig.allow = () => 'policy_deny';
     connections.reconsiderAll();
     expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+  });
+});
+
+/** A client's preface, empty SETTINGS, and GET of a path. */
+function http2Request(path: string): string {
+  const fields = [':method GET', ':scheme http', `:path ${path}`, ':authority shop'].map((line) => {
+    const [name = '', value = ''] = line.split(' ');
+    return { name, value };
+  });
+  const payload = encodeFields(fields);
+  const request = encodeFrame(FRAME.headers, 1, { flags: FLAG.endHeaders | FLAG.endStream, payload });
+  return Buffer.concat([CLIENT_PREFACE, encodeFrame(FRAME.settings, 0), request]).toString('latin1');
+}
+
+describe.each(['auto', 'http'] as const)('Inbound at a listener of %s', (protocol) => {
+  beforeEach(() => register(protocol));
+
+  test('takes HTTP/2 for requests, and touches the application for an allowed one only', async () => {
+    rig.allow = ({ http }) => (http?.path === '/a' ? 'policy_allow' : 'policy_deny');
+    client.says(http2Request('/b'));
+    await arrive();
+    await waitUntil('it is answered', () => client.text.includes('policy_deny'));
+    expect(application.sockets).toEqual([]);
+    client = new ScriptedStream();
+    client.says(http2Request('/a'));
+    await arrive();
+    await hears('URI=spiffe://example.org/web');
+    expect(application.heard).toStartWith('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+    expect(rig.outcomes).toEqual(['http /b policy_deny', 'http /a policy_allow']);
+  });
+
+  test('judges each stream of HTTP/2 again, and the connection with its caller', async () => {
+    rig.allow = ({ http }) => (http === null ? 'policy_deny' : 'policy_allow');
+    client.says(http2Request('/a'));
+    await arrive();
+    await hears('URI=spiffe://example.org/web');
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    expect(client.abortion).toBeUndefined();
+    expect(client.text).toContain(Buffer.from(encodeRstStream(1, 'cancel')).toString('latin1'));
+    expect(rig.outcomes).toEqual(['http /a policy_allow', 'http /a policy_deny']);
+    loss = { reason: 'caller_unidentified' };
+    connections.reconsiderAll();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'caller_unidentified' } });
+    expect(connections.size).toBe(0);
   });
 });
 

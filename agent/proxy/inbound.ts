@@ -4,14 +4,16 @@ import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../directory/directory.ts';
+import { classifyFirstBytes, classifyHttp } from '../../shared/wire/http1-detect.ts';
 import { isLoopback } from '../directory/host-address.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import { STRANGERS, type OpenConnections, type Party } from './connections.ts';
-import { awaitFirstMove, type FirstMove } from './first-move.ts';
-import { buildClientCertLine } from './forwarded-client-cert.ts';
+import { awaitFirstMove, type FirstMove, type FirstMoveOptions } from './first-move.ts';
+import { buildClientCertBlock, buildClientCertLine } from './forwarded-client-cert.ts';
 import { Http1Relay } from './http1-relay.ts';
+import { Http2Relay } from './http2-relay.ts';
 import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
 import { splice } from './splice.ts';
 import { dialTcp } from './tcp-stream.ts';
@@ -88,7 +90,7 @@ export class Inbound {
 
   async #admit(visit: Visit, protocol: ListenerProtocol): Promise<void> {
     if (protocol === 'tcp') return await this.#admitBytes(visit);
-    if (protocol === 'http') return this.#relayHttp(visit, visit.arrival.accept(), { first: NOTHING });
+    if (protocol === 'http') return await this.#admitHttp(visit);
     const { judge } = this.#options;
     const { arrival, encounter } = visit;
     const verdict = judge.evaluate(encounter, arrival.connectionId, null);
@@ -106,6 +108,15 @@ export class Inbound {
     if (application !== undefined) this.#spliceAllowed(visit, arrival.accept(), application);
   }
 
+  /** Always parsed: what is no HTTP is a bad request. */
+  async #admitHttp(visit: Visit): Promise<void> {
+    const client = visit.arrival.accept();
+    const move = await this.#awaitFirstMove(visit, { client, classify: classifyHttp });
+    if (move.kind === 'broken' || move.kind === 'cut') return client.abort(move.failure);
+    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes });
+    this.#relayHttp(visit, client, { first: move.bytes });
+  }
+
   /**
    * The connection is allowed: the application is connected at once, because it may speak first. HTTP is decided by request all the same, and bytes once they come: a
    * silent connection must not keep a permit that is none any more.
@@ -115,8 +126,9 @@ export class Inbound {
     if (application === undefined) return;
     const client = visit.arrival.accept();
     const { judge } = this.#options;
-    const move = await this.#awaitFirstMove(visit, client, application);
+    const move = await this.#awaitFirstMove(visit, { client, application, classify: classifyFirstBytes });
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes, application });
+    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes, application });
     if (move.kind === 'broken' || move.kind === 'cut') {
       client.abort(move.failure);
       return application.abort();
@@ -145,8 +157,9 @@ export class Inbound {
   async #admitRequests(visit: Visit, judgement: Judgement): Promise<void> {
     const client = visit.arrival.accept();
     const { judge } = this.#options;
-    const move = await this.#awaitFirstMove(visit, client);
+    const move = await this.#awaitFirstMove(visit, { client, classify: classifyFirstBytes });
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes });
+    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes });
     if (move.kind === 'cut') return client.abort(move.failure);
     abortWith(client, judge.record(visit.encounter, judgement, null));
   }
@@ -154,8 +167,7 @@ export class Inbound {
   /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */
   async #awaitFirstMove(
     visit: Visit,
-    client: ByteStream,
-    application?: ByteStream,
+    detection: Pick<FirstMoveOptions, 'client' | 'application' | 'classify'>,
   ): Promise<FirstMove | { readonly kind: 'cut'; readonly failure: StreamFailure }> {
     const { connections, clock } = this.#options;
     const cut = Promise.withResolvers<{ readonly kind: 'cut'; readonly failure: StreamFailure }>();
@@ -165,9 +177,11 @@ export class Inbound {
       cut: (failure: StreamFailure) => cut.resolve({ kind: 'cut', failure }),
     };
     const forget = connections.watch(connection, visit.round);
-    const ends = application === undefined ? { client } : { client, application };
     try {
-      return await Promise.race([cut.promise, awaitFirstMove({ ...ends, clock, silenceMs: SILENCE_MS })]);
+      return await Promise.race([
+        cut.promise,
+        awaitFirstMove({ ...detection, clock, silenceMs: SILENCE_MS }),
+      ]);
     } finally {
       forget?.();
     }
@@ -200,6 +214,37 @@ export class Inbound {
     relay.start(begin.first, begin.application);
     client.resume();
     begin.application?.resume();
+  }
+
+  #relayHttp2(
+    visit: Visit,
+    client: ByteStream,
+    begin: { readonly first: Uint8Array; readonly application?: ByteStream },
+  ): void {
+    const { judge, connections, clock } = this.#options;
+    const { encounter, target, arrival } = visit;
+    const relay = new Http2Relay({
+      client,
+      openApplication: async () => await this.#connect(arrival),
+      judge: (http) => judge.judge(encounter, judge.newId(), http),
+      refuse: (refusal) => judge.refuse(encounter, refusal),
+      clientCertBlock: buildClientCertBlock(target, arrival.caller),
+      clock,
+      endsAtMs: arrival.endsAtMs,
+      onDone: () => forget?.(),
+    });
+    const connection = {
+      party: partyOf(arrival),
+      reconsider: () => {
+        const failure = this.#reconsider(visit, undefined);
+        if (failure === undefined) relay.reconsider((http) => this.#reconsider(visit, http));
+        return failure;
+      },
+      cut: (failure: StreamFailure) => relay.cut(failure),
+    };
+    const forget = connections.add(connection, visit.round);
+    if (forget === undefined) return begin.application?.abort();
+    relay.start(begin.first, begin.application);
   }
 
   #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
@@ -255,8 +300,6 @@ export class Inbound {
     );
   }
 }
-
-const NOTHING = new Uint8Array(0);
 
 function partyOf({ caller, source, isLocal }: Arrival): Party {
   if (caller === null) return STRANGERS;

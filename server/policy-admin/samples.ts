@@ -18,6 +18,7 @@ const meshSample = z.strictObject({
   target: spiffeId.nullable(),
   http: z
     .strictObject({
+      protocol: z.literal('HTTP/2').exactOptional(),
       method: z.string(),
       path: z.string(),
       host: z.string(),

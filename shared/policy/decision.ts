@@ -74,8 +74,15 @@ export interface DecisionTarget {
   readonly certificateSerial?: string;
 }
 
-/** An HTTP request head. Header names are lower case; a repeated header's values are joined with a comma and no space lost. */
+/**
+ * An HTTP request head. Header names are lower case; a repeated header's values are joined with a comma and no space lost. An extended CONNECT (RFC 8441) has
+ * `:protocol` among its headers.
+ */
 export interface DecisionHttpRequest {
+  /** HTTP/1.1 where it is absent. */
+  readonly protocol?: 'HTTP/2';
+  /** `http` where it is absent. */
+  readonly scheme?: string;
   readonly method: string;
   /** Path with query, exactly as the application will get it. */
   readonly path: string;

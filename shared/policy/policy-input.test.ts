@@ -98,6 +98,16 @@ describe('buildPolicyInput()', () => {
     });
   });
 
+  test('says which HTTP a request came by', () => {
+    const httpOf = (http: DecisionRequest['http']): unknown =>
+      (buildPolicyInput({ ...request, http }, inbound) as { attributes: { request: { http: unknown } } })
+        .attributes.request.http;
+    expect(httpOf(request.http)).toMatchObject({ protocol: 'HTTP/1.1', scheme: 'http' });
+    const newer = { ...request.http!, protocol: 'HTTP/2', scheme: 'https' } as const;
+    expect(httpOf(newer)).toMatchObject({ protocol: 'HTTP/2', scheme: 'https' });
+    expect(httpOf(null)).toMatchObject({ protocol: '', scheme: '' });
+  });
+
   test('gives nanoseconds whose text is exact', () => {
     const text = JSON.stringify(buildPolicyInput(request, inbound));
     expect(text).toContain('"time_ns":1795426200123000000');

@@ -90,7 +90,7 @@ function describeContext(request: DecisionRequest, context: DecisionContext): Po
   };
 }
 
-/** As envoy.service.auth.v3.AttributeContext.HttpRequest; the pseudo headers are Envoy's, for HTTP/1.1 too. */
+/** As envoy.service.auth.v3.AttributeContext.HttpRequest; the pseudo-header fields are those that Envoy shows, for HTTP/1.1 too. */
 function describeEnvoyRequest(
   { decisionId, http }: DecisionRequest,
   headers: Readonly<Record<string, string>>,
@@ -102,8 +102,8 @@ function describeEnvoyRequest(
     method: head.method,
     path: head.path,
     host: head.host,
-    scheme: http === null ? '' : 'http',
-    protocol: http === null ? '' : 'HTTP/1.1',
+    scheme: http === null ? '' : (http.scheme ?? 'http'),
+    protocol: http === null ? '' : (http.protocol ?? 'HTTP/1.1'),
     headers: http === null ? {} : { ...headers, ...pseudo },
   };
 }

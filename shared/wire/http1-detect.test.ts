@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { classifyFirstBytes } from './http1-detect.ts';
+import { classifyFirstBytes, classifyHttp } from './http1-detect.ts';
 
 const classify = (text: string): string => classifyFirstBytes(Buffer.from(text, 'latin1'));
 
@@ -37,9 +37,15 @@ describe('classifyFirstBytes()', () => {
     ['\x10\x0c\x00\x04MQTT'],
     ['x'.repeat(65)],
     ['GET:/'],
-    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00'],
+    ['PRI * h.0\r\n'],
   ])('takes %j for something else', (text) => {
     expect(classify(text)).toBe('other');
+  });
+
+  test('takes the whole preface for HTTP/2, and nothing that is unlike it', () => {
+    expect(classify('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00')).toBe('http2');
+    expect(classify('PRI * HTTP/2.0\r\n\r\nSM\r\n\n')).toBe('http1');
+    expect(classify('PRI * HTTP/2.0\r\n\r\nSX')).toBe('http1');
   });
 
   test('waits while both are possible', () => {
@@ -71,5 +77,15 @@ describe('classifyFirstBytes()', () => {
       const first = seen.findIndex((verdict) => verdict !== 'incomplete');
       expect(new Set(seen.slice(first)).size).toBe(1);
     }
+  });
+});
+
+describe('classifyHttp()', () => {
+  test('knows HTTP/2 by its whole preface, and anything else by its first byte that differs', () => {
+    for (const text of ['', 'P', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r'])
+      expect(classifyHttp(Buffer.from(text))).toBe('incomplete');
+    expect(classifyHttp(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'))).toBe('http2');
+    for (const text of ['G', 'PO', '\0', '\r\n', 'PRI * HTTP/2.1'])
+      expect(classifyHttp(Buffer.from(text))).toBe('http1');
   });
 });

@@ -1,23 +1,21 @@
 import { CR, LF, TOKEN_BYTES } from './http1-syntax.ts';
+import { CLIENT_PREFACE } from './http2-frame.ts';
 
 /** What the first bytes of a connection are. `incomplete`: more of them are needed. */
-export type FirstBytes = 'http1' | 'other' | 'incomplete';
+export type FirstBytes = 'http1' | 'http2' | 'other' | 'incomplete';
 
 /** First lines longer than this are taken for HTTP, whose parser then refuses them. */
 const MAX_FIRST_LINE_BYTES = 8 * 1024;
 const MAX_METHOD_BYTES = 64;
-const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const SLASH = 47;
 
 /**
- * Whether a client speaks HTTP/1. Everything that some server may read as a request counts, however sloppy (leading blanks, odd white space,
- * HTTP/0.9), so that nobody slips past the decision for each request by misspelling it: the strict parser then refuses it. HTTP/2
- * with prior knowledge is `other`.
+ * Whether a client speaks HTTP/1, or HTTP/2 with prior knowledge. Everything that some server may read as a request counts, however sloppy (leading blanks, odd white space,
+ * HTTP/0.9), so that nobody slips past the decision for each request by misspelling it: the strict parser then refuses it.
  */
 export function classifyFirstBytes(bytes: Buffer): FirstBytes {
-  const preface = Math.min(bytes.length, HTTP2_PREFACE.length);
-  if (bytes.compare(HTTP2_PREFACE, 0, preface, 0, preface) === 0)
-    return preface === HTTP2_PREFACE.length ? 'other' : 'incomplete';
+  const preface = comparePreface(bytes);
+  if (preface !== 'no') return preface === 'whole' ? 'http2' : 'incomplete';
   let at = skipBlank(bytes, 0, true);
   const method = at;
   while (at < bytes.length && TOKEN_BYTES[bytes[at] ?? 0] !== 0) at++;
@@ -27,6 +25,20 @@ export function classifyFirstBytes(bytes: Buffer): FirstBytes {
   at = skipBlank(bytes, at, false);
   if (at === bytes.length) return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
   return bytes[at] === SLASH ? 'http1' : classifyLine(bytes, at);
+}
+
+/** Which HTTP a client speaks of which it is known that it speaks one. */
+export function classifyHttp(bytes: Buffer): 'http1' | 'http2' | 'incomplete' {
+  const preface = bytes.length === 0 ? 'part' : comparePreface(bytes);
+  if (preface === 'no') return 'http1';
+  return preface === 'whole' ? 'http2' : 'incomplete';
+}
+
+/** Whether bytes begin with the preface of HTTP/2, or are a part of it. */
+function comparePreface(bytes: Buffer): 'whole' | 'part' | 'no' {
+  const length = Math.min(bytes.length, CLIENT_PREFACE.length);
+  if (bytes.compare(CLIENT_PREFACE, 0, length, 0, length) !== 0) return 'no';
+  return length === CLIENT_PREFACE.length ? 'whole' : 'part';
 }
 
 /** The rest of a first line that begins with a word and blanks: HTTP if it names a version or an http URL. */

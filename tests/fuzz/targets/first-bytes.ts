@@ -1,4 +1,4 @@
-import { classifyFirstBytes } from '../../../shared/wire/http1-detect.ts';
+import { classifyFirstBytes, classifyHttp } from '../../../shared/wire/http1-detect.ts';
 import { parseRequestHead } from '../../../shared/wire/http1-head.ts';
 import { findHeadEnd } from '../../../shared/wire/http1-syntax.ts';
 import { HTTP1_WORDS } from '../http1-words.ts';
@@ -22,6 +22,7 @@ export const target: FuzzTarget = {
       const early = classifyFirstBytes(input.subarray(0, cut));
       if (early !== 'incomplete') requireSame(early, whole, `the answer after ${cut} bytes`);
     }
+    if (whole === 'http2') requireSame(classifyHttp(input), 'http2', 'the answer where HTTP is sure');
     const end = findHeadEnd(input, 0);
     const isRequest = end > 0 && attempt(() => parseRequestHead(input, 0, end)).refusal === undefined;
     requireThat(!isRequest || whole === 'http1', 'a request is not taken for one');

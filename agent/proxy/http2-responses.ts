@@ -1,0 +1,134 @@
+import { http2Failure } from '../../shared/wire/http2-error.ts';
+import { FLAG, FRAME, MIN_MAX_FRAME_BYTES, type FrameHeader } from '../../shared/wire/http2-frame.ts';
+import { FrameReader, type FrameFate, type FrameSink } from '../../shared/wire/http2-frame-reader.ts';
+import { parseSettings, type Settings } from '../../shared/wire/http2-settings.ts';
+import type { Http2ResetRate } from './http2-reset-rate.ts';
+import type { Http2Streams } from './http2-streams.ts';
+import type { Http2Window } from './http2-window.ts';
+
+/** What the application's frames turn out to be, beside those that pass. Buffers are good only during the call. */
+export interface Http2ResponseEvents {
+  onPass(bytes: Buffer, start: number, end: number): void;
+  onSettings(settings: Settings): void;
+  /** It acknowledges SETTINGS. False: the client has had its acknowledgement. */
+  onAcknowledged(): boolean;
+  /** So many bytes of DATA were thrown away: they count in the window of the connection all the same. */
+  onDropped(bytes: number): void;
+  readonly hasWaiting: boolean;
+  onBoundary(): void;
+}
+
+export interface Http2ResponsesOptions {
+  readonly streams: Http2Streams;
+  readonly window: Http2Window;
+  readonly resets: Http2ResetRate;
+  readonly events: Http2ResponseEvents;
+}
+
+/** Reads what an application sends. Header blocks pass unread: nothing of them is decided. Throws where it does not speak HTTP/2. */
+export class Http2Responses implements FrameSink {
+  readonly #options: Http2ResponsesOptions;
+  readonly #reader = new FrameReader(this, MIN_MAX_FRAME_BYTES);
+  #hasSettings = false;
+  /** Of a header block that has passed in part; 0 for none. */
+  #blockStreamId = 0;
+  #droppedBytes = 0;
+
+  constructor(options: Http2ResponsesOptions) {
+    this.#options = options;
+  }
+
+  /** Whether a frame may begin towards the client: neither within another, nor within a header block. */
+  get isAtBoundary(): boolean {
+    return this.#blockStreamId === 0 && !this.#reader.isWithinPassing;
+  }
+
+  get hasWaiting(): boolean {
+    return this.#options.events.hasWaiting;
+  }
+
+  /** Whether it waits for the client's window. */
+  get isHeld(): boolean {
+    return this.#reader.isHeld;
+  }
+
+  take(bytes: Buffer): void {
+    this.#reader.take(bytes);
+    this.#tellDropped();
+  }
+
+  release(): void {
+    this.#reader.release();
+    this.#tellDropped();
+  }
+
+  onHeader(header: FrameHeader): FrameFate {
+    const { type, flags, streamId } = header;
+    if (!this.#hasSettings && (type !== FRAME.settings || (flags & FLAG.ack) !== 0))
+      throw http2Failure('protocol_error', 'the application does not answer in HTTP/2');
+    if (this.#blockStreamId !== 0 && (type !== FRAME.continuation || streamId !== this.#blockStreamId))
+      throw http2Failure('protocol_error', 'the application interrupts a header block');
+    const { streams } = this.#options;
+    if (this.#blockStreamId === 0 && streams.isAnyCut && streams.isCut(streamId)) {
+      if (type === FRAME.data) this.#droppedBytes += header.length;
+      return 'drop';
+    }
+    if (type === FRAME.data) return this.#onData(header);
+    if (type === FRAME.headers || type === FRAME.continuation) return this.#onHead(header);
+    if (type === FRAME.rstStream) return this.#onReset(streamId);
+    if (type === FRAME.settings) return this.#onSettingsHeader(header);
+    if (type === FRAME.pushPromise) throw http2Failure('protocol_error', 'the application pushes unasked');
+    return 'pass';
+  }
+
+  onFrame(_: FrameHeader, bytes: Buffer, payload: { readonly start: number; readonly end: number }): void {
+    this.#hasSettings = true;
+    this.#options.events.onSettings(parseSettings(bytes, payload));
+  }
+
+  onPass(bytes: Buffer, start: number, end: number): void {
+    this.#options.events.onPass(bytes, start, end);
+  }
+
+  onBoundary(): void {
+    this.#options.events.onBoundary();
+  }
+
+  #onData({ streamId, flags, length }: FrameHeader): FrameFate {
+    const { streams, window } = this.#options;
+    if (!window.trySpend(length)) return 'hold';
+    if ((flags & FLAG.endStream) !== 0) streams.endResponse(streamId);
+    return 'pass';
+  }
+
+  #onHead({ type, streamId, flags }: FrameHeader): FrameFate {
+    const { streams } = this.#options;
+    this.#blockStreamId = (flags & FLAG.endHeaders) === 0 ? streamId : 0;
+    if (type === FRAME.continuation) return 'pass';
+    const stream = streams.find(streamId);
+    if (stream !== undefined) stream.isAnswered = true;
+    if ((flags & FLAG.endStream) !== 0) streams.endResponse(streamId);
+    return 'pass';
+  }
+
+  /** What the client has sent on it meanwhile is swallowed: it may still come. */
+  #onReset(streamId: number): FrameFate {
+    const { streams, resets } = this.#options;
+    resets.count();
+    if (streams.find(streamId)?.isRequestEnded === false) streams.refuse(streamId);
+    streams.close(streamId);
+    return 'pass';
+  }
+
+  #onSettingsHeader({ flags, streamId }: FrameHeader): FrameFate {
+    if (streamId !== 0) throw http2Failure('protocol_error', 'the application sends SETTINGS on a stream');
+    if ((flags & FLAG.ack) === 0) return 'whole';
+    return this.#options.events.onAcknowledged() ? 'pass' : 'drop';
+  }
+
+  #tellDropped(): void {
+    const dropped = this.#droppedBytes;
+    this.#droppedBytes = 0;
+    if (dropped > 0) this.#options.events.onDropped(dropped);
+  }
+}

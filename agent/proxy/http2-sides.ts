@@ -1,0 +1,109 @@
+import type { ByteStream, ByteStreamReader } from './byte-stream.ts';
+import { HTTP2_LIMITS } from './http2-limits.ts';
+import { Http2Injections } from './http2-injections.ts';
+import { Http2Output } from './http2-output.ts';
+
+export interface Http2SidesOptions {
+  readonly client: ByteStream;
+  /** Whether a frame may begin towards each side. */
+  readonly isClientBoundary: () => boolean;
+  readonly isApplicationBoundary: () => boolean;
+  /** Whether a side is to be read, as far as that does not depend on what waits to be sent. */
+  readonly wantsClient: () => boolean;
+  readonly wantsApplication: () => boolean;
+}
+
+/**
+ * Client and application of one relay as streams: what is sent to each, and when each is read. Whatever waits for a client that does not read, our own answers too,
+ * holds that client back.
+ */
+export class Http2Sides {
+  readonly #options: Http2SidesOptions;
+  readonly toClient: Http2Injections;
+  readonly toApplication: Http2Injections;
+  readonly #clientOutput: Http2Output;
+  readonly #applicationOutput: Http2Output;
+  #application: ByteStream | undefined;
+  /** What was to be sent before the application was connected. */
+  #early: Uint8Array[] = [];
+  #isClientFull = false;
+  #isApplicationFull = false;
+  #isClientPaused = false;
+  #isApplicationPaused = false;
+
+  constructor(options: Http2SidesOptions) {
+    this.#options = options;
+    this.#clientOutput = new Http2Output((bytes) => {
+      this.#isClientFull = !options.client.write(bytes);
+    });
+    this.#applicationOutput = new Http2Output((bytes) => {
+      if (this.#application === undefined) this.#early.push(new Uint8Array(bytes));
+      else this.#isApplicationFull = !this.#application.write(bytes);
+    });
+    this.toClient = new Http2Injections(options.isClientBoundary, (frame) =>
+      this.#clientOutput.append(frame),
+    );
+    this.toApplication = new Http2Injections(options.isApplicationBoundary, (frame) =>
+      this.#applicationOutput.append(frame),
+    );
+  }
+
+  get application(): ByteStream | undefined {
+    return this.#application;
+  }
+
+  /** The application is connected. */
+  adopt(application: ByteStream, reader: ByteStreamReader): void {
+    this.#application = application;
+    for (const bytes of this.#early.splice(0)) this.#isApplicationFull = !application.write(bytes);
+    application.attach(reader);
+  }
+
+  /** The application is gone; nothing reaches it any more. */
+  drop(): void {
+    this.#application?.abort();
+    this.#application = undefined;
+    this.#early = [];
+  }
+
+  passToClient(bytes: Uint8Array, start: number, end: number): void {
+    this.#clientOutput.append(bytes, start, end);
+  }
+
+  passToApplication(bytes: Uint8Array, start: number, end: number): void {
+    this.#applicationOutput.append(bytes, start, end);
+  }
+
+  sendBlock(block: Uint8Array, stream: Parameters<Http2Output['appendBlock']>[1]): void {
+    this.#applicationOutput.appendBlock(block, stream);
+  }
+
+  /** Sends what was collected, and says who is to be read. To be called after everything that was done. */
+  settle(): void {
+    this.#applicationOutput.flush();
+    this.#clientOutput.flush();
+    const { client, wantsClient, wantsApplication } = this.#options;
+    const waits = this.toClient.waitingBytes > HTTP2_LIMITS.waitingBytes;
+    const isClientPaused = this.#isClientFull || this.#isApplicationFull || waits || !wantsClient();
+    if (isClientPaused !== this.#isClientPaused) {
+      this.#isClientPaused = isClientPaused;
+      if (isClientPaused) client.pause();
+      else client.resume();
+    }
+    const isApplicationPaused = this.#isClientFull || !wantsApplication();
+    if (this.#application === undefined || isApplicationPaused === this.#isApplicationPaused) return;
+    this.#isApplicationPaused = isApplicationPaused;
+    if (isApplicationPaused) this.#application.pause();
+    else this.#application.resume();
+  }
+
+  clientDrained(): void {
+    this.#isClientFull = false;
+    this.settle();
+  }
+
+  applicationDrained(): void {
+    this.#isApplicationFull = false;
+    this.settle();
+  }
+}
