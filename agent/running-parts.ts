@@ -1,3 +1,5 @@
+import { enforcementModeOf } from '../shared/policy/enforcement.ts';
+import type { SpiffeId } from '../shared/spiffe/spiffe-id.ts';
 import type { StatusAnswer } from './admin/admin-answers.ts';
 import type { AgentState } from './admin/status.ts';
 import type { Spool } from './audit/spool.ts';
@@ -81,6 +83,15 @@ export class RunningParts implements AgentState {
   readonly capture = (): CaptureStatus | undefined => this.keeper?.status;
 
   readonly localPorts = (): readonly number[] => this.directory?.localPorts() ?? [];
+
+  readonly auditedServices = (): readonly SpiffeId[] => {
+    const { entries, enforcement } = this.manager ?? {};
+    if (entries === undefined || enforcement === undefined) return [];
+    const services = Array.from(entries.current.values())
+      .filter(({ listeners }) => listeners.length > 0)
+      .map(({ spiffeId }) => spiffeId);
+    return [...new Set(services)].filter((id) => enforcementModeOf(id, enforcement.current) === 'audit');
+  };
 
   readonly spool = () => this.queue?.status;
 

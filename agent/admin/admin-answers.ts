@@ -48,6 +48,8 @@ export const statusAnswer = z.object({
     /** Ports of registered listeners of this host, captured on loopback too. */
     localPorts: z.array(port),
   }),
+  /** Services of this host that are in audit mode: what the policy denies to them passes. */
+  auditedServices: z.array(spiffeId),
   audit: z.object({
     /** Records that the server does not have yet. */
     depth: counter,

@@ -98,6 +98,11 @@ function addServerFigures({ gauge }: Figures, state: AgentState): void {
     return clockSkewMs === undefined ? undefined : clockSkewMs / 1000;
   });
   gauge('picket_policy_version', 'Version of the policy in force.', () => state.policy()?.version);
+  gauge(
+    'picket_services_in_audit',
+    'Services of this host that are in audit mode: what the policy denies to them passes.',
+    () => state.auditedServices().length,
+  );
   gauge('picket_policy_sequence', 'Sequence of the policy in force.', () => state.policy()?.sequence);
 }
 

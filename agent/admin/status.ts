@@ -1,5 +1,6 @@
 import { summarizeCrowd, type CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { findDiskSpace, readDescriptorUse } from '../../shared/runtime/process-limits.ts';
+import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
 import { descriptorReserve } from '../native/descriptor-reserve.ts';
@@ -24,6 +25,8 @@ export interface AgentState {
   /** Undefined when the agent does not keep the rules. */
   readonly capture: () => CaptureStatus | undefined;
   readonly localPorts: () => readonly number[];
+  /** Services of this host that are in audit mode. */
+  readonly auditedServices: () => readonly SpiffeId[];
   readonly spool: () => SpoolStatus | undefined;
   /** How the processes behind sockets are found. */
   readonly holderSearch: () => HolderSearch | undefined;
@@ -69,6 +72,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
       ...(capture?.changedBy === undefined ? {} : { changedBy: capture.changedBy }),
       localPorts: [...state.localPorts()],
     },
+    auditedServices: [...state.auditedServices()],
     audit: {
       depth: spool?.depth ?? 0,
       bytes: spool?.bytes ?? 0,

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import type { DecisionRequest } from '../../shared/policy/decision.ts';
+import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { JudgeRig, verdictOf } from './fixtures/judge-rig.ts';
 import type { Encounter } from './judge.ts';
@@ -34,6 +35,43 @@ describe('Judge, of an end in quarantine,', () => {
     expect(rig.judge.evaluateEgress(ENCOUNTER, 'one', 'outside')).toMatchObject(held);
     expect(rig.judge.judge(ENCOUNTER, 'one', REQUEST).verdict).toMatchObject(held);
     expect(rig.records).toMatchObject([{ decision: 'deny', reason: 'quarantined', path: REQUEST.path }]);
+  });
+});
+
+describe('Judge, of a service in audit mode,', () => {
+  beforeEach(() => {
+    rig.modes.set(new Map([[parseEnforcementScope(INVOICES), 'audit']]));
+    rig.allow = () => 'policy_deny';
+  });
+
+  test('writes down what would have been denied, tells metrics, and lets it pass', () => {
+    const { verdict } = rig.judge.judge(ENCOUNTER, 'one', REQUEST);
+    expect(verdict.isAllowed).toBe(true);
+    const recorded = { decision: 'allow', would_deny: true, reason: 'policy_deny' };
+    expect(rig.records).toMatchObject([recorded]);
+    expect(rig.records[0]).not.toHaveProperty('rules');
+    expect(rig.decided).toMatchObject([recorded]);
+    expect(rig.denials.list({ limit: 9 })).toEqual([]);
+  });
+
+  test('names the rules that would have denied it', () => {
+    const verdict = { ...verdictOf('policy_deny'), isAllowed: true, wouldDeny: { rules: ['a', 'b'] } };
+    rig.judge.record(ENCOUNTER, { decisionId: 'one', verdict }, null);
+    expect(rig.records).toMatchObject([{ decision: 'allow', would_deny: true, rules: ['a', 'b'] }]);
+  });
+
+  test('denies what cannot be written down, and an end in quarantine', () => {
+    rig.hasRoom = false;
+    const { verdict } = rig.judge.judge(ENCOUNTER, 'one', REQUEST);
+    expect(verdict).toMatchObject({ isAllowed: false, reason: 'audit_unavailable' });
+    expect(verdict.wouldDeny).toBeUndefined();
+    expect(rig.decided[0]).not.toHaveProperty('would_deny');
+    rig.hasRoom = true;
+    rig.hold = () => 'held';
+    expect(rig.judge.judge(ENCOUNTER, 'two', REQUEST).verdict).toMatchObject({
+      isAllowed: false,
+      reason: 'quarantined',
+    });
   });
 });
 

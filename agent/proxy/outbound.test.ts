@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { createServer, type AddressInfo, type Server } from 'node:net';
+import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
@@ -167,6 +168,27 @@ describe('Outbound to another host', () => {
     await connect();
     expect(calls).toEqual([]);
     expectReset('caller_unidentified');
+  });
+
+  test('calls a service in audit mode although the policy narrows, if that can be written down', async () => {
+    rig.modes.set(new Map([[parseEnforcementScope(TARGET), 'audit']]));
+    rig.egress = () => 'egress_deny';
+    await connect();
+    expect([calls.length, connections.size]).toEqual([1, 1]);
+    expect(rig.records).toMatchObject([
+      { direction: 'outbound', decision: 'allow', would_deny: true, reason: 'egress_deny' },
+    ]);
+    connections.reconsiderAll();
+    expect(connections.size).toBe(1);
+    rig.modes.set(new Map());
+    connections.reconsiderAll();
+    expect(connections.size).toBe(0);
+    rig.modes.set(new Map([[parseEnforcementScope(TARGET), 'audit']]));
+    rig.hasRoom = false;
+    program = new ScriptedStream();
+    await connect();
+    expect(program.abortion).toMatchObject({ failure: { reason: 'audit_unavailable' } });
+    expect(calls).toHaveLength(1);
   });
 
   test('calls nobody when the policy narrows, and when that cannot be written down', async () => {

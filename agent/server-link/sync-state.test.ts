@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import type { Entry } from '../../shared/protocol/registration.ts';
 import type { DirectoryRecord, SyncItem } from '../../shared/protocol/sync.ts';
 import { syncMessage } from '../../shared/protocol/sync.ts';
@@ -62,6 +63,11 @@ function directoryItem(address: string, path = '/web', key?: string): SyncItem {
     protocol: 'http',
   };
   return { kind: 'directory', key: key ?? `default|${address}|80|${value.spiffeId}`, value };
+}
+
+function modeItem(path: string, mode: 'audit' | 'enforce'): SyncItem {
+  const scope = `spiffe://example.org${path}`;
+  return { kind: 'enforcement', key: scope, value: { scope, mode } };
 }
 
 const POLICY: SyncItem = {
@@ -157,6 +163,20 @@ describe('applySyncUpdate()', () => {
     expect(next.entries).toBe(FULL.entries);
   });
 
+  test('keeps modes of enforcement, and takes one that it does not know for enforce', () => {
+    const told = apply(FULL, changes([{ op: 'put', item: modeItem('/shop/*', 'audit') }]));
+    const scope = parseEnforcementScope('spiffe://example.org/shop/*');
+    expect([...told.enforcement]).toEqual([[scope, 'audit']]);
+    expect(apply(told, changes([{ op: 'put', item: entryItem(1) }], 7)).enforcement).toBe(told.enforcement);
+    const kept = syncMessage.parse(JSON.parse(JSON.stringify(toSnapshot(told)))) as SyncUpdate;
+    expect(apply(EMPTY_SYNC_STATE, kept).enforcement).toEqual(told.enforcement);
+    const unknown = JSON.stringify(toSnapshot(told)).replace('"audit"', '"whatever"');
+    const read = apply(EMPTY_SYNC_STATE, syncMessage.parse(JSON.parse(unknown)) as SyncUpdate);
+    expect([...read.enforcement]).toEqual([[scope, 'enforce']]);
+    const gone = apply(told, changes([{ op: 'delete', kind: 'enforcement', key: scope }], 7));
+    expect(gone.enforcement.size).toBe(0);
+  });
+
   test('keeps the references of what a snapshot only repeats', () => {
     const again = syncMessage.parse(JSON.parse(JSON.stringify(toSnapshot(FULL)))) as SyncUpdate;
     const next = apply(FULL, again);
@@ -192,6 +212,9 @@ describe('applySyncUpdate()', () => {
     ['an entry of another trust domain', FULL, snapshot([foreignEntry()])],
     ['a directory record under a foreign key', FULL, snapshot([directoryItem('192.0.2.9', '/web', 'x')])],
     ['a directory record for an agent', FULL, snapshot([directoryItem('192.0.2.9', '/picket/agent/a/b')])],
+    ['a mode under a foreign key', FULL, snapshot([{ ...modeItem('/web', 'audit'), key: 'x' }])],
+    ['a mode of a scope that cannot be read', FULL, snapshot([modeItem('/we*', 'audit')])],
+    ['two modes of a scope', FULL, snapshot([modeItem('/web', 'audit'), modeItem('/web', 'enforce')])],
     ['a policy under another key', FULL, snapshot([{ ...POLICY, key: 'admin' }])],
     [
       'a bundle under a foreign key',

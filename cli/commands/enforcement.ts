@@ -1,4 +1,5 @@
 import { Argument, type Command } from 'commander';
+import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { ENFORCEMENT_MODES } from '../../shared/policy/enforcement.ts';
 import {
@@ -12,6 +13,8 @@ import { withExamples } from '../example.ts';
 import { fields, table, type Output } from '../output.ts';
 import type { ServerClient } from '../server-client.ts';
 import { openSession } from '../session.ts';
+
+type Enforcement = z.output<typeof enforcement>;
 
 interface ReportOptions {
   /** Seconds. */
@@ -76,8 +79,7 @@ function sinceOption(command: Command): Command {
 
 async function set(scope: string, mode: string, _options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  const made = await client.put(pathOf(scope), enforcement, { mode });
-  output.result(made, render);
+  showSet(output, await client.put(pathOf(scope), enforcement, { mode }));
 }
 
 async function list(_options: unknown, command: Command): Promise<void> {
@@ -88,6 +90,7 @@ async function list(_options: unknown, command: Command): Promise<void> {
       [
         { title: 'scope', of: (e) => e.scope },
         { title: 'mode', of: (e) => e.mode },
+        { title: 'services', of: (e) => String(e.services) },
         { title: 'set by', of: (e) => e.setBy },
         { title: 'set at', of: (e) => e.setAt },
       ],
@@ -105,7 +108,7 @@ async function enforce(scope: string, options: EnforceOptions, command: Command)
   const { client, output } = openSession(command);
   const found = await fetchReport(client, scope, options);
   if (found.wouldDeny > 0 && options.yes !== true) return refuseToEnforce(output, found);
-  output.result(await client.put(pathOf(scope), enforcement, { mode: 'enforce' }), render);
+  showSet(output, await client.put(pathOf(scope), enforcement, { mode: 'enforce' }));
 }
 
 async function clear(scope: string, _options: unknown, command: Command): Promise<void> {
@@ -138,24 +141,20 @@ function pathOf(scope: string): string {
   return `/enforcement/${encodeURIComponent(scope)}`;
 }
 
-function render({
-  scope,
-  mode,
-  setBy,
-  setAt,
-}: {
-  readonly scope: string;
-  readonly mode: string;
-  readonly setBy: string;
-  readonly setAt: string;
-}): string {
-  const means =
-    mode === 'audit' ? 'what the policy denies passes, and is recorded' : 'what the policy denies is refused';
-  return fields([
-    ['scope', scope],
-    ['mode', `${mode}: ${means}`],
-    ['by', `${setBy}, ${setAt}`],
-  ]);
+function showSet(output: Output, made: Enforcement): void {
+  output.result(made, ({ scope, mode, setBy, setAt }) =>
+    fields([
+      ['scope', scope],
+      [
+        'mode',
+        `${mode}: what the policy denies ${mode === 'audit' ? 'passes, and is recorded' : 'is refused'}`,
+      ],
+      ['services', `${made.services} registered there now`],
+      ['by', `${setBy}, ${setAt}`],
+    ]),
+  );
+  if (made.services === 0)
+    output.note('\nNo service is registered there now. Is it spelled right? picket entry list');
 }
 
 function renderReport(found: EnforcementReport): string {

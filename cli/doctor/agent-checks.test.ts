@@ -103,6 +103,7 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
     '1 workloads of this host are in quarantine: spiffe',
   ],
   ['policy', { policy: null }, 'fail', 'everything is denied'],
+  ['enforcement', { auditedServices: [spiffeId] }, 'warn', 'in audit mode'],
   ['capture', capture({ mode: 'off' }), 'warn', 'does not keep'],
   ['capture', capture({ isIntact: false }), 'fail', 'not the agent’s'],
   ['capture', capture({ repairs: 2 }), 'warn', '2 times'],

@@ -27,6 +27,7 @@ export function checkAgent(status: StatusAnswer, nowMs: number): readonly Check[
     checkServer(status, nowMs),
     checkClock(status),
     checkPolicy(status),
+    checkEnforcement(status),
     checkQuarantine(status),
     checkCapture(status),
     checkSpool(status),
@@ -162,6 +163,19 @@ function checkQuarantine({ quarantine: { inForce, isThisHost, workloads } }: Sta
       'warn',
       `${workloads.length} workloads of this host are in quarantine: ${firstOf(workloads)}`,
       QUARANTINE_ADVICE,
+    ),
+  );
+}
+
+function checkEnforcement({ auditedServices }: StatusAnswer): Check {
+  return check(
+    'enforcement',
+    'every service of this host is enforced',
+    when(
+      auditedServices.length > 0,
+      'warn',
+      `in audit mode, so that what the policy denies passes: ${firstOf(auditedServices)}`,
+      'picket enforcement report SERVICE, then picket enforcement enforce SERVICE',
     ),
   );
 }

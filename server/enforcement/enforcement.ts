@@ -1,4 +1,4 @@
-import { asc, gt, inArray, eq } from 'drizzle-orm';
+import { asc, countDistinct, eq, gt, inArray, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
@@ -13,7 +13,7 @@ import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
 import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
-import { enforcementModes } from '../datastore/schema.ts';
+import { enforcementModes, registrationEntries } from '../datastore/schema.ts';
 
 /** The mode of a scope, as an operator set it. */
 export interface Enforcement {
@@ -75,6 +75,17 @@ export class Enforcements {
         throw new PicketError('not_found', 'enforcement_unknown', `No mode is set for ${scope}`);
       changed({ kind: 'enforcement', key: scope });
     });
+  }
+
+  /** How many services are registered in a scope now. */
+  async countServices(scope: EnforcementScope): Promise<number> {
+    const { id, isBelow } = splitEnforcementScope(scope);
+    const { spiffeId } = registrationEntries;
+    const rows = await this.#options.datastore.db
+      .select({ services: countDistinct(spiffeId) })
+      .from(registrationEntries)
+      .where(isBelow ? sql`starts_with(${spiffeId}, ${`${id}/`})` : eq(spiffeId, id));
+    return rows[0]?.services ?? 0;
   }
 
   /** A page by scope. Throws `invalid_argument`: `cursor_invalid`, `limit_invalid`. */

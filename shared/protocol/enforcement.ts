@@ -21,6 +21,8 @@ export const enforcement = z.object({
   mode: enforcementMode,
   setBy: z.string(),
   setAt: timestamp,
+  /** Services that are registered in the scope now. None may be a mistake in the spelling. */
+  services: counter,
 });
 export const enforcementPage = z.object({
   items: z.array(enforcement),

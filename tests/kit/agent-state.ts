@@ -14,6 +14,7 @@ export function startingAgentState(change: Partial<AgentState> = {}): AgentState
     policy: () => undefined,
     capture: () => undefined,
     localPorts: () => [],
+    auditedServices: () => [],
     spool: () => undefined,
     holderSearch: () => undefined,
     workloadApi: () => undefined,

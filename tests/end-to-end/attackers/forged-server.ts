@@ -18,10 +18,15 @@ export class ForgedServer {
   /** Starts it for the agent whose SPIFFE ID ends with `victim`. */
   static async start(
     control: ControlPlane,
-    options: { readonly intermediate: TestCertificate; readonly victim: string },
+    options: {
+      readonly intermediate: TestCertificate;
+      readonly victim: string;
+      /** Whom its certificate names; the server if absent. */
+      readonly spiffeId?: string;
+    },
   ): Promise<ForgedServer> {
-    const { intermediate, victim } = options;
-    const leaf = await issueLeaf(intermediate, 'spiffe://example.org/picket/server');
+    const { intermediate, victim, spiffeId = 'spiffe://example.org/picket/server' } = options;
+    const leaf = await issueLeaf(intermediate, spiffeId);
     const { chainFile, keyFile } = await writeCredentials([leaf, intermediate]);
     const artifacts = join(control.folder, 'forged-artifacts');
     mkdirSync(artifacts, { recursive: true });

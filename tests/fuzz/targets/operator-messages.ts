@@ -10,6 +10,7 @@ import {
   policyRollback,
   tpmHostDecision,
 } from '../../../shared/protocol/operator.ts';
+import { enforcementReportQuery, newEnforcement } from '../../../shared/protocol/enforcement.ts';
 import { attestAnswer, renewAnswer } from '../../../shared/protocol/attestation.ts';
 import { auditAnswer } from '../../../shared/protocol/audit.ts';
 import { signAnswer } from '../../../shared/protocol/signing.ts';
@@ -27,6 +28,8 @@ const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   policyRollback,
   policyQuestion,
   newOperator,
+  newEnforcement,
+  enforcementReportQuery,
   attestAnswer,
   renewAnswer,
   signAnswer,
@@ -73,6 +76,7 @@ export const target: FuzzTarget = {
         at: '0001-01-01T00:00:00Z',
         targetPort: '80',
       },
+      { mode: 'audit', since: '2026-11-01T00:00:00Z' },
       { name: 'alice', roles: ['admin'], csr: CSR, ttlSeconds: 60 },
       { kind: 'attested', agentId: ID, svid: SVID, bundle: SEEDS.bundle },
       { svid: SVID, bundle: SEEDS.bundle },
@@ -88,6 +92,7 @@ export const target: FuzzTarget = {
       '"from":"',
       '"limit":"',
       '"at":"',
+      '"since":"',
       '%00',
       'spiffe://',
       '::ffff:1.2.3.4',
@@ -108,8 +113,10 @@ function wayOf(name: string, schema: z.ZodType, value: unknown): string {
   if (refusal !== undefined) return outcomeOfRefusal(refusal).slice(0, 40);
   const again = validate(schema, JSON.parse(JSON.stringify(message)), 'body');
   requireSame(JSON.stringify(again), JSON.stringify(message), `${name} taken again`);
-  const { from, to, at } = message as Readonly<Record<'from' | 'to' | 'at', string | undefined>>;
-  for (const time of [from, to, at])
+  const { from, to, at, since } = message as Readonly<
+    Record<'from' | 'to' | 'at' | 'since', string | undefined>
+  >;
+  for (const time of [from, to, at, since])
     if (time !== undefined)
       requireThat(
         /^\d{4}-/.test(new Date(time).toISOString()) && !time.startsWith('0000'),

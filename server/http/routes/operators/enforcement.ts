@@ -30,11 +30,12 @@ export interface EnforcementRouteOptions {
 /** Audit mode: services whose denials are recorded and not carried out. */
 export function enforcementRoutes(options: EnforcementRouteOptions): readonly Route<OperatorCaller>[] {
   const { enforcements, report } = options;
-  const show = ({ scope, mode, setBy, setAt }: Enforcement): z.input<typeof enforcement> => ({
+  const show = async ({ scope, mode, setBy, setAt }: Enforcement): Promise<z.input<typeof enforcement>> => ({
     scope,
     mode,
     setBy,
     setAt: setAt.toISOString(),
+    services: await enforcements.countServices(scope),
   });
   return [
     defineOperatorRoute({
@@ -47,7 +48,7 @@ export function enforcementRoutes(options: EnforcementRouteOptions): readonly Ro
       answer: jsonAnswer(enforcementPage),
       handle: async ({ query }) => {
         const { items, nextCursor } = await enforcements.list(withoutUndefined(query));
-        return { items: items.map(show), next: nextCursor ?? null };
+        return { items: await Promise.all(items.map(show)), next: nextCursor ?? null };
       },
     }),
     defineOperatorRoute({
@@ -75,7 +76,7 @@ export function enforcementRoutes(options: EnforcementRouteOptions): readonly Ro
       answer: jsonAnswer(enforcement),
       logged: ({ body }) => ({ ...body }),
       handle: async ({ params: { scope }, body: { mode } }, { caller }) =>
-        show(await enforcements.set({ scope: enforcements.scopeOf(scope), mode, setBy: caller.actor })),
+        await show(await enforcements.set({ scope: enforcements.scopeOf(scope), mode, setBy: caller.actor })),
     }),
     defineOperatorRoute({
       method: 'DELETE',
