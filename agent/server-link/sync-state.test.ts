@@ -65,8 +65,8 @@ function directoryItem(address: string, path = '/web', key?: string): SyncItem {
   return { kind: 'directory', key: key ?? `default|${address}|80|${value.spiffeId}`, value };
 }
 
-function modeItem(path: string, mode: 'audit' | 'enforce'): SyncItem {
-  const scope = `spiffe://example.org${path}`;
+function modeItem(path: string, mode: 'audit' | 'enforce', domain = 'example.org'): SyncItem {
+  const scope = `spiffe://${domain}${path}`;
   return { kind: 'enforcement', key: scope, value: { scope, mode } };
 }
 
@@ -214,6 +214,7 @@ describe('applySyncUpdate()', () => {
     ['a directory record for an agent', FULL, snapshot([directoryItem('192.0.2.9', '/picket/agent/a/b')])],
     ['a mode under a foreign key', FULL, snapshot([{ ...modeItem('/web', 'audit'), key: 'x' }])],
     ['a mode of a scope that cannot be read', FULL, snapshot([modeItem('/we*', 'audit')])],
+    ['a mode of a scope in another spelling', FULL, snapshot([modeItem('/web', 'audit', 'Example.org')])],
     ['two modes of a scope', FULL, snapshot([modeItem('/web', 'audit'), modeItem('/web', 'enforce')])],
     ['a policy under another key', FULL, snapshot([{ ...POLICY, key: 'admin' }])],
     [

@@ -219,11 +219,14 @@ function readQuarantine(item: Extract<SyncItem, { kind: 'quarantine' }>): Quaran
 
 /** A scope that cannot be read names nobody whose denials would pass: it is refused, not passed over. */
 function readScope(text: string): EnforcementScope {
+  let scope: EnforcementScope | undefined;
   try {
-    return parseEnforcementScope(text);
+    scope = parseEnforcementScope(text);
   } catch {
-    throw refuse('it names a scope of enforcement that cannot be read');
+    scope = undefined;
   }
+  if (scope === text) return scope;
+  throw refuse('it names a scope of enforcement that cannot be read');
 }
 
 function requireKey(item: SyncItem, key: string): void {

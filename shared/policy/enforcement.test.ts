@@ -16,6 +16,10 @@ describe('parseEnforcementScope()', () => {
     ]);
   });
 
+  test('spells a scope in one way', () => {
+    expect(parseEnforcementScope('SPIFFE://Example.ORG/Shop/*')).toBe(scope('/Shop/*'));
+  });
+
   test.each([
     '',
     '*',

@@ -13,14 +13,15 @@ export type EnforcementScope = string & { readonly __brand: 'EnforcementScope' }
 const BELOW = '/*';
 
 /**
- * Reads a scope: `spiffe://example.org/shop/web`, `spiffe://example.org/shop/*`, `spiffe://example.org/*`. Throws `invalid_argument`, reason
+ * Reads a scope, in its one spelling: `spiffe://example.org/shop/web`, `spiffe://example.org/shop/*`, `spiffe://example.org/*`. Throws `invalid_argument`, reason
  * `enforcement_scope_invalid`.
  */
 export function parseEnforcementScope(text: string): EnforcementScope {
   const isBelow = text.endsWith(BELOW);
   const id = isBelow ? text.slice(0, -BELOW.length) : text;
   try {
-    if (pathOf(parseSpiffeId(id)) !== '' || isBelow) return text as EnforcementScope;
+    const parsed = parseSpiffeId(id);
+    if (pathOf(parsed) !== '' || isBelow) return `${parsed}${isBelow ? BELOW : ''}` as EnforcementScope;
   } catch (cause) {
     throw refuse(text, cause);
   }

@@ -21,6 +21,7 @@ export const target: FuzzTarget = {
     const { id, isBelow } = splitEnforcementScope(scope);
     requireSame(parseSpiffeId(id), id, 'the ID that it begins with');
     requireSame(isBelow ? `${id}/*` : id, scope, 'a scope put together again');
+    requireSame(parseEnforcementScope(scope), scope, 'a scope parsed again');
     const modes = new Map([[scope, 'audit' as const]]);
     const path = pathOf(id);
     // A path may not be longer than what an ID may be.
