@@ -1,5 +1,6 @@
 import type { Benchmark } from './bench-run.ts';
 import { ALL_CORES, PAIR_CORE } from './lab.ts';
+import { cut } from './tables/cut.ts';
 import { decision } from './tables/decision.ts';
 import { firstStart } from './tables/first-start.ts';
 import { issuing } from './tables/issuing.ts';
@@ -48,5 +49,6 @@ export const BENCHMARKS: readonly Benchmark[] = [
   decision,
   issuing,
   propagation,
+  cut,
   firstStart,
 ];

@@ -111,6 +111,20 @@ export class Lab {
     await this.#stack.disposeAsync();
   }
 
+  /** A host that nobody uses. */
+  takeHost(): TestHost {
+    const host = this.mesh.network.hosts[this.#freeHost++];
+    if (host === undefined) throw new RangeError('The network has too few hosts');
+    return host;
+  }
+
+  /** Starts an agent on a host, with the settings of all agents here. */
+  async joinHost(host: TestHost, name: string): Promise<MeshHost> {
+    const agent = await this.mesh.joinHost(host, name, AGENT_SETTINGS);
+    this.#endInPeace(agent);
+    return agent;
+  }
+
   /** Picket's pair, kept to some cores. */
   async picket(variant: PicketVariant, mode: PairMode, cores: string): Promise<Contender> {
     const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
@@ -164,14 +178,14 @@ export class Lab {
 
   async #peerHosts(): Promise<{ readonly caller: TestHost; readonly called: TestHost }> {
     return await this.#once('peer hosts', async () => {
-      const called = this.#takeHost();
+      const called = this.takeHost();
       await this.#startApplication(called);
-      return { caller: this.#takeHost(), called };
+      return { caller: this.takeHost(), called };
     });
   }
 
   async #startCalled(variant: PicketVariant): Promise<MeshHost> {
-    const host = this.#takeHost();
+    const host = this.takeHost();
     await this.#startApplication(host);
     const settings = { ...AGENT_SETTINGS, ...(variant === 'captured' ? {} : VARIANTS.pooled) };
     const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
@@ -183,7 +197,7 @@ export class Lab {
 
   async #startCaller(variant: PicketVariant): Promise<MeshHost> {
     const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
-    const host = this.#takeHost();
+    const host = this.takeHost();
     const forwards = (['tcp', 'http'] as const).map((mode) => ({
       listen: `127.0.0.1:${FORWARD_PORTS[mode]}`,
       to: `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`,
@@ -220,12 +234,6 @@ export class Lab {
     });
     this.#stack.defer(async () => void (await nginx.stop()));
     await pinTo(LOAD_CORE, processTree(nginx.pid));
-  }
-
-  #takeHost(): TestHost {
-    const host = this.mesh.network.hosts[this.#freeHost++];
-    if (host === undefined) throw new RangeError('The network has too few hosts');
-    return host;
   }
 
   async #once<T>(key: string, start: () => Promise<T>): Promise<T> {

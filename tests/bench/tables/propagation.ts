@@ -12,6 +12,7 @@ import { rowOfOne } from '../compare.ts';
 import { ALL_CORES, LOAD_UID, type Lab } from '../lab.ts';
 import { LineReader } from '../load/line-reader.ts';
 import { quantile, type Row, type Table } from '../measure.ts';
+import { askServer } from '../server-request.ts';
 
 const name = 'propagation';
 const title = 'From a change at the server to its effect on a host';
@@ -165,15 +166,6 @@ async function post(lab: Lab, path: string, body: unknown): Promise<unknown> {
   return await send(lab, { method: 'POST', path, body });
 }
 
-async function send(
-  lab: Lab,
-  request: { readonly method: string; readonly path: string; readonly body?: unknown },
-): Promise<unknown> {
-  const { method, path, body } = request;
-  const init =
-    body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
-  const answer = await fetch(`http://picket${path}`, { method, unix: lab.mesh.control.socket, ...init });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return text === '' ? undefined : JSON.parse(text);
+async function send(lab: Lab, request: Parameters<typeof askServer>[1]): Promise<unknown> {
+  return await askServer(lab.mesh.control.socket, request);
 }

@@ -1,6 +1,6 @@
 """Holds COUNT streams of HOST: half of them plain at TCP_PORT, half answers at HTTP_PORT (one kind alone where the other port is 0).
 
-Prints "open" when each has said its first number. At each line on its standard input it prints a line of JSON: the streams that have ended, with their own port,
+Prints "open" when each has said its first number. At "alive" on its standard input it prints how many go on; at "report" a line of JSON: the streams that have ended, with their own port,
 kind, when their last byte came and when they ended (milliseconds since 1970) and how; how many go on, and how many numbers the one that is the furthest behind has said; and whether a number was missing anywhere.
 """
 import json
@@ -83,9 +83,13 @@ def report():
 def turn():
     for key, _ in selector.select(1):
         if key.data is None:
-            if not os.read(0, 4096):
+            asked = os.read(0, 4096)
+            if not asked:
                 sys.exit(0)
-            report()
+            if b"report" in asked:
+                report()
+            else:
+                print(json.dumps(len(streams)), flush=True)
         else:
             key.data.readable()
 

@@ -93,33 +93,32 @@ export class HeldStreams {
 
   /** How they stand now. */
   async report(): Promise<StreamsReport> {
-    const before = this.#lines().length;
-    this.#child.type('\n');
-    const line = await waitUntil(`${this.#name} reports`, () => this.#lines()[before]);
-    return streamsReport.parse(JSON.parse(line));
+    return streamsReport.parse(await this.#ask('report'));
   }
 
   /** Waits until so few are left. */
   async until(alive: number, withinMs: number): Promise<StreamsReport> {
-    return await waitUntil(
+    await waitUntil(
       `${alive} streams are left`,
-      async () => {
-        const report = await this.report();
-        return report.alive <= alive && report;
-      },
+      async () => z.number().parse(await this.#ask('alive')) <= alive,
       withinMs,
     );
+    return await this.report();
   }
 
   async stop(): Promise<void> {
     await this.#child.stop('SIGKILL');
   }
 
+  /** One question after another. */
+  async #ask(what: 'alive' | 'report'): Promise<unknown> {
+    const before = this.#lines().length;
+    this.#child.type(`${what}\n`);
+    const line = await waitUntil(`${this.#name} tells ${what}`, () => this.#lines()[before]);
+    return JSON.parse(line);
+  }
+
   #lines(): readonly string[] {
-    return this.#child
-      .log()
-      .split('\n')
-      .slice(0, -1)
-      .filter((line) => line.startsWith('{'));
+    return this.#child.log().split('\n').slice(0, -1);
   }
 }
