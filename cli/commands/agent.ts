@@ -128,6 +128,7 @@ function renderStatus(status: StatusAnswer): string {
         ? 'none: everything is denied'
         : `version ${policy.version} (sequence ${policy.sequence})`,
     ],
+    ['quarantine', renderQuarantine(status.quarantine)],
     ['capture', renderCapture(capture)],
     ['processes', renderHolderSearch(status.holderSearch)],
     ['connections', String(status.connections)],
@@ -144,6 +145,12 @@ function renderStatus(status: StatusAnswer): string {
     'No workload identities.',
   );
   return `${facts}\n\n${identities}`;
+}
+
+function renderQuarantine({ inForce, isThisHost, workloads }: StatusAnswer['quarantine']): string {
+  if (isThisHost) return 'THIS HOST: nothing on it calls or is called';
+  const own = workloads.length === 0 ? 'none of this host' : workloads.join(', ');
+  return `${own}; ${inForce} in force in the mesh`;
 }
 
 function renderCapture({ mode, isIntact, repairs }: StatusAnswer['capture']): string {
