@@ -7,7 +7,7 @@ import { openPinned, pinObject } from './bpf-link.ts';
 const BPF_FS_MAGIC = 0xcafe4a11;
 const OTHERS = 0o077;
 
-/** A folder of a BPF file system that nobody else may enter. What has a name in it outlives this process. */
+/** A folder in a BPF file system that nobody else may enter. What has a name in it outlives this process. */
 export class BpfFolder {
   readonly path: string;
   readonly #ownerUid: number;
@@ -17,9 +17,9 @@ export class BpfFolder {
     this.#ownerUid = ownerUid;
   }
 
-  /** Throws `failed_precondition`, reason `bpf_folder`, where the folder could not be in a BPF file system. */
+  /** Throws `failed_precondition`, reason `bpf_folder`, where the folder is not in a folder of a BPF file system. */
   requireBpf(): void {
-    if (this.#isRootOfBpf() || isBpf(dirname(this.path))) return;
+    if (isBpf(dirname(this.path))) return;
     const why = 'it is not in a BPF file system, which systemd mounts at /sys/fs/bpf';
     throw wrong(this.path, `${why}: mount -t bpf bpf /sys/fs/bpf`);
   }
@@ -65,12 +65,7 @@ export class BpfFolder {
   remove(): void {
     if (!isBpf(this.path)) return;
     for (const name of readdirSync(this.path)) unlinkSync(join(this.path, name));
-    if (!this.#isRootOfBpf()) rmdirSync(this.path);
-  }
-
-  /** Whether a BPF file system is mounted at the folder itself. */
-  #isRootOfBpf(): boolean {
-    return isBpf(this.path) && statSync(this.path).dev !== statSync(dirname(this.path)).dev;
+    rmdirSync(this.path);
   }
 }
 

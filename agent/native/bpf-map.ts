@@ -50,6 +50,11 @@ export function hasShape(mapFd: number, shape: MapShape): boolean {
   return numbers.every((number, i) => info.readUInt32LE(i === 0 ? 0 : 4 + 4 * i) === number);
 }
 
+/** The kernel's number of a map. */
+export function readMapId(mapFd: number): number {
+  return readInfo(mapFd, MAP_INFO_BYTES, 'look at a map').readUInt32LE(4);
+}
+
 /** The first bytes of what the kernel says of a map, program or link. */
 export function readInfo(fd: number, bytes: number, what: string): Buffer {
   const info = allocateNative(bytes);

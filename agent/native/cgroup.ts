@@ -26,7 +26,8 @@ export function findCgroupMount(mountinfo: string): string | undefined {
     const [head = '', tail = ''] = line.split(' - ');
     const [, , , root, mountPoint] = head.split(' ');
     // Whose root is another one is a part of the tree, mounted elsewhere.
-    if (tail.startsWith('cgroup2 ') && root === '/' && mountPoint !== undefined) return unescape(mountPoint);
+    if (tail.startsWith('cgroup2 ') && root === '/' && mountPoint?.startsWith('/') === true)
+      return unescape(mountPoint);
   }
   return undefined;
 }

@@ -14,6 +14,7 @@ import type { SocketAddress } from './socket-address.ts';
 export const NUMBER_KEY_BYTES = 8;
 export const NETWORK_KEY_BYTES = 24;
 export const ADDRESS_BYTES = 16;
+export const COOKIE_BYTES = 8;
 export const RECORD_BYTES = 40;
 export const RECORD_PORT = 16;
 export const RECORD_PROCESS = 24;
@@ -44,7 +45,7 @@ export const STEERING_MAPS = {
  * it. It never finds another's, since a cookie comes once.
  */
 export function recordsShape(maxEntries: number): MapShape {
-  return { type: 'lru_hash', keyBytes: 8, valueBytes: RECORD_BYTES, maxEntries };
+  return { type: 'lru_hash', keyBytes: COOKIE_BYTES, valueBytes: RECORD_BYTES, maxEntries };
 }
 
 /** A network with the port to which it is open; 0 where that is all of them. */

@@ -18,6 +18,7 @@ import {
   hasShape,
   listKeys,
   putElement,
+  readMapId,
   type MapShape,
 } from './bpf-map.ts';
 import { queryBtf, type BtfAnswer } from './btf.ts';
@@ -28,6 +29,7 @@ import { loadHook, STEERING_HOOKS, type SteeringHook } from './steering-hooks.ts
 import { STEERING_TYPES, type SteeringParts } from './steering-lines.ts';
 import {
   ADDRESS_BYTES,
+  COOKIE_BYTES,
   decodeRecord,
   describeNetwork,
   describeNumber,
@@ -158,10 +160,15 @@ export class Steering {
 
   /** What was written down of a captured connection, by the cookie of the socket that made it; undefined where nothing was, or it was pushed out by newer ones. */
   findRecord(cookie: bigint): SteeringRecord | undefined {
-    this.#records ??= this.#folder.open('records');
-    if (this.#records === undefined) return undefined;
-    const value = findElement(this.#records, encodeCookie(cookie), RECORD_BYTES);
+    const value = this.#findValue(cookie) ?? (this.#followRecords() ? this.#findValue(cookie) : undefined);
     return value === undefined ? undefined : decodeRecord(value);
+  }
+
+  /** How many connections are remembered now. */
+  countRecords(): number {
+    this.#followRecords();
+    if (this.#records === undefined) return 0;
+    return listKeys(this.#records, COOKIE_BYTES, this.#options.maxRecords).length;
   }
 
   /** What is pinned and where it is attached, as text; empty where nothing is. */
@@ -187,6 +194,25 @@ export class Steering {
     for (const fd of [this.#own, this.#records]) if (fd !== undefined) libc().close(fd);
     this.#own = undefined;
     this.#records = undefined;
+  }
+
+  #findValue(cookie: bigint): Buffer | undefined {
+    if (this.#records === undefined) return undefined;
+    return findElement(this.#records, encodeCookie(cookie), RECORD_BYTES);
+  }
+
+  /** Whether another process has installed other programs meanwhile, with records of their own. */
+  #followRecords(): boolean {
+    const pinned = this.#folder.open('records');
+    if (pinned === undefined) return false;
+    const known = this.#records;
+    if (known !== undefined && readMapId(known) === readMapId(pinned)) {
+      libc().close(pinned);
+      return false;
+    }
+    if (known !== undefined) libc().close(known);
+    this.#records = pinned;
+    return true;
   }
 
   #takeOver(name: 'own' | 'records', opened: number | undefined): number {

@@ -1,4 +1,5 @@
 import { parseListeners } from '../../../agent/capture/ssh-ports.ts';
+import { findCgroupMount } from '../../../agent/native/cgroup.ts';
 import { parseStartTime } from '../../../agent/workload-api/peer.ts';
 import { parseAccountNames } from '../../../agent/workload-attestation/account-names.ts';
 import { parseStat, parseStatus } from '../../../agent/workload-attestation/process-facts.ts';
@@ -13,6 +14,7 @@ export const target: FuzzTarget = {
     SEEDS.procStatus,
     SEEDS.procNetTcp,
     'Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 524288               files\n',
+    '32 23 0:27 / /sys/fs/cgroup/a\\040b rw shared:9 - cgroup2 cgroup2 rw\n',
     'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:\n+nis\n',
   ),
   dictionary: words(
@@ -32,6 +34,8 @@ export const target: FuzzTarget = {
     ' 0A ',
     'Max open files ',
     'unlimited',
+    ' - cgroup2 ',
+    '\\040',
     ':',
   ),
   maxBytes: 4096,
@@ -53,8 +57,10 @@ export const target: FuzzTarget = {
       ports.every((port) => Number.isInteger(port) && port >= 0 && port < 65_536),
       'a port that is none',
     );
+    const mount = findCgroupMount(text);
+    requireThat(mount === undefined || mount.startsWith('/'), 'a mount that is nowhere');
     const limit = parseDescriptorLimit(text);
     requireThat(limit >= 0, 'a limit that is none');
-    return `${Number.isFinite(limit)} ${stat !== undefined} ${status?.groups.length} ${Math.min(3, names.size)} ${Math.min(3, ports.length)}`;
+    return `${mount !== undefined} ${Number.isFinite(limit)} ${stat !== undefined} ${status?.groups.length} ${Math.min(3, names.size)} ${Math.min(3, ports.length)}`;
   },
 };

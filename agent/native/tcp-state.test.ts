@@ -1,0 +1,55 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { closeDescriptor, dialMarked } from './dial.ts';
+import { resetOnClose } from './reset.ts';
+import { isTcpOpen } from './tcp-state.ts';
+
+let listener: Bun.TCPSocketListener<undefined>;
+let accepted: { readonly fd: number } | undefined;
+
+beforeAll(() => {
+  listener = Bun.listen({
+    hostname: '127.0.0.1',
+    port: 0,
+    allowHalfOpen: true,
+    socket: {
+      open: (socket) => void (accepted = socket as unknown as { readonly fd: number }),
+      data: () => undefined,
+    },
+  });
+});
+afterAll(() => listener.stop(true));
+
+async function accept(): Promise<{ readonly client: number; readonly server: number }> {
+  accepted = undefined;
+  const client = dialMarked({ address: '127.0.0.1', port: listener.port, mark: 0 });
+  while (accepted === undefined) await Bun.sleep(1);
+  return { client, server: (accepted as { readonly fd: number }).fd };
+}
+
+/** Looks without giving the event loop a turn, in which it would close its own end. */
+function becomes(isOpen: boolean, fd: number): boolean {
+  for (let looks = 0; looks < 5000; looks++) {
+    if (isTcpOpen(fd) === isOpen) return true;
+    Bun.sleepSync(1);
+  }
+  return false;
+}
+
+test('isTcpOpen() is true of a connection, and not of one that was reset', async () => {
+  const { client, server } = await accept();
+  expect(isTcpOpen(server)).toBe(true);
+  resetOnClose(client);
+  closeDescriptor(client);
+  expect(becomes(false, server)).toBe(true);
+});
+
+test('isTcpOpen() is true where the other side has said all that it has to say', async () => {
+  const { client, server } = await accept();
+  closeDescriptor(client);
+  Bun.sleepSync(20);
+  expect(isTcpOpen(server)).toBe(true);
+});
+
+test('isTcpOpen() is false of what is no connection', () => {
+  expect(isTcpOpen(-1)).toBe(false);
+});
