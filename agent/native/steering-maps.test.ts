@@ -27,10 +27,10 @@ describe('the keys of steering', () => {
   test('encodeNetwork() counts the bits from the kind on, and maps IPv4 into IPv6', () => {
     expect(
       encodeNetwork({ kind: 'udp', address: '192.0.2.53', prefixBits: 32, port: 53 }).toString('hex'),
-    ).toBe('a0000000020000350000000000000000' + '0000ffffc0000235');
+    ).toBe('a00000000200003500000000000000000000ffffc0000235');
     expect(
       encodeNetwork({ kind: 'tcp', address: '2001:db8::', prefixBits: 32, port: 0 }).toString('hex'),
-    ).toBe('400000000100000020010db80000000000000000' + '00000000');
+    ).toBe('400000000100000020010db8000000000000000000000000');
   });
 
   test('describeNetwork() tells what encodeNetwork() was given', () => {

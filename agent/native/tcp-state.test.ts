@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { waitUntil } from '../../tests/kit/wait.ts';
 import { closeDescriptor, dialMarked } from './dial.ts';
 import { resetOnClose } from './reset.ts';
 import { isTcpOpen } from './tcp-state.ts';
@@ -22,8 +23,8 @@ afterAll(() => listener.stop(true));
 async function accept(): Promise<{ readonly client: number; readonly server: number }> {
   accepted = undefined;
   const client = dialMarked({ address: '127.0.0.1', port: listener.port, mark: 0 });
-  while (accepted === undefined) await Bun.sleep(1);
-  return { client, server: (accepted as { readonly fd: number }).fd };
+  const { fd } = await waitUntil('it is accepted', () => accepted);
+  return { client, server: fd };
 }
 
 /** Looks without giving the event loop a turn, in which it would close its own end. */

@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { createBpfPlace } from '../kit/bpf-place.ts';
 import { run } from '../kit/child.ts';
 import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
@@ -20,99 +21,111 @@ setDefaultTimeout(60_000);
 const SSH_PORT = 2222;
 const applied = z.object({ applied: z.literal(true), undoneAt: z.iso.datetime() });
 
-let folder: string;
-let mesh: Mesh;
-let agent: MeshHost;
-let here: TestHost;
-let elsewhere: TestHost;
-let sshd: SshServer;
-/** A login that is older than any rule. */
-let session: SshSession;
-const stack = new AsyncDisposableStack();
+describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
+  let folder: string;
+  let mesh: Mesh;
+  let agent: MeshHost;
+  let here: TestHost;
+  let elsewhere: TestHost;
+  let sshd: SshServer;
+  /** A login that is older than any rule. */
+  let session: SshSession;
+  let stack: AsyncDisposableStack;
+  let settings: Readonly<Record<string, unknown>>;
 
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-trial-'));
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-  mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
-  stack.defer(async () => await mesh.remove());
-  [, here, elsewhere] = mesh.network.hosts as [TestHost, TestHost, TestHost];
-  const locations = 'location / { return 200; }';
-  const nginx = await startNginx(elsewhere, { folder: join(folder, 'nginx'), locations });
-  stack.defer(async () => void (await nginx.stop()));
-  sshd = await SshServer.start(here, { folder: join(folder, 'ssh'), port: SSH_PORT });
-  stack.defer(async () => await sshd.stop());
-  session = sshd.open(elsewhere);
-  stack.defer(async () => await session.close());
-  agent = await mesh.joinHost(here, 'desk', { capture: { enabled: false } });
-}, 120_000);
-afterAll(async () => await stack.disposeAsync());
+  beforeAll(async () => {
+    stack = new AsyncDisposableStack();
+    folder = mkdtempSync(join(tmpdir(), 'picket-trial-'));
+    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
+    mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
+    stack.defer(async () => await mesh.remove());
+    [, here, elsewhere] = mesh.network.hosts as [TestHost, TestHost, TestHost];
+    settings = {};
+    if (backend === 'ebpf') {
+      const place = await createBpfPlace(here);
+      stack.defer(async () => await place.remove());
+      ({ host: here, settings } = place);
+    }
+    const locations = 'location / { return 200; }';
+    const nginx = await startNginx(elsewhere, { folder: join(folder, 'nginx'), locations });
+    stack.defer(async () => void (await nginx.stop()));
+    sshd = await SshServer.start(here, { folder: join(folder, 'ssh'), port: SSH_PORT });
+    stack.defer(async () => await sshd.stop());
+    session = sshd.open(elsewhere);
+    stack.defer(async () => await session.close());
+    agent = await mesh.joinHost(here, 'desk', { capture: { enabled: false, ...settings } });
+  }, 120_000);
+  afterAll(async () => await stack.disposeAsync());
 
-/** `picket agent capture` as an operator on the host types it. */
-function command(verb: string, ...options: readonly string[]): string {
-  const socket = `PICKET_AGENT_SOCKET=${join(agent.folder, 'admin.sock')}`;
-  return [socket, picketBinary(), 'agent capture', verb, '--config', agent.configFile, ...options].join(' ');
-}
+  /** `picket agent capture` as an operator on the host types it. */
+  function command(verb: string, ...options: readonly string[]): string {
+    const socket = `PICKET_AGENT_SOCKET=${join(agent.folder, 'admin.sock')}`;
+    return [socket, picketBinary(), 'agent capture', verb, '--config', agent.configFile, ...options].join(
+      ' ',
+    );
+  }
 
-/** Whether the host's programs reach others as if Picket were not there. */
-async function isFree(): Promise<boolean> {
-  return (await curl(here, { uid: 7001, args: [`http://${elsewhere.ipv4}/`, '-m', '2'] })).status === 200;
-}
+  /** Whether the host's programs reach others as if Picket were not there. */
+  async function isFree(): Promise<boolean> {
+    return (await curl(here, { uid: 7001, args: [`http://${elsewhere.ipv4}/`, '-m', '2'] })).status === 200;
+  }
 
-async function expectLoginsPossible(): Promise<void> {
-  expect(await session.ask('echo $((6 * 7))')).toBe('42\n');
-  for (const family of ['ipv4', 'ipv6'] as const)
-    expect(await sshd.run(elsewhere, 'echo welcome', family)).toMatchObject({
-      exitCode: 0,
-      stdout: 'welcome\n',
-    });
-}
+  async function expectLoginsPossible(): Promise<void> {
+    expect(await session.ask('echo $((6 * 7))')).toBe('42\n');
+    for (const family of ['ipv4', 'ipv6'] as const)
+      expect(await sshd.run(elsewhere, 'echo welcome', family)).toMatchObject({
+        exitCode: 0,
+        stdout: 'welcome\n',
+      });
+  }
 
-async function tryRules(duration: string): Promise<number> {
-  const answer = await session.ask(command('apply', '--confirm-within', duration, '--json'));
-  return Date.parse(applied.parse(JSON.parse(answer)).undoneAt);
-}
+  async function tryRules(duration: string): Promise<number> {
+    const answer = await session.ask(command('apply', '--confirm-within', duration, '--json'));
+    return Date.parse(applied.parse(JSON.parse(answer)).undoneAt);
+  }
 
-test('an agent that is told not to capture leaves the host as it is', async () => {
-  expect(await agent.picketOk('agent', 'capture', 'show')).not.toContain('table');
-  expect(await isFree()).toBe(true);
-  await expectLoginsPossible();
-});
+  test('an agent that is told not to capture leaves the host as it is', async () => {
+    expect(await agent.picketOk('agent', 'capture', 'show')).not.toContain('table');
+    expect(await isFree()).toBe(true);
+    await expectLoginsPossible();
+  });
 
-test('rules on trial capture, keep SSH sessions old and new, and undo themselves when nobody confirms', async () => {
-  const undoneAtMs = await tryRules('4s');
-  expect(await isFree()).toBe(false);
-  await waitUntil('the agent was asked', async () =>
-    (await agent.picketOk('why', '--json')).includes(`${elsewhere.ipv4}:80`),
-  );
-  await expectLoginsPossible();
-  expect(Date.now()).toBeLessThan(undoneAtMs);
-  await waitUntil('they are undone', isFree, 10_000);
-  expect(Date.now()).toBeGreaterThanOrEqual(undoneAtMs - 1000);
-  expect((await sshd.run(elsewhere, command('confirm'))).stderr).toContain('No capture rules wait');
-});
+  test('rules on trial capture, keep SSH sessions old and new, and undo themselves when nobody confirms', async () => {
+    const undoneAtMs = await tryRules('4s');
+    expect(await isFree()).toBe(false);
+    await waitUntil('the agent was asked', async () =>
+      (await agent.picketOk('why', '--json')).includes(`${elsewhere.ipv4}:80`),
+    );
+    await expectLoginsPossible();
+    expect(Date.now()).toBeLessThan(undoneAtMs);
+    await waitUntil('they are undone', isFree, 10_000);
+    expect(Date.now()).toBeGreaterThanOrEqual(undoneAtMs - 1000);
+    expect((await sshd.run(elsewhere, command('confirm'))).stderr).toContain('No capture rules wait');
+  });
 
-test('rules that a new session confirms stay, also after the next boot', async () => {
-  const undoneAtMs = await tryRules('3s');
-  const confirmed = await sshd.run(elsewhere, command('confirm'));
-  expect(confirmed).toMatchObject({ exitCode: 0, stderr: '' });
-  await waitUntil('the trial would have ended', () => Date.now() > undoneAtMs + 1000);
-  expect(await isFree()).toBe(false);
-  await expectLoginsPossible();
-  const rules = await agent.picketOk('agent', 'capture', 'show');
-  await here.runOk('nft', 'flush', 'ruleset');
-  await here.runOk('nft', '-f', join(agent.folder, 'data/capture.nft'));
-  expect(await agent.picketOk('agent', 'capture', 'show')).toBe(rules);
-  await expectLoginsPossible();
-});
+  test('rules that a new session confirms stay, also after the next boot', async () => {
+    const undoneAtMs = await tryRules('3s');
+    const confirmed = await sshd.run(elsewhere, command('confirm'));
+    expect(confirmed).toMatchObject({ exitCode: 0, stderr: '' });
+    await waitUntil('the trial would have ended', () => Date.now() > undoneAtMs + 1000);
+    expect(await isFree()).toBe(false);
+    await expectLoginsPossible();
+    const rules = await agent.picketOk('agent', 'capture', 'show');
+    await here.runOk('nft', 'flush', 'ruleset');
+    await here.runOk('nft', '-f', join(agent.folder, 'data/capture.nft'));
+    expect(await agent.picketOk('agent', 'capture', 'show')).toBe(rules);
+    await expectLoginsPossible();
+  });
 
-test('an agent that keeps the rules leaves SSH alone by itself, and no trial is begun beside it', async () => {
-  await agent.stop();
-  const keeper = await mesh.joinHost(here, 'keeper');
-  expect(await isFree()).toBe(false);
-  await expectLoginsPossible();
-  const socket = { PICKET_AGENT_SOCKET: join(keeper.folder, 'admin.sock') };
-  const apply = ['agent', 'capture', 'apply', '--config', keeper.configFile, '--confirm-within', '60s'];
-  const refused = await run(here.in(picketBinary(), ...apply), { env: socket });
-  expect(refused.exitCode).not.toBe(0);
-  expect(refused.stderr).toContain('the agent runs and keeps them');
+  test('an agent that keeps the rules leaves SSH alone by itself, and no trial is begun beside it', async () => {
+    await agent.stop();
+    const keeper = await mesh.joinHost(here, 'keeper', { capture: settings });
+    expect(await isFree()).toBe(false);
+    await expectLoginsPossible();
+    const socket = { PICKET_AGENT_SOCKET: join(keeper.folder, 'admin.sock') };
+    const apply = ['agent', 'capture', 'apply', '--config', keeper.configFile, '--confirm-within', '60s'];
+    const refused = await run(here.in(picketBinary(), ...apply), { env: socket });
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr).toContain('the agent runs and keeps them');
+  });
 });
