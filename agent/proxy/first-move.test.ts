@@ -59,12 +59,16 @@ for (const hasApplication of [false, true])
       await says('PRI * HTTP/2.0\r\n\r\nSM\r\n');
       expect(move).toBeUndefined();
       await says('\r\n\0\0\0\x04');
-      expect(told(move)).toEqual({ kind: 'http2', bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04' });
+      expect(told(move)).toEqual({
+        kind: 'http2',
+        bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04',
+        spoken: '',
+      });
     });
 
     test('knows other bytes as soon as they cannot become a request', async () => {
       await says('\x16\x03\x01');
-      expect(told(move)).toEqual({ kind: 'bytes', bytes: '\x16\x03\x01' });
+      expect(told(move)).toEqual({ kind: 'bytes', bytes: '\x16\x03\x01', spoken: '' });
     });
 
     test('gives up a client that stops within what may become a request', async () => {
@@ -130,6 +134,26 @@ describe('awaitFirstMove() with the application connected', () => {
     await settled();
     expect(told(move)).toEqual({ kind: 'application', bytes: '', spoken: '220 welcome\r\n' });
     expect([client.isPaused, application.isPaused]).toEqual([true, true]);
+  });
+
+  test('lets no server of HTTP/2 speak before its client, whose requests are decided', async () => {
+    const settings = '\0\0\0\x04\0\0\0\0\0';
+    application.says(settings);
+    application.says('more');
+    await settled();
+    clock.advance(100 * SILENCE_MS);
+    await settled();
+    expect(move).toBeUndefined();
+    const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+    await says(preface);
+    expect(told(move)).toEqual({ kind: 'http2', bytes: preface, spoken: `${settings}more` });
+  });
+
+  test('passes on what only looked like HTTP/2', async () => {
+    const settings = '\0\0\0\x04\0\0\0\0\0';
+    application.says(settings);
+    await says('\x16');
+    expect(told(move)).toEqual({ kind: 'bytes', bytes: '\x16', spoken: settings });
   });
 
   test('keeps what the client had begun to say when the application interrupts it', async () => {

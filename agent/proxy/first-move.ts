@@ -1,10 +1,14 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
-import type { FirstBytes } from '../../shared/wire/http1-detect.ts';
+import { isHttp2Server, type FirstBytes } from '../../shared/wire/http1-detect.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
 
 /** Who makes the first move on a connection whose protocol is not known, and what it is. Bytes are those that were read and not passed on. */
 export type FirstMove =
-  | { readonly kind: 'http1' | 'http2' | 'bytes'; readonly bytes: Uint8Array }
+  | { readonly kind: 'http1'; readonly bytes: Uint8Array }
+  /** The application may have said its part already: it need not wait for the client's. */
+  | { readonly kind: 'http2'; readonly bytes: Uint8Array; readonly spoken: Uint8Array }
+  /** No request. `spoken` came from the application meanwhile. */
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly spoken: Uint8Array }
   /** The client fell silent, at once or within what may become a request line. */
   | { readonly kind: 'silence'; readonly bytes: Uint8Array }
   /** The application spoke, or ended, before the client said anything that tells. */
@@ -24,11 +28,16 @@ export interface FirstMoveOptions {
   readonly classify: (bytes: Buffer) => FirstBytes;
 }
 
+/** More than a server of HTTP/2 says to somebody whom it does not know. */
+const MAX_SPOKEN_BYTES = 64 * 1024;
+
 /** Reads until it is clear what a connection carries. Both streams are paused then, and their next readers attach themselves. */
 export async function awaitFirstMove(options: FirstMoveOptions): Promise<FirstMove> {
   const { client, application, clock, silenceMs, classify } = options;
   const { promise, resolve } = Promise.withResolvers<FirstMove>();
   let read = Buffer.alloc(0);
+  /** What a server of HTTP/2 has said: it counts once the client has spoken too, whose requests are decided. */
+  let spoken = Buffer.alloc(0);
   let isSettled = false;
   let cancel: (() => void) | undefined;
   const settle = (move: FirstMove): void => {
@@ -48,7 +57,13 @@ export async function awaitFirstMove(options: FirstMoveOptions): Promise<FirstMo
     if (isSettled) return;
     const first = classify(read);
     if (first === 'incomplete') return watchSilence();
-    settle({ kind: first === 'other' ? 'bytes' : first, bytes: read });
+    if (first === 'http1') settle({ kind: 'http1', bytes: read });
+    else settle({ kind: first === 'other' ? 'bytes' : 'http2', bytes: read, spoken });
+  };
+  const takeSpoken = (bytes: Uint8Array): void => {
+    spoken = Buffer.concat([spoken, bytes]);
+    const isWaiting = isHttp2Server(spoken) && spoken.length <= MAX_SPOKEN_BYTES;
+    if (!isWaiting) settle({ kind: 'application', bytes: read, spoken });
   };
   if (application === undefined) watchSilence();
   client.attach(
@@ -60,8 +75,8 @@ export async function awaitFirstMove(options: FirstMoveOptions): Promise<FirstMo
   );
   application?.attach(
     readerOf({
-      onData: (bytes) => settle({ kind: 'application', bytes: read, spoken: new Uint8Array(bytes) }),
-      onEnd: () => settle({ kind: 'application', bytes: read, spoken: new Uint8Array(0) }),
+      onData: takeSpoken,
+      onEnd: () => settle({ kind: 'application', bytes: read, spoken }),
       onBroken: (failure) => settle({ kind: 'broken', failure }),
     }),
   );

@@ -212,7 +212,7 @@ describe('Http2Relay, frame by frame', () => {
       endsAtMs,
       onDone: () => (closures += 1),
     });
-    relay.start(Buffer.concat([CLIENT_PREFACE, settings]));
+    relay.start({ first: Buffer.concat([CLIENT_PREFACE, settings]) });
     await settled();
   }
 

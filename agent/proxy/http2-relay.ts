@@ -90,12 +90,21 @@ export class Http2Relay {
     ];
   }
 
-  /** Begins with bytes of the client that were read before, its whole preface at least, and with the application if it is connected already. */
-  start(first: Uint8Array, application?: ByteStream): void {
+  /**
+   * Begins with bytes of the client that were read before, its whole preface at least, and with the application if it is connected already, with what that has
+   * said by itself.
+   */
+  start(begin: {
+    readonly first: Uint8Array;
+    readonly application?: ByteStream;
+    readonly spoken?: Uint8Array;
+  }): void {
+    const { first, application, spoken } = begin;
     this.#options.client.resume();
     if (application !== undefined) this.#adopt(application);
     this.#sides.toClient.send(OWN_SETTINGS);
     this.#read(() => this.#requests.take(asBuffer(first).subarray(CLIENT_PREFACE.length)));
+    if (spoken !== undefined) this.#readApplication(() => this.#responses.take(asBuffer(spoken)));
     if (!this.#isOver) this.#options.client.attach(this.#clientReader);
   }
 

@@ -128,7 +128,8 @@ export class Inbound {
     const { judge } = this.#options;
     const move = await this.#awaitFirstMove(visit, { client, application, classify: classifyFirstBytes });
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes, application });
-    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes, application });
+    if (move.kind === 'http2')
+      return this.#relayHttp2(visit, client, { first: move.bytes, application, spoken: move.spoken });
     if (move.kind === 'broken' || move.kind === 'cut') {
       client.abort(move.failure);
       return application.abort();
@@ -148,7 +149,7 @@ export class Inbound {
       application.abort();
       return abortWith(client, recorded);
     }
-    if (move.kind === 'application') client.write(move.spoken);
+    if ('spoken' in move) client.write(move.spoken);
     application.write(move.bytes);
     this.#spliceAllowed(visit, client, application);
   }
@@ -219,7 +220,7 @@ export class Inbound {
   #relayHttp2(
     visit: Visit,
     client: ByteStream,
-    begin: { readonly first: Uint8Array; readonly application?: ByteStream },
+    begin: { readonly first: Uint8Array; readonly application?: ByteStream; readonly spoken?: Uint8Array },
   ): void {
     const { judge, connections, clock } = this.#options;
     const { encounter, target, arrival } = visit;
@@ -244,7 +245,7 @@ export class Inbound {
     };
     const forget = connections.add(connection, visit.round);
     if (forget === undefined) return begin.application?.abort();
-    relay.start(begin.first, begin.application);
+    relay.start(begin);
   }
 
   #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { classifyFirstBytes, classifyHttp } from './http1-detect.ts';
+import { classifyFirstBytes, classifyHttp, isHttp2Server } from './http1-detect.ts';
 
 const classify = (text: string): string => classifyFirstBytes(Buffer.from(text, 'latin1'));
 
@@ -87,5 +87,28 @@ describe('classifyHttp()', () => {
     expect(classifyHttp(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'))).toBe('http2');
     for (const text of ['G', 'PO', '\0', '\r\n', 'PRI * HTTP/2.1'])
       expect(classifyHttp(Buffer.from(text))).toBe('http1');
+  });
+});
+
+describe('isHttp2Server()', () => {
+  const is = (hex: string): boolean => isHttp2Server(Buffer.from(hex, 'hex'));
+
+  test('knows SETTINGS', () => {
+    for (const hex of ['000000040000000000', '00000c04000000000000010000', '000180040000000000'])
+      expect(is(hex)).toBe(true);
+  });
+
+  test('takes no other greeting for it', () => {
+    for (const hex of [
+      '0000000400000000',
+      '000005040000000000',
+      '000186040000000000',
+      '000000040100000000',
+      '000000040000000001',
+      '000000000000000000',
+      Buffer.from('220 welcome\r\n').toString('hex'),
+      '4a0000000a382e302e333300',
+    ])
+      expect(is(hex)).toBe(false);
   });
 });

@@ -1,5 +1,12 @@
 import { CR, LF, TOKEN_BYTES } from './http1-syntax.ts';
-import { CLIENT_PREFACE } from './http2-frame.ts';
+import {
+  CLIENT_PREFACE,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  readFrameHeader,
+  type FrameHeader,
+} from './http2-frame.ts';
+import { isSettingsLength } from './http2-settings.ts';
 
 /** What the first bytes of a connection are. `incomplete`: more of them are needed. */
 export type FirstBytes = 'http1' | 'http2' | 'other' | 'incomplete';
@@ -32,6 +39,15 @@ export function classifyHttp(bytes: Buffer): 'http1' | 'http2' | 'incomplete' {
   const preface = bytes.length === 0 ? 'part' : comparePreface(bytes);
   if (preface === 'no') return 'http1';
   return preface === 'whole' ? 'http2' : 'incomplete';
+}
+
+/** Whether what an application says before anybody asks it is the beginning of a server's part in HTTP/2: SETTINGS, which it need not wait with (RFC 9113 3.4). */
+export function isHttp2Server(spoken: Buffer): boolean {
+  if (spoken.length < FRAME_HEADER_BYTES) return false;
+  const header: FrameHeader = { length: 0, type: 0, flags: 0, streamId: 0 };
+  readFrameHeader(spoken, 0, header);
+  const { length, type, flags, streamId } = header;
+  return type === FRAME.settings && flags === 0 && streamId === 0 && isSettingsLength(length);
 }
 
 /** Whether bytes begin with the preface of HTTP/2, or are a part of it. */

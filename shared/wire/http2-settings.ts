@@ -19,6 +19,11 @@ const PARAMETER_BYTES = 6;
 /** More parameters than anybody has. */
 const MAX_PARAMETERS = 64;
 
+/** Whether a SETTINGS frame may have so long a payload. */
+export function isSettingsLength(length: number): boolean {
+  return length % PARAMETER_BYTES === 0 && length <= MAX_PARAMETERS * PARAMETER_BYTES;
+}
+
 /**
  * The parameters of a SETTINGS frame's payload in `bytes` from `start` to `end`, the last value of each. Throws `invalid_argument`, reason
  * `http2_frame_size_error` or `http2_enhance_your_calm`.
