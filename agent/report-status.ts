@@ -15,13 +15,14 @@ export function reportStatus(options: {
   readonly log: Log;
 }): Running {
   const { version, holder, addresses, clock, log } = options;
-  const { manager, api } = options.identity;
+  const { manager, api, time } = options.identity;
   const reports = startStatusReports({
     collect: () => ({
       agentVersion: version,
       cursor: manager.sync.current.position?.cursor ?? 0,
       policySequence: holder.policy.current?.statement.sequence ?? 0,
       addresses: [...addresses()],
+      ...skewOf(time.skewMs),
     }),
     send: async (status) => await api.sendStatus(status),
     clock,
@@ -34,4 +35,9 @@ export function reportStatus(options: {
       await reports.stop();
     },
   };
+}
+
+/** To the second: it is no news that two clocks differ by another millisecond. */
+function skewOf(skewMs: number | undefined): { readonly clockSkewMs?: number } {
+  return skewMs === undefined ? {} : { clockSkewMs: Math.round(skewMs / 1000) * 1000 };
 }

@@ -136,7 +136,7 @@ async function startParts(start: Start): Promise<void> {
   shutdown.add('maintenance', async () => await maintenance.stop());
   const expiry = startQuarantineExpiry({ ...capabilities, clock, log });
   shutdown.add('quarantine expiry', async () => await expiry.stop());
-  await listen(start, { capabilities, sync, compiler, bundle, crowds });
+  await listen(start, { capabilities, sync, compiler, bundle, crowds, clockWatch });
 }
 
 function buildState(
@@ -193,6 +193,7 @@ interface Served {
   readonly compiler: OpaCompiler;
   readonly bundle: WireBundle;
   readonly crowds: ServerState['crowds'];
+  readonly clockWatch: ClockWatch;
 }
 
 async function listen(start: Start, served: Served): Promise<void> {
@@ -273,6 +274,7 @@ async function buildAgents({ config, log }: Start, served: Served, draining: Abo
     policies,
     accessLog,
     nodes,
+    compareClocks: (nodeId, aheadMs) => served.clockWatch.compare(nodeId, aheadMs),
     bundle,
     limits: DEFAULT_LIMITS,
     clock,

@@ -23,7 +23,11 @@ const MICROSECONDS = 1_000_000;
 export class AgentMetrics implements PolicyObserver {
   readonly #decisions: Counter<'direction' | 'protocol' | 'decision' | 'reason'>;
   readonly #services: Counter<'service' | 'caller'>;
-  readonly #counts = new Map<string, Counter.Internal>();
+  readonly #decisionCounts = new Map<string, Counter.Internal>();
+  readonly #serviceCounts = {
+    mesh: new Map<string, Counter.Internal>(),
+    plaintext: new Map<string, Counter.Internal>(),
+  };
   readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
   readonly #handshakes: Counter<'side' | 'outcome'>;
   readonly #crowd: AgentState['crowd'];
@@ -121,20 +125,21 @@ export class AgentMetrics implements PolicyObserver {
 
   /** Looked up once for each set of labels: that is most of the cost of counting, which every request pays. */
   #decisionCount(...labels: readonly [string, string, string, string]): Counter.Internal {
-    return this.#kept(labels, () => this.#decisions.labels(...labels));
+    const key = labels.join(' ');
+    const known = this.#decisionCounts.get(key);
+    if (known !== undefined) return known;
+    const count = this.#decisions.labels(...labels);
+    this.#decisionCounts.set(key, count);
+    return count;
   }
 
   /** Services are those that are registered on this host: there are not many. */
-  #serviceCount(...labels: readonly [string, string]): Counter.Internal {
-    return this.#kept(labels, () => this.#services.labels(...labels));
-  }
-
-  #kept(labels: readonly string[], make: () => Counter.Internal): Counter.Internal {
-    const key = labels.join(' ');
-    const known = this.#counts.get(key);
+  #serviceCount(service: string, caller: 'mesh' | 'plaintext'): Counter.Internal {
+    const counts = this.#serviceCounts[caller];
+    const known = counts.get(service);
     if (known !== undefined) return known;
-    const count = make();
-    this.#counts.set(key, count);
+    const count = this.#services.labels(service, caller);
+    counts.set(service, count);
     return count;
   }
 

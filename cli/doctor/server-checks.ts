@@ -49,7 +49,7 @@ function checkClock({ clockJumpMs, hasClockJumped }: Health): Check {
       hasClockJumped,
       'warn',
       `it was set: ${formatSkew(clockJumpMs)} of where it would be. Hosts take no certificate of a clock that is wrong`,
-      'set it right and keep it by NTP; if it is right now, restart the server',
+      'set it right and keep it by NTP; if it is right now, this goes some minutes after all hosts agree with it',
     ),
   );
 }

@@ -66,6 +66,8 @@ export const agentStatus = z.object({
   policySequence: counter,
   /** Claims, as in attestation. */
   addresses: z.array(ipAddress).max(64),
+  /** How far the host's clock is ahead of the server's, to the second, as it compared them with the last answer; absent: not yet. */
+  clockSkewMs: z.number().optional(),
 });
 
 export type DirectoryRecord = z.output<typeof directoryRecord>;

@@ -162,6 +162,7 @@ export class AgentServer {
       policies: { artifact: (digest) => Promise.resolve(this.artifacts.get(digest)) },
       accessLog,
       nodes,
+      compareClocks: () => undefined,
       bundle,
       limits: DEFAULT_LIMITS,
       clock,

@@ -3,6 +3,7 @@ import { PicketError } from '../../../../shared/errors/errors.ts';
 import { auditAnswer, auditBatch } from '../../../../shared/protocol/audit.ts';
 import { agentStatus, syncMessage, type SyncMessage } from '../../../../shared/protocol/sync.ts';
 import { counter, sha256Hex } from '../../../../shared/protocol/wire-values.ts';
+import type { SpiffeId } from '../../../../shared/spiffe/spiffe-id.ts';
 import type { Nodes } from '../../../agents/nodes.ts';
 import type { AccessLog } from '../../../audit/access-log.ts';
 import type { PolicyAdmin } from '../../../policy-admin/policy-admin.ts';
@@ -17,6 +18,8 @@ export interface StateRouteOptions {
   readonly policies: Pick<PolicyAdmin, 'artifact'>;
   readonly accessLog: Pick<AccessLog, 'store'>;
   readonly nodes: Pick<Nodes, 'recordStatus'>;
+  /** A host says how far its clock is ahead of ours. */
+  readonly compareClocks: (nodeId: SpiffeId, aheadMs: number) => void;
 }
 
 /** An agent ships about a megabyte of records, whose quotes are escaped once more. */
@@ -90,7 +93,10 @@ export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCal
       summary: 'What the agent says of itself',
       body: jsonBody(agentStatus, STATUS_BODY_BYTES),
       answer: emptyAnswer('Kept'),
-      handle: async ({ body }, { caller }) => await options.nodes.recordStatus(caller.actor, body),
+      handle: async ({ body }, { caller }) => {
+        await options.nodes.recordStatus(caller.actor, body);
+        if (body.clockSkewMs !== undefined) options.compareClocks(caller.actor, body.clockSkewMs);
+      },
     }),
   ];
 }

@@ -1,11 +1,11 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test';
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { startPostgres, type TestPostgres } from '../../kit/postgres.ts';
 import { Shop } from '../../kit/shop.ts';
 import { waitUntil } from '../../kit/wait.ts';
 import { eventsOf } from '../../kit/witnesses.ts';
 import { SteadyLoad } from './steady-load.ts';
 
-/** PostgreSQL crashes (`pg_ctl stop -m immediate`) under a server that is at work, and is started again: nobody restarts the server. */
+/** PostgreSQL is stopped, or crashes (`pg_ctl stop -m immediate`), under a server that is at work, and is started again: nobody restarts the server. */
 
 setDefaultTimeout(240_000);
 
@@ -58,20 +58,22 @@ async function expectRecovered(pid: number, name: string, uid: number): Promise<
   expect(control.pid).toBe(pid);
 }
 
-test('a crash that lasts is told by log, metric and doctor; no request is lost, no decision either', async () => {
-  const { pid } = shop.mesh.control;
-  const before = { failed: told('database_failed').length, recovered: told('database_recovered').length };
-  await SteadyLoad.during(shop, async () => {
-    await postgres.whileStopped(async () => await expectToldOf(before.failed), 'immediate');
-    await expectRecovered(pid, 'after-crash', 7081);
+describe.each(['fast', 'immediate'] as const)('a stop of PostgreSQL, %s,', (mode) => {
+  test('that lasts is told by log, metric and doctor; no request is lost, no decision either', async () => {
+    const { pid } = shop.mesh.control;
+    const before = { failed: told('database_failed').length, recovered: told('database_recovered').length };
+    await SteadyLoad.during(shop, async () => {
+      await postgres.whileStopped(async () => await expectToldOf(before.failed), mode);
+      await expectRecovered(pid, `after-${mode}`, mode === 'fast' ? 7081 : 7083);
+    });
+    expect(told('database_recovered').length).toBeGreaterThan(before.recovered);
   });
-  expect(told('database_recovered').length).toBeGreaterThan(before.recovered);
-});
 
-test('one crash after another is got over', async () => {
-  const { pid } = shop.mesh.control;
-  await SteadyLoad.during(shop, async () => {
-    for (let round = 0; round < 4; round++) await postgres.restart('immediate');
-    await expectRecovered(pid, 'after-crashes', 7082);
+  test('again and again, is got over', async () => {
+    const { pid } = shop.mesh.control;
+    await SteadyLoad.during(shop, async () => {
+      for (let round = 0; round < 4; round++) await postgres.restart(mode);
+      await expectRecovered(pid, `after-each-${mode}`, mode === 'fast' ? 7082 : 7084);
+    });
   });
 });
