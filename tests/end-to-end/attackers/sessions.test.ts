@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { accessPage } from '../../../shared/protocol/operator.ts';
 import { spiffeServerName } from '../../../shared/spiffe/server-name.ts';
 import { parseSpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import { Shop } from '../../kit/shop.ts';
@@ -105,6 +106,11 @@ describe('a resumed session', () => {
     const { answer } = await open;
     expect(answer.data).toStartWith('HTTP/1.1 200');
     expect(answer.frames).toMatchObject([{ type: 'accept' }, UNTRUSTED]);
+    await waitUntil('the cut stands in the record of the called host', async () => {
+      const query = ['audit', 'access', '--caller', WEB, '--decision', 'deny'];
+      const { items } = await control.picketJson(accessPage, ...query);
+      return items.some(({ direction, reason }) => direction === 'inbound' && reason === 'caller_untrusted');
+    });
     expectRefused(await show(chain, { options: ['-sess_in', session] }), true);
     expectRefused(await show(chain), false);
   });
