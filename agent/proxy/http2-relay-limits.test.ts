@@ -29,6 +29,8 @@ const headers = (streamId: number, flags: number, payload: Uint8Array): Uint8Arr
   encodeFrame(FRAME.headers, streamId, { flags, payload });
 const get = (streamId: number, path: string, flags = END): Uint8Array =>
   headers(streamId, flags, blockOf(requestOf(path)));
+const settingOf = (identifier: number, value: number): Uint8Array =>
+  encodeSettings(new Map([[identifier, value]]));
 const text = (...frames: readonly Uint8Array[]): string => Buffer.concat(frames).toString('latin1');
 
 describe('Http2Relay before an attacker', () => {
@@ -115,6 +117,27 @@ describe('Http2Relay before an attacker', () => {
       'a window of three bytes',
       [encodeFrame(FRAME.windowUpdate, 0, { payload: Buffer.alloc(3) })],
       'frame_size_error',
+    ],
+    [
+      'a window of its own beyond all bounds',
+      [settingOf(SETTING.initialWindowSize, 0x8000_0000)],
+      'flow_control_error',
+    ],
+    ['a switch that is neither on nor off', [settingOf(SETTING.enablePush, 2)], 'protocol_error'],
+    [
+      'PRIORITY of the connection',
+      [encodeFrame(FRAME.priority, 0, { payload: Buffer.alloc(5) })],
+      'protocol_error',
+    ],
+    [
+      'PRIORITY of four bytes',
+      [encodeFrame(FRAME.priority, 1, { payload: Buffer.alloc(4) })],
+      'frame_size_error',
+    ],
+    [
+      'PRIORITY of a stream on itself',
+      [encodeFrame(FRAME.priority, 1, { payload: Buffer.of(0, 0, 0, 1, 0) })],
+      'protocol_error',
     ],
     ['a PING of seven bytes', [encodeFrame(FRAME.ping, 0, { payload: Buffer.alloc(7) })], 'frame_size_error'],
   ])('ends a connection with %s', async (_, frames, error) => {
@@ -266,6 +289,8 @@ describe('Http2Relay, frame by frame', () => {
       encodeWindowUpdate(0, 1000),
       encodeSettings(new Map([[SETTING.maxFrameSize, 20_000]])),
     );
+    await says(client, encodeFrame(FRAME.ping, 0, { flags: FLAG.ack, payload: Buffer.alloc(8) }));
+    expect(news(client)).toBe(text(ACK));
     await says(client, get(1, '/denied'), encodeFrame(0x42, 0, { payload: Buffer.from('unknown') }));
     expect([opened, application.text]).toEqual([0, '']);
     await says(client, get(3, '/a'));

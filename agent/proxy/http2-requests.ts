@@ -132,6 +132,7 @@ export class Http2Requests implements FrameSink {
       events.onSettings(parseSettings(bytes, payload));
     } else if (header.type === FRAME.windowUpdate) events.onWindow(readUint31(bytes, start));
     else if (header.type === FRAME.ping) events.onPing(bytes.subarray(start, end));
+    else if (header.type === FRAME.priority) requirePriority(header, bytes, start);
   }
 
   onPass(bytes: Buffer, start: number, end: number): void {
@@ -173,21 +174,22 @@ export class Http2Requests implements FrameSink {
     return 'drop';
   }
 
-  #onConnectionFrame({ type, length }: FrameHeader): FrameFate {
+  #onConnectionFrame({ type, flags, length }: FrameHeader): FrameFate {
     if (type === FRAME.windowUpdate) {
       if (length !== 4) throw http2Failure('frame_size_error', 'WINDOW_UPDATE has not 4 bytes');
       return 'whole';
     }
     if (this.#options.events.isGreeted) return 'pass';
+    if (type === FRAME.priority) throw http2Failure('protocol_error', 'PRIORITY of the connection');
     if (type !== FRAME.ping) return 'drop';
     if (length !== 8) throw http2Failure('frame_size_error', 'PING has not 8 bytes');
-    return 'whole';
+    return (flags & FLAG.ack) === 0 ? 'whole' : 'drop';
   }
 
   #onStreamFrame({ type, streamId }: FrameHeader): FrameFate {
     const { streams, events } = this.#options;
     if (streams.isRefused(streamId)) return 'drop';
-    if (type === FRAME.priority) return events.isGreeted ? 'pass' : 'drop';
+    if (type === FRAME.priority) return events.isGreeted ? 'pass' : 'whole';
     return this.#isUnknownToApplication(streamId) ? 'drop' : 'pass';
   }
 
@@ -248,4 +250,11 @@ export class Http2Requests implements FrameSink {
     this.#droppedBytes = 0;
     if (dropped > 0) this.#options.events.onDropped(dropped);
   }
+}
+
+/** What the application would check of it. */
+function requirePriority({ length, streamId }: FrameHeader, bytes: Uint8Array, start: number): void {
+  if (length !== 5) throw http2Failure('frame_size_error', 'PRIORITY has not 5 bytes');
+  if (readUint31(bytes, start) === streamId)
+    throw http2Failure('protocol_error', 'a stream depends on itself');
 }

@@ -30,4 +30,19 @@ describe('parseSettings()', () => {
     expect(reasonOf(() => parse(Buffer.alloc(65 * 6)))).toBe('http2_enhance_your_calm');
     expect(reasonOf(() => parse(Buffer.alloc(64 * 6)))).toBeUndefined();
   });
+
+  test.each<[number, number, string | undefined]>([
+    [SETTING.enablePush, 1, undefined],
+    [SETTING.enablePush, 2, 'http2_protocol_error'],
+    [SETTING.enableConnectProtocol, 2, 'http2_protocol_error'],
+    [SETTING.maxFrameSize, 16_383, 'http2_protocol_error'],
+    [SETTING.maxFrameSize, 16_384, undefined],
+    [SETTING.maxFrameSize, 0xff_ffff, undefined],
+    [SETTING.maxFrameSize, 0x100_0000, 'http2_protocol_error'],
+    [SETTING.initialWindowSize, 0x7fff_ffff, undefined],
+    [SETTING.initialWindowSize, 0x8000_0000, 'http2_flow_control_error'],
+  ])('checks parameter %d: %d', (identifier, value, reason) => {
+    const frame = Buffer.from(encodeSettings(new Map([[identifier, value]])));
+    expect(reasonOf(() => parse(frame.subarray(9)))).toBe(reason);
+  });
 });

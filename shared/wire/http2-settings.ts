@@ -1,5 +1,5 @@
 import { http2Failure } from './http2-error.ts';
-import { encodeFrame, FRAME } from './http2-frame.ts';
+import { encodeFrame, FRAME, MAX_31_BITS, MIN_MAX_FRAME_BYTES } from './http2-frame.ts';
 
 /** Parameters of SETTINGS (RFC 9113 6.5.2; RFC 8441 3). */
 export const SETTING = {
@@ -16,6 +16,8 @@ export const SETTING = {
 export type Settings = ReadonlyMap<number, number>;
 
 const PARAMETER_BYTES = 6;
+/** The longest frame that anybody can take (RFC 9113 4.2). */
+const MAX_MAX_FRAME_BYTES = 0xff_ffff;
 /** More parameters than anybody has. */
 const MAX_PARAMETERS = 64;
 
@@ -26,7 +28,7 @@ export function isSettingsLength(length: number): boolean {
 
 /**
  * The parameters of a SETTINGS frame's payload in `bytes` from `start` to `end`, the last value of each. Throws `invalid_argument`, reason
- * `http2_frame_size_error` or `http2_enhance_your_calm`.
+ * `http2_frame_size_error`, `http2_protocol_error`, `http2_flow_control_error` or `http2_enhance_your_calm`.
  */
 export function parseSettings(
   bytes: Buffer,
@@ -37,9 +39,25 @@ export function parseSettings(
   if (length > MAX_PARAMETERS * PARAMETER_BYTES)
     throw http2Failure('enhance_your_calm', `SETTINGS has more than ${MAX_PARAMETERS} parameters`);
   const settings = new Map<number, number>();
-  for (let at = start; at < end; at += PARAMETER_BYTES)
-    settings.set(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2));
+  for (let at = start; at < end; at += PARAMETER_BYTES) {
+    const value = bytes.readUInt32BE(at + 2);
+    requireValid(bytes.readUInt16BE(at), value);
+    settings.set(bytes.readUInt16BE(at), value);
+  }
   return settings;
+}
+
+/** RFC 9113 6.5.2, RFC 8441 3. */
+function requireValid(identifier: number, value: number): void {
+  const isSwitch = identifier === SETTING.enablePush || identifier === SETTING.enableConnectProtocol;
+  const isFrameSize = identifier === SETTING.maxFrameSize;
+  if (
+    (isSwitch && value > 1) ||
+    (isFrameSize && (value < MIN_MAX_FRAME_BYTES || value > MAX_MAX_FRAME_BYTES))
+  )
+    throw http2Failure('protocol_error', 'SETTINGS have a value that may not be');
+  if (identifier === SETTING.initialWindowSize && value > MAX_31_BITS)
+    throw http2Failure('flow_control_error', 'SETTINGS ask for a window larger than 2^31-1');
 }
 
 /** A SETTINGS frame. */
