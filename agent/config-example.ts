@@ -63,6 +63,10 @@ capture:
   #   - { address: 192.0.2.53, port: 53 }
   allow_udp: []
 
+# What leaves the mesh may be decided by the DNS name that it asks for; a name counts if one of these servers says that it leads there. Those of the host unless given.
+egress:
+  resolvers: [] # such as [192.0.2.53:53]; allow_udp must let them through
+
 # Ports of this host that lead to a service of the mesh, for programs whose connections cannot be captured. Who connects is found out as for captured ones.
 #   - { listen: 127.0.0.1:5433, to: 10.0.0.2:5432 }
 forwards: []

@@ -61,6 +61,8 @@ const literalAddress = hostAndPort.refine(
 
 const forward = z.strictObject({ listen: loopbackAddress, to: literalAddress });
 
+const egress = z.strictObject({ resolvers: z.array(literalAddress).max(8).default([]) });
+
 const mesh = z.strictObject({
   reuse_connections: z.boolean().default(true),
   resume_sessions: z.boolean().default(true),
@@ -121,6 +123,7 @@ export const agentConfigFile = z.strictObject({
   sockets: sockets.prefault({}),
   ports: ports.prefault({}),
   capture: capture.prefault({}),
+  egress: egress.prefault({}),
   forwards: z.array(forward).max(MAX_FORWARDS).default([]),
   mesh: mesh.prefault({}),
   audit: audit.prefault({}),

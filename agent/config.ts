@@ -50,6 +50,8 @@ export interface AgentConfig {
     readonly exclude: CaptureSettings['exclude'];
     readonly allowUdp: CaptureSettings['allowUdp'];
   };
+  /** `resolvers`: whom to ask where names outside of the mesh lead, `address:port`; none: those of the host. */
+  readonly egress: { readonly resolvers: readonly string[] };
   /** Ports of this host that lead to a service of the mesh, for programs whose connections cannot be captured. */
   readonly forwards: readonly Forward[];
   /** Whether TLS connections between agents are used again, and their sessions resumed. */
@@ -156,6 +158,7 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
       },
       allowUdp: capture.allow_udp,
     },
+    egress: { resolvers: file.egress.resolvers.map(resolverOf) },
     forwards: file.forwards.map(({ listen, to }) => ({ listen: addressOf(listen), to: addressOf(to) })),
     mesh: { reusesConnections: file.mesh.reuse_connections, resumesSessions: file.mesh.resume_sessions },
     audit: {
@@ -176,6 +179,11 @@ function buildConfig(file: AgentConfigFile): AgentConfig {
       },
     },
   };
+}
+
+/** As Node's resolver takes it. */
+function resolverOf({ host, port }: HostAndPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function addressOf({ host, port }: HostAndPort): SocketAddress {

@@ -19,6 +19,7 @@ import { openCapture, type ChosenCapture } from './capture/open-capture.ts';
 import { readAgentConfig, type AgentConfig } from './config.ts';
 import { listOwnAddresses, OwnAddresses } from './directory/own-addresses.ts';
 import { RegisteredDirectory } from './directory/registered-directory.ts';
+import { DnsDomainCheck } from './egress/dns-domain-check.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
 import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
 import { openSealedDisk } from './key-store/sealed-disk.ts';
@@ -304,6 +305,7 @@ class AgentStart {
         createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
         manager.enforcement,
       ),
+      domains: new DnsDomainCheck({ resolvers: this.#config.egress.resolvers, clock }),
       recorder: spool,
       denials: this.#denials,
       observer: this.#metrics,

@@ -22,6 +22,7 @@ function rig(reason: DecisionReason, modes: EnforcementModes = AUDIT) {
   const inner: Authorizer = {
     authorize: () => verdictOf(reason),
     authorizeEgress: () => verdictOf(reason),
+    asksForDomain: false,
     watch: (listener) => {
       policyChanged = listener;
       return () => (policyChanged = () => undefined);

@@ -28,6 +28,9 @@ export function withAuditMode(authorizer: Authorizer, modes: Watched<Enforcement
     authorize: (request) => judge(request, authorizer.authorize(request)),
     authorizeEgress: (request, destination) =>
       judge(request, authorizer.authorizeEgress(request, destination)),
+    get asksForDomain() {
+      return authorizer.asksForDomain;
+    },
     watch: (listener) => {
       const stops = [authorizer.watch(listener), modes.watch(() => listener())];
       return () => {

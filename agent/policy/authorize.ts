@@ -25,6 +25,9 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     authorize: (request) => decider.decide(request, { direction: 'inbound', isNarrowing: false }),
     authorizeEgress: (request, destination) =>
       decider.decide(request, { direction: 'outbound', isNarrowing: destination === 'mesh' }),
+    get asksForDomain() {
+      return options.policy.current?.asksForDomain === true;
+    },
     watch: (listener) => options.policy.watch(() => listener()),
   };
 }

@@ -6,6 +6,8 @@ export interface Authorizer {
   authorize(request: DecisionRequest): Verdict;
   /** Decides on the calling side (`egress`): within the mesh a policy without an egress rule narrows nothing; outside it nothing leaves. */
   authorizeEgress(request: DecisionRequest, destination: 'mesh' | 'outside'): Verdict;
+  /** Whether what leaves the mesh may be decided by the name that the client asks for (`target.domain`): then its first bytes are worth waiting for. */
+  readonly asksForDomain: boolean;
   /** Calls `listener` after another policy came into force; open connections are then judged again. */
   watch(listener: () => void): () => void;
 }

@@ -1,5 +1,6 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { DecisionRequest } from '../../shared/policy/decision.ts';
+import type { InputPath } from '../../shared/policy/policy-bundle.ts';
 import type { PolicyEngine, PolicyEngineLoader } from '../../shared/policy/policy-engine.ts';
 import { buildPolicyInput } from '../../shared/policy/policy-input.ts';
 import { findResultFault } from '../../shared/policy/verdict.ts';
@@ -13,10 +14,14 @@ export interface LoadedPolicy {
   readonly engine: PolicyEngine;
   /** Undefined for a policy whose verdicts must not be kept. */
   readonly cache: DecisionCache | undefined;
+  /** Whether its egress rule may read `target.domain`. */
+  readonly asksForDomain: boolean;
 }
 
 /** The first evaluations of a module run in an interpreter and take up to 3 ms; no request should pay for that. */
 const WARM_UP_ROUNDS = 10;
+
+const DOMAIN: InputPath = ['target', 'domain'];
 
 /**
  * Loads an artefact, makes sure that it has the entry points of its statement, and evaluates each some times. Throws `invalid_argument`,
@@ -35,7 +40,14 @@ export async function loadPolicy(
       throw refuse('policy_artifact_invalid', `it has no entry point ${entrypoint}`);
     warmUp(engine, { entrypoint, statement, nowMs });
   }
-  return { statement, engine, cache: DecisionCache.for(engine.reads) };
+  const { reads } = engine;
+  const asksForDomain = egress !== undefined && (reads?.some(leadsToDomain) ?? true);
+  return { statement, engine, cache: DecisionCache.for(reads), asksForDomain };
+}
+
+/** A policy that reads all of the target reads its domain. */
+function leadsToDomain(path: InputPath): boolean {
+  return path.every((name, depth) => depth >= DOMAIN.length || name === DOMAIN[depth]);
 }
 
 function warmUp(

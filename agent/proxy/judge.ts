@@ -3,9 +3,12 @@ import {
   type DecisionCaller,
   type DecisionHttpRequest,
   type DecisionReason,
+  type DecisionRequest,
   type DecisionTarget,
+  type DecisionTls,
   type Verdict,
 } from '../../shared/policy/decision.ts';
+import { protocolOf } from '../../shared/policy/policy-input.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
@@ -19,6 +22,8 @@ export interface Encounter {
   readonly direction: 'inbound' | 'outbound';
   readonly caller: DecisionCaller;
   readonly target: DecisionTarget;
+  /** What the client says before it encrypts; absent where it is no TLS, or nobody looked. */
+  readonly tls?: DecisionTls;
   /** The process of this host that asks, where it is known: it is told of denials by `picket why`. */
   readonly process: { readonly uid: number | null; readonly pid: number | null } | null;
 }
@@ -54,6 +59,7 @@ const FORBIDDEN = 403;
 const UNAVAILABLE = 503;
 const MAX_TEXT = 1024;
 const MAX_PATH = 8192;
+const MAX_NAME = 255;
 
 /**
  * Decides and writes down, in this order and before anything is forwarded or refused. What cannot be written down is denied, with reason
@@ -81,16 +87,24 @@ export class Judge {
   evaluate(encounter: Encounter, decisionId: string, http: DecisionHttpRequest | null): Verdict {
     const hold = this.findHold(encounter);
     if (hold !== undefined) return verdictOf(hold);
-    const { caller, target } = encounter;
-    return this.#options.authorizer.authorize({ decisionId, caller, target, http });
+    return this.#options.authorizer.authorize(questionOf(encounter, decisionId, http));
   }
 
   /** What quarantine and then the policy say on the calling side. Nothing is recorded. */
-  evaluateEgress(encounter: Encounter, decisionId: string, destination: 'mesh' | 'outside'): Verdict {
+  evaluateEgress(
+    encounter: Encounter,
+    decisionId: string,
+    destination: 'mesh' | 'outside',
+    http: DecisionHttpRequest | null = null,
+  ): Verdict {
     const hold = this.findHold(encounter);
     if (hold !== undefined) return verdictOf(hold);
-    const { caller, target } = encounter;
-    return this.#options.authorizer.authorizeEgress({ decisionId, caller, target, http: null }, destination);
+    return this.#options.authorizer.authorizeEgress(questionOf(encounter, decisionId, http), destination);
+  }
+
+  /** Whether the policy may decide what leaves the mesh by the name that the client asks for. */
+  get asksForDomain(): boolean {
+    return this.#options.authorizer.asksForDomain;
   }
 
   /** Records a verdict, and answers the one that counts. */
@@ -134,6 +148,14 @@ export class Judge {
   }
 }
 
+function questionOf(
+  { caller, target, tls }: Encounter,
+  decisionId: string,
+  http: DecisionHttpRequest | null,
+): DecisionRequest {
+  return tls === undefined ? { decisionId, caller, target, http } : { decisionId, caller, target, http, tls };
+}
+
 function verdictOf({ reason, message }: Refusal): Verdict {
   return {
     isAllowed: false,
@@ -150,7 +172,7 @@ function buildRecord(
   { decisionId, verdict }: Judgement,
   circumstances: { readonly http: DecisionHttpRequest | null; readonly nowMs: number },
 ): AccessRecord {
-  const { caller, target, direction } = encounter;
+  const { caller, target, tls, direction } = encounter;
   const { http, nowMs } = circumstances;
   return {
     decision_id: decisionId,
@@ -160,7 +182,8 @@ function buildRecord(
     target_spiffe_id: target.spiffeId,
     source: formatAddress(caller),
     destination: formatAddress(target),
-    protocol: http === null ? 'tcp' : 'http',
+    protocol: protocolOf(http, tls),
+    ...nameOf(encounter, http),
     method: http?.method ?? null,
     path: http === null ? null : http.path.slice(0, MAX_PATH),
     decision: verdict.isAllowed ? 'allow' : 'deny',
@@ -170,6 +193,16 @@ function buildRecord(
     policy_version: verdict.policyVersion,
     latency_us: Math.round(verdict.latencyUs * 10) / 10,
   };
+}
+
+/** Within the mesh the target has an identity, and names of the client's choice tell nothing. */
+function nameOf(
+  { target, tls, direction }: Encounter,
+  http: DecisionHttpRequest | null,
+): Pick<AccessRecord, 'server_name'> | undefined {
+  if (direction === 'inbound' || target.spiffeId !== null) return undefined;
+  const name = target.domain ?? http?.host ?? tls?.serverName ?? '';
+  return name === '' ? undefined : { server_name: name.slice(0, MAX_NAME) };
 }
 
 function auditedOf({ wouldDeny }: Verdict): Pick<AccessRecord, 'would_deny' | 'rules'> | undefined {

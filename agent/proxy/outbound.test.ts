@@ -71,6 +71,7 @@ beforeEach(() => {
         return await answer();
       },
     },
+    domains: { leadsTo: () => Promise.resolve(false) },
     connections,
     receiveLocal: (arrival) => Promise.resolve(void locals.push(arrival)),
     mark: 0,
@@ -358,6 +359,7 @@ describe('Outbound to a host outside of the mesh', () => {
 
   test('does not go where the policy does not have it so, or when it cannot be written down', async () => {
     rig.egress = () => 'egress_deny';
+    rig.asksForDomain = false;
     await connect(outside());
     expectReset('egress_deny');
     rig.egress = () => 'policy_allow';

@@ -3,17 +3,19 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../directory/directory.ts';
+import type { DomainCheck } from '../egress/domain-check.ts';
 import type { HeldSvid, WorkloadIdentity } from '../identity/identity.ts';
 import { isValidAt } from '../identity/svid-life.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import type { OpenConnections, Party } from './connections.ts';
-import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
+import type { OpenConnections } from './connections.ts';
+import { encounterOf, failureOf, type Departure } from './departure.ts';
+import type { Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
+import { Outside } from './outside.ts';
 import { splice } from './splice.ts';
-import { dialTcp } from './tcp-stream.ts';
 import { UserPlace } from './user-place.ts';
 import { whyUnidentified } from './why-unidentified.ts';
 
@@ -23,6 +25,7 @@ export interface OutboundOptions {
   readonly processes: ProcessIdentifier;
   readonly identities: Watched<ReadonlyMap<string, WorkloadIdentity>>;
   readonly dialer: MeshDialer;
+  readonly domains: DomainCheck;
   readonly connections: OpenConnections;
   /** Takes what goes to a listener of this same host. */
   readonly receiveLocal: (arrival: Arrival) => Promise<void>;
@@ -41,31 +44,12 @@ export interface OutboundRequest {
   readonly destination: SocketAddress;
 }
 
-/** A captured connection of a process of this host. */
-interface Departure {
-  /** On whose account it goes. */
-  readonly party: Party;
-  readonly stream: ByteStream;
-  readonly source: SocketAddress;
-  readonly destination: SocketAddress;
-  readonly connectionId: string;
-  /** Null for a process without identity, or whose certificate is not there. */
-  readonly svid: HeldSvid | null;
-  readonly identity: ProcessIdentity;
-  readonly process: Encounter['process'];
-  /** When what it is permitted by was looked at (`OpenConnections.round`). */
-  readonly round: number;
-}
-
-/** Where a connection goes, and who answers there. */
+/** Who answers in the mesh, and by which certificate. */
 interface Way {
-  readonly target: SpiffeId | null;
-  readonly destination: 'mesh' | 'outside';
-  /** Of the certificate that the called side showed. */
-  readonly peerSerial?: string;
+  readonly target: SpiffeId;
+  readonly far: ByteStream;
+  readonly peerSerial: string;
 }
-
-const DIAL_MS = 10_000;
 
 /**
  * The calling side: finds out whose connection it is and who must answer, and takes it there: through the mesh, to a listener of this host, or out
@@ -73,9 +57,11 @@ const DIAL_MS = 10_000;
  */
 export class Outbound {
   readonly #options: OutboundOptions;
+  readonly #outside: Outside;
 
   constructor(options: OutboundOptions) {
     this.#options = options;
+    this.#outside = new Outside({ ...options, findLoss: (departure) => this.#findLoss(departure) });
   }
 
   /** Sees a connection through. Never rejects. */
@@ -118,7 +104,7 @@ export class Outbound {
       case 'unregistered':
         return this.#refuse(departure, null, { reason: 'target_unknown' });
       case 'outside':
-        return await this.#leaveMesh(departure);
+        return await this.#outside.leave(departure);
     }
   }
 
@@ -141,7 +127,7 @@ export class Outbound {
     const outcome = await dialer.open({ caller: svid, target, destination, source, connectionId });
     if (outcome.kind !== 'accepted') return this.#refuse(departure, target, refusalOf(outcome));
     const { stream: far, peerSerial } = outcome;
-    const way = { target, far, destination: 'mesh', peerSerial } as const;
+    const way = { target, far, peerSerial };
     // A certificate of a quarantined node may answer at the address of another.
     const peerHold = judge.findHold(encounterOf(departure, target, peerSerial));
     if (peerHold === undefined) return this.#carry(departure, way);
@@ -149,28 +135,7 @@ export class Outbound {
     this.#refuse(departure, target, peerHold);
   }
 
-  async #leaveMesh(departure: Departure): Promise<void> {
-    const { judge, mark, clock } = this.#options;
-    const encounter = encounterOf(departure, null);
-    const decisionId = departure.connectionId;
-    const verdict = judge.evaluateEgress(encounter, decisionId, 'outside');
-    const judgement = judge.record(encounter, { decisionId, verdict }, null);
-    if (!judgement.verdict.isAllowed) return this.#end(departure.stream, judgement);
-    let far: ByteStream;
-    try {
-      far = await dialTcp({ ...departure.destination, mark, timeoutMs: DIAL_MS, clock });
-    } catch (error) {
-      const { message } = toPicketError(error);
-      return this.#refuse(departure, null, {
-        reason: 'target_unreachable',
-        message,
-        decisionId: judge.newId(),
-      });
-    }
-    this.#carry(departure, { target: null, far, destination: 'outside' });
-  }
-
-  #carry(departure: Departure, way: Way & { readonly far: ByteStream }): void {
+  #carry(departure: Departure, way: Way): void {
     const { stream } = departure;
     const { far, target } = way;
     const connection = {
@@ -194,18 +159,15 @@ export class Outbound {
 
   #reconsider(departure: Departure, way: Way): StreamFailure | undefined {
     const { directory, judge } = this.#options;
-    const { target, destination } = way;
+    const { target } = way;
     const encounter = encounterOf(departure, target, way.peerSerial);
     const loss = judge.findHold(encounter) ?? this.#findLoss(departure);
     if (loss !== undefined) return failureOf(judge.refuse(encounter, loss));
     const found = directory.find(departure.destination);
-    const isSame =
-      destination === 'mesh'
-        ? found.kind === 'remote' && found.spiffeId === target
-        : found.kind === 'outside';
-    if (!isSame) return failureOf(judge.refuse(encounter, { reason: 'target_unknown' }));
+    if (found.kind !== 'remote' || found.spiffeId !== target)
+      return failureOf(judge.refuse(encounter, { reason: 'target_unknown' }));
     const decisionId = judge.newId();
-    const verdict = judge.evaluateEgress(encounter, decisionId, destination);
+    const verdict = judge.evaluateEgress(encounter, decisionId, 'mesh');
     return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, null));
   }
 
@@ -259,25 +221,6 @@ const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_holder', pid: n
 
 const UNKNOWN = { svid: null, identity: NOBODY, process: null };
 
-function encounterOf(
-  departure: Omit<Departure, 'party'>,
-  target: SpiffeId | null,
-  peerSerial?: string,
-): Encounter {
-  const { svid, identity, source, destination, process } = departure;
-  const spiffeId = svid?.spiffeId ?? (identity.kind === 'identified' ? identity.spiffeId : null);
-  return {
-    direction: 'outbound',
-    caller: { spiffeId, ...source, certificateNotAfterMs: svid?.notAfterMs ?? 0 },
-    target: {
-      spiffeId: target,
-      ...destination,
-      ...(peerSerial === undefined ? {} : { certificateSerial: peerSerial }),
-    },
-    process,
-  };
-}
-
 function callerOf(svid: HeldSvid): MeshCaller | null {
   const [leaf] = svid.chain;
   return leaf === undefined ? null : { spiffeId: svid.spiffeId, notAfterMs: svid.notAfterMs, leaf };
@@ -290,8 +233,4 @@ function refusalOf(outcome: Exclude<MeshOutcome, { kind: 'accepted' }>): Refusal
   return reason === 'policy_allow'
     ? { reason: 'protocol_error', message }
     : { reason, message, decisionId: outcome.decisionId };
-}
-
-function failureOf({ decisionId, verdict }: Judgement): StreamFailure {
-  return { reason: verdict.reason, decisionId, message: verdict.message };
 }

@@ -6,6 +6,7 @@ import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
 import type { CapturePorts } from '../capture/capture.ts';
 import type { Directory } from '../directory/directory.ts';
+import type { DomainCheck } from '../egress/domain-check.ts';
 import type { IdentitySource } from '../identity/identity.ts';
 import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/sock-diag.ts';
 import type { TcpSocket } from '../native/sock-diag-message.ts';
@@ -47,6 +48,8 @@ export interface ProxyOptions {
   readonly directory: Directory;
   readonly processes: ProcessIdentifier;
   readonly authorizer: Authorizer;
+  /** Where names outside of the mesh lead. */
+  readonly domains: DomainCheck;
   readonly quarantine: Quarantine;
   readonly recorder: AccessRecorder;
   readonly denials: RecentDenials;
@@ -92,6 +95,7 @@ export function startProxy(options: ProxyOptions): Proxy {
     processes,
     identities: identities.identities,
     dialer,
+    domains: options.domains,
     connections,
     receiveLocal: async (arrival) => await inbound.handle(arrival),
     mark,

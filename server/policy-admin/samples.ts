@@ -16,6 +16,8 @@ const meshSample = z.strictObject({
   name: z.string(),
   caller: spiffeId.nullable(),
   target: spiffeId.nullable(),
+  domain: z.string().exactOptional(),
+  tls: z.strictObject({ serverName: z.string(), alpn: z.array(z.string()) }).exactOptional(),
   http: z
     .strictObject({
       protocol: z.literal('HTTP/2').exactOptional(),
@@ -81,7 +83,7 @@ function readMeshSamples(nowMs: number): readonly Sample[] {
   return z
     .array(meshSample)
     .parse(meshJson)
-    .map(({ name, caller, target, http }) => {
+    .map(({ name, caller, target, domain, tls, http }) => {
       const request: DecisionRequest = {
         decisionId: 'sample',
         caller: {
@@ -90,8 +92,14 @@ function readMeshSamples(nowMs: number): readonly Sample[] {
           port: 40_000,
           certificateNotAfterMs: caller === null ? 0 : nowMs + 3_600_000,
         },
-        target: { spiffeId: target, address: '192.0.2.2', port: 8080 },
+        target: {
+          spiffeId: target,
+          address: '192.0.2.2',
+          port: 8080,
+          ...(domain === undefined ? {} : { domain }),
+        },
         http,
+        ...(tls === undefined ? {} : { tls }),
       };
       return {
         name,

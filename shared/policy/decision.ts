@@ -29,6 +29,7 @@ export const DECISION_REASONS = {
   overloaded: { code: 16, text: 'a limit of the agent was reached' },
   own_listener: { code: 17, text: 'the destination is a listener of the agent itself' },
   quarantined: { code: 18, text: 'an operator has put one of both sides in quarantine' },
+  domain_unverified: { code: 19, text: 'the name that was asked for does not lead to the destination' },
 } as const;
 
 export type DecisionReason = keyof typeof DECISION_REASONS;
@@ -70,6 +71,8 @@ export interface DecisionTarget {
   readonly spiffeId: SpiffeId | null;
   readonly address: string;
   readonly port: number;
+  /** The DNS name by which the client asks for a destination outside of the mesh, and which leads there; absent where it asked for none. */
+  readonly domain?: string;
   /** Of the certificate by which the target proved its identity to us, as of the caller. */
   readonly certificateSerial?: string;
 }
@@ -90,10 +93,20 @@ export interface DecisionHttpRequest {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** What a TLS connection that is passed through says of itself before it is encrypted (its ClientHello). */
+export interface DecisionTls {
+  /** In lower case; empty without one. */
+  readonly serverName: string;
+  /** Protocols that the client offers (ALPN). */
+  readonly alpn: readonly string[];
+}
+
 /** A question to the policy: for a connection `http` is null. */
 export interface DecisionRequest {
   readonly decisionId: string;
   readonly caller: DecisionCaller;
   readonly target: DecisionTarget;
   readonly http: DecisionHttpRequest | null;
+  /** Absent where the connection is no TLS, or nobody looked. */
+  readonly tls?: DecisionTls;
 }

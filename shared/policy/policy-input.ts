@@ -1,6 +1,12 @@
 import { PicketError } from '../errors/errors.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { DecisionCaller, DecisionHttpRequest, DecisionRequest, DecisionTarget } from './decision.ts';
+import type {
+  DecisionCaller,
+  DecisionHttpRequest,
+  DecisionRequest,
+  DecisionTarget,
+  DecisionTls,
+} from './decision.ts';
 import type { PolicyInput } from './policy-engine.ts';
 import { NO_REQUEST_PATH, parseRequestPath, type RequestPath } from './request-path.ts';
 
@@ -22,14 +28,19 @@ const WEEKDAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Frida
  * request that could be read in two ways; the caller takes that for a denial.
  */
 export function buildPolicyInput(request: DecisionRequest, context: DecisionContext): PolicyInput {
-  const { caller, target, http } = request;
+  const { caller, target, http, tls } = request;
   const path = http === null ? NO_REQUEST_PATH : parseRequestPath(http.path);
   const headers = http === null ? {} : buildHeaders(http, request);
   const nowIso = new Date(context.nowMs).toISOString();
   return {
     caller: { ...describeCaller(caller), address: caller.address, port: caller.port },
-    target: { ...describeTarget(target.spiffeId), address: target.address, port: target.port },
-    request: describeRequest(http, { path, headers }),
+    target: {
+      ...describeTarget(target.spiffeId),
+      domain: target.domain ?? '',
+      address: target.address,
+      port: target.port,
+    },
+    request: describeRequest(http, { path, headers, tls }),
     user: { id: '' },
     device: { id: '' },
     context: describeContext(request, context),
@@ -62,18 +73,30 @@ function describeTarget(spiffeId: SpiffeId | null): PolicyInput {
 
 function describeRequest(
   http: DecisionHttpRequest | null,
-  parts: { readonly path: RequestPath; readonly headers: Readonly<Record<string, string>> },
+  parts: {
+    readonly path: RequestPath;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly tls: DecisionTls | undefined;
+  },
 ): PolicyInput {
   return {
-    protocol: http === null ? 'tcp' : 'http',
+    protocol: protocolOf(http, parts.tls),
     method: http?.method ?? '',
     path: parts.path.path,
     query: parts.path.query,
     host: http?.host ?? '',
+    sni: parts.tls?.serverName ?? '',
+    alpn: parts.tls?.alpn ?? [],
     headers: parts.headers,
     parsed_path: parts.path.parsedPath,
     parsed_query: parts.path.parsedQuery,
   };
+}
+
+/** What a connection or request is by the bytes that were looked at, as policy and record name it. */
+export function protocolOf(http: DecisionHttpRequest | null, tls?: DecisionTls): 'http' | 'tls' | 'tcp' {
+  if (http !== null) return 'http';
+  return tls === undefined ? 'tcp' : 'tls';
 }
 
 /** All times are UTC. */

@@ -24,7 +24,9 @@ export const accessRecord = z.object({
   target_spiffe_id: spiffeId.nullable(),
   source: z.string().max(64),
   destination: z.string().max(64),
-  protocol: z.enum(['http', 'tcp']),
+  protocol: z.enum(['http', 'tls', 'tcp']),
+  /** Outside of the mesh: the DNS name that the client asked for, whether it led there or not. */
+  server_name: z.string().max(255).optional(),
   method: z.string().max(32).nullable(),
   path: z.string().max(8192).nullable(),
   decision: decisionOutcome,

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import postgres from 'postgres';
 import { Child, run, runOk } from './child.ts';
+import { freePort } from './free-port.ts';
 import type { TestHost } from './netns.ts';
 
 const BIN = '/usr/lib/postgresql/15/bin';
@@ -120,11 +121,4 @@ async function asAdministrator(url: string, statement: string): Promise<void> {
 async function postgresUser(): Promise<{ readonly uid: number; readonly gid: number }> {
   const fields = (await runOk(['getent', 'passwd', 'postgres'])).trim().split(':');
   return { uid: Number(fields[2]), gid: Number(fields[3]) };
-}
-
-function freePort(): number {
-  const listener = Bun.listen({ hostname: '127.0.0.1', port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
 }

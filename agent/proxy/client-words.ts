@@ -1,0 +1,86 @@
+import { PicketError } from '../../shared/errors/errors.ts';
+import type { DecisionTls } from '../../shared/policy/decision.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import { parseClientHello } from '../../shared/wire/client-hello.ts';
+import { classifyFirstBytes } from '../../shared/wire/http1-detect.ts';
+import { parseRequestHead, type RequestHead } from '../../shared/wire/http1-head.ts';
+import type { ByteStream, StreamFailure } from './byte-stream.ts';
+import { scanHead } from './http1-head-scan.ts';
+import { MAX_REQUEST_HEAD_BYTES } from './http1-requests.ts';
+
+/** What a client says first, as far as it names whom it wants. `bytes` are all that were read, none of them passed on. */
+export type ClientWords =
+  | { readonly kind: 'tls'; readonly bytes: Uint8Array; readonly tls: DecisionTls }
+  /** `head` is undefined where it cannot be read in one way alone: the relay refuses it then. */
+  | { readonly kind: 'http1'; readonly bytes: Uint8Array; readonly head: RequestHead | undefined }
+  /** It names nobody: another protocol, silence, an early end. */
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'broken'; readonly failure: StreamFailure };
+
+/** Offers of a hello that policies see. */
+const MAX_ALPN = 32;
+const TLS_HANDSHAKE = 22;
+const NOTHING = { kind: 'nothing' } as const;
+
+/** Reads a ClientHello or a request head, for at most `withinMs`. The stream is paused then, and its next reader attaches itself. */
+export async function awaitClientWords(
+  client: ByteStream,
+  { clock, withinMs }: { readonly clock: Clock; readonly withinMs: number },
+): Promise<ClientWords> {
+  const { promise, resolve } = Promise.withResolvers<ClientWords>();
+  let read = Buffer.alloc(0);
+  const settle = (words: ClientWords): void => {
+    client.pause();
+    resolve(words);
+  };
+  const cancel = clock.schedule(withinMs, () => settle(NOTHING));
+  client.attach({
+    onData: (bytes) => {
+      read = Buffer.concat([read, bytes]);
+      const words = wordsOf(read);
+      if (words !== undefined) settle(words);
+    },
+    onEnd: () => settle(NOTHING),
+    onDrain: () => undefined,
+    onClose: (failure) => settle(failure === undefined ? NOTHING : { kind: 'broken', failure }),
+  });
+  const words = await promise;
+  cancel();
+  // What came in the meantime belongs to it.
+  return 'bytes' in words ? { ...words, bytes: read } : words;
+}
+
+/** Undefined while more bytes are needed. */
+function wordsOf(bytes: Buffer): ClientWords | undefined {
+  if (bytes[0] === TLS_HANDSHAKE) return wordsOfHello(bytes);
+  const first = classifyFirstBytes(bytes);
+  if (first === 'incomplete') return undefined;
+  return first === 'http1' ? wordsOfHead(bytes) : NOTHING;
+}
+
+function wordsOfHello(bytes: Buffer): ClientWords | undefined {
+  const hello = parseClientHello(bytes);
+  if (hello.kind === 'incomplete') return undefined;
+  if (hello.kind === 'malformed') return NOTHING;
+  return {
+    kind: 'tls',
+    bytes,
+    tls: { serverName: hello.serverName ?? '', alpn: hello.alpn.slice(0, MAX_ALPN) },
+  };
+}
+
+function wordsOfHead(bytes: Buffer): ClientWords | undefined {
+  const scan = scanHead(bytes, 0, 0);
+  if (scan.kind === 'incomplete' && bytes.length <= MAX_REQUEST_HEAD_BYTES) return undefined;
+  const head = scan.kind === 'complete' ? readHead(bytes, scan.end) : undefined;
+  return { kind: 'http1', bytes, head };
+}
+
+function readHead(bytes: Buffer, end: number): RequestHead | undefined {
+  try {
+    return parseRequestHead(bytes, 0, end);
+  } catch (error) {
+    if (error instanceof PicketError) return undefined;
+    throw error;
+  }
+}
