@@ -136,15 +136,24 @@ export class PolicyHolder {
       await this.#keep(statement.sequence);
       return 'unchanged';
     }
-    if (statement.sequence > this.#sequences.highest)
-      await this.#tryToKeep(async () => {
-        await this.#remember({ ...this.#sequences, highest: statement.sequence });
-      });
-    const artifact = await this.#options.fetchArtifact(statement.digest);
+    const artifact = await this.#fetchAndRemember(statement);
     await this.#putInForce(statement, artifact);
     this.#unkept = { signed, artifact };
     await this.#keep(statement.sequence);
     return 'in_force';
+  }
+
+  /** The disk and the server are waited for at once: what is denied from now on must not wait for both. */
+  async #fetchAndRemember({ sequence, digest }: PolicyStatement): Promise<Uint8Array> {
+    const isNewer = sequence > this.#sequences.highest;
+    const remembering = isNewer
+      ? this.#tryToKeep(async () => await this.#remember({ ...this.#sequences, highest: sequence }))
+      : Promise.resolve();
+    try {
+      return await this.#options.fetchArtifact(digest);
+    } finally {
+      await remembering;
+    }
   }
 
   async #open(signed: SignedPolicy): Promise<PolicyStatement> {

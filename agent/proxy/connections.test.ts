@@ -81,6 +81,37 @@ describe('OpenConnections', () => {
     expect([kept.cuts, lost.cuts, connections.size]).toEqual([[], [LOST], 1]);
   });
 
+  test('reconsiderAll() cuts all ends that somebody may wait at before it closes the others', () => {
+    const connections = open(9);
+    const order: string[] = [];
+    for (const name of ['a', 'b']) {
+      const cut = (): void => void order.push(`cut ${name}`);
+      const close = (): void => void order.push(`close ${name}`);
+      connections.add({ party: ALICE, reconsider: () => LOST, cut, close }, 0);
+    }
+    connections.reconsiderAll();
+    expect(order).toEqual(['cut a', 'cut b', 'close a', 'close b']);
+    const both = new Connection();
+    connections.add(Object.assign(both, { close: () => void order.push('closed') }), connections.round);
+    connections.cutAll(LOST);
+    expect([both.cuts.length, order.at(-1)]).toEqual([1, 'closed']);
+  });
+
+  test('reconsiderAll() cuts what cannot be judged, and the others all the same, whatever one of them throws', () => {
+    const connections = open(9);
+    const fault = (): never => {
+      throw new Error('a fault');
+    };
+    const cuts: string[] = [];
+    connections.add({ party: ALICE, reconsider: fault, cut: () => void cuts.push('unjudged') }, 0);
+    connections.add({ party: ALICE, reconsider: () => LOST, cut: fault, close: fault }, 0);
+    const last = new Connection();
+    last.failure = LOST;
+    connections.add(last, 0);
+    expect(() => connections.reconsiderAll()).toThrow('a fault');
+    expect([cuts, last.cuts, connections.size]).toEqual([['unjudged'], [LOST], 0]);
+  });
+
   test('add() judges at once what was permitted before everything was judged again', () => {
     const connections = open(9);
     const before = connections.round;

@@ -17,9 +17,13 @@ export interface OpenConnection {
   readonly party: Party;
   /** Why it has lost its permit, recorded; undefined while it keeps it. */
   reconsider(): StreamFailure | undefined;
-  /** Ends it at once. */
+  /** Ends it at once; with `close`, the end alone of whoever lost the permit: nothing more comes or goes there. */
   cut(failure: StreamFailure): void;
+  /** Ends the other side, in the same turn of the event loop, after all that are cut with it: a thousand programs should not wait for a thousand other ends. */
+  close?(failure: StreamFailure): void;
 }
+
+const UNJUDGED: StreamFailure = { message: 'It could not be judged again' };
 
 export interface ConnectionLimits {
   readonly max: number;
@@ -71,13 +75,28 @@ export class OpenConnections {
     return this.#enter(connection, { since, leave: () => undefined });
   }
 
-  /** Judges every connection again and cuts those that lost their permit. */
+  /** Judges every connection again and cuts those that lost their permit, and those that cannot be judged. Throws what one of them threw, after all. */
   reconsiderAll(): void {
     this.#round += 1;
+    const faults: unknown[] = [];
+    const attempt = (work: () => void): void => {
+      try {
+        work();
+      } catch (fault) {
+        faults.push(fault);
+      }
+    };
+    const closing: (() => void)[] = [];
     for (const connection of Array.from(this.#open.keys())) {
-      const failure = connection.reconsider();
-      if (failure !== undefined) this.#cut(connection, failure);
+      let failure: StreamFailure | undefined = UNJUDGED;
+      attempt(() => (failure = connection.reconsider()));
+      if (failure === undefined) continue;
+      this.#remove(connection);
+      attempt(() => connection.cut(failure ?? UNJUDGED));
+      closing.push(() => connection.close?.(failure ?? UNJUDGED));
     }
+    for (const close of closing) attempt(close);
+    if (faults.length > 0) throw faults[0];
   }
 
   /** Ends every connection. */
@@ -99,6 +118,7 @@ export class OpenConnections {
   #cut(connection: OpenConnection, failure: StreamFailure): void {
     this.#remove(connection);
     connection.cut(failure);
+    connection.close?.(failure);
   }
 
   #remove(connection: OpenConnection): void {

@@ -252,10 +252,8 @@ export class Inbound {
     const connection = {
       party: partyOf(visit.arrival),
       reconsider: () => this.#reconsider(visit, null),
-      cut: (failure: StreamFailure) => {
-        client.abort(failure);
-        application.abort(failure);
-      },
+      cut: (failure: StreamFailure) => client.abort(failure),
+      close: (failure: StreamFailure) => application.abort(failure),
     };
     const forget = this.#options.connections.add(connection, visit.round);
     if (forget === undefined) return;

@@ -141,10 +141,8 @@ export class Outbound {
     const connection = {
       party: departure.party,
       reconsider: () => this.#reconsider(departure, way),
-      cut: (failure: StreamFailure) => {
-        stream.abort();
-        far.abort(failure);
-      },
+      cut: () => stream.abort(),
+      close: (failure: StreamFailure) => far.abort(failure),
     };
     const forget = this.#options.connections.add(connection, departure.round);
     if (forget === undefined) return;
