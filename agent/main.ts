@@ -20,12 +20,14 @@ import { readAgentConfig, type AgentConfig } from './config.ts';
 import { listOwnAddresses, OwnAddresses } from './directory/own-addresses.ts';
 import { RegisteredDirectory } from './directory/registered-directory.ts';
 import { DnsDomainCheck } from './egress/dns-domain-check.ts';
+import { followAddresses } from './follow-addresses.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
 import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
 import { openSealedDisk } from './key-store/sealed-disk.ts';
 import type { SealedStore } from './key-store/sealed-store.ts';
 import { descriptorReserve } from './native/descriptor-reserve.ts';
 import { openHolderScanner } from './native/holder-scanner.ts';
+import { watchAddresses } from './native/address-watch.ts';
 import { readRulesetGeneration, watchTable } from './native/nftables.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
@@ -318,7 +320,8 @@ class AgentStart {
     this.#parts.proxy = proxy;
   }
 
-  async #keepCapture({ capture, whyNot }: ChosenCapture, directory: RegisteredDirectory): Promise<void> {
+  async #keepCapture(chosen: ChosenCapture, directory: RegisteredDirectory): Promise<void> {
+    const { capture, whyNot } = chosen;
     if (!this.#config.capture.isEnabled) return this.#log.warn('capture_disabled');
     if (whyNot !== undefined) this.#log.info('capture_not_by_ebpf', { error: whyNot });
     const keeper = await startCapture({
@@ -333,6 +336,9 @@ class AgentStart {
     });
     this.#add('capture', keeper);
     this.#parts.keeper = keeper;
+    if (capture.backend !== 'ebpf') return;
+    const onChange = chosen.followAddresses;
+    this.#add('addresses', await followAddresses({ watch: watchAddresses, onChange, clock, log: this.#log }));
   }
 
   async #serveWorkloads(parts: {

@@ -11,7 +11,8 @@ import {
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { compute, exit, assemble } from '../native/bpf-instructions.ts';
-import { linkCgroup } from '../native/bpf-link.ts';
+import { linkCgroup, openPinned, readCgroupLink } from '../native/bpf-link.ts';
+import { readMapId } from '../native/bpf-map.ts';
 import { loadProgram } from '../native/bpf.ts';
 import { openCgroup } from '../native/cgroup.ts';
 import { Descriptors } from '../native/descriptors.ts';
@@ -152,6 +153,22 @@ describe('what is pinned', () => {
       expect(exitCode).not.toBe(0);
     }
     expect(await net.capture.isIntact()).toBe(true);
+  });
+
+  test('cannot be opened by its number either, except by root', async () => {
+    using opened = new Descriptors();
+    const [records, link] = ['records', 'connect4'].map((name) => openPinned(join(ebpf.bpfFolder, name)));
+    if (records === undefined || link === undefined) throw new TypeError('Both are pinned');
+    const ids = [readCgroupLink(opened.add(link))?.programId, readMapId(opened.add(records))];
+    // bpf(2): BPF_PROG_GET_FD_BY_ID and BPF_MAP_GET_FD_BY_ID.
+    const number = process.arch === 'arm64' ? 280 : 321;
+    const program = [
+      `my ($program, $map) = (pack("L4", ${ids[0]}, 0, 0, 0), pack("L4", ${ids[1]}, 0, 0, 0));`,
+      `print syscall(${number}, 13, $program, 16) < 0 ? "$!, " : "opened, ", syscall(${number}, 14, $map, 16) < 0 ? "$!" : "opened";`,
+    ].join('\n');
+    expect(await here.runOk('perl', '-e', program)).toBe('opened, opened');
+    const { stdout } = await run(here.in(...asUser(NOBODY, ['perl', '-e', program])));
+    expect(stdout).toBe('Operation not permitted, Operation not permitted');
   });
 
   test('is refused in a folder that somebody else made before', async () => {

@@ -48,12 +48,18 @@ export class EbpfCapture implements TryableCapture {
     return this.#options.rules.isOwn(pid);
   }
 
-  /** Has the programs told the host's addresses by the way, which change without anybody saying so. */
+  /** Has the programs told the host's addresses by the way: a change may have been missed. */
   async isIntact(): Promise<boolean> {
-    const { steering, rules, ownAddresses } = this.#options;
+    const { steering, rules } = this.#options;
     if (!steering.isIntact()) return false;
-    steering.setOwnAddresses(ownAddresses());
+    this.followAddresses();
     return await rules.isIntact();
+  }
+
+  /** Tells the programs which addresses the host has now. */
+  followAddresses(): void {
+    const { steering, ownAddresses } = this.#options;
+    steering.setOwnAddresses(ownAddresses());
   }
 
   async show(): Promise<string> {

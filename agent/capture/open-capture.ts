@@ -33,6 +33,8 @@ export interface ChosenCapture {
   readonly whyNot: PicketError | undefined;
   /** What was written down when a connection was steered by a program. */
   readonly findRecord: (cookie: bigint) => SteeringRecord | undefined;
+  /** To be called when the host's addresses have changed. It throws as `Steering.setOwnAddresses`. */
+  readonly followAddresses: () => void;
 }
 
 /** Where cgroups are mounted nearly everywhere. */
@@ -44,10 +46,14 @@ export function openCapture(options: OpenCaptureOptions): ChosenCapture {
   const whyNot = options.backend === 'auto' ? findObstacle(steering) : undefined;
   const backend: CaptureBackend =
     options.backend === 'auto' ? (whyNot === undefined ? 'ebpf' : 'nftables') : options.backend;
+  const capture = open(backend, { ...options, steering });
   return {
-    capture: open(backend, { ...options, steering }),
+    capture,
     whyNot,
     findRecord: (cookie) => steering.findRecord(cookie),
+    followAddresses: () => {
+      if (capture instanceof EbpfCapture) capture.followAddresses();
+    },
   };
 }
 

@@ -97,13 +97,6 @@ export function encodeSteeringAddress(address: string): Uint8Array {
   return Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes]);
 }
 
-/** The key of a socket's record. */
-export function encodeCookie(cookie: bigint): Buffer {
-  const key = allocateNative(8);
-  key.writeBigUInt64LE(cookie, 0);
-  return key;
-}
-
 /** Reads a record. Throws `RangeError` for too few bytes. */
 export function decodeRecord(value: Buffer): SteeringRecord {
   return {

@@ -24,7 +24,7 @@ import {
 import { queryBtf, type BtfAnswer } from './btf.ts';
 import { findCgroupId, openCgroup } from './cgroup.ts';
 import { Descriptors } from './descriptors.ts';
-import { libc } from './libc.ts';
+import { allocateNative, libc } from './libc.ts';
 import { loadHook, STEERING_HOOKS, type SteeringHook } from './steering-hooks.ts';
 import { STEERING_TYPES, type SteeringParts } from './steering-lines.ts';
 import {
@@ -33,7 +33,6 @@ import {
   decodeRecord,
   describeNetwork,
   describeNumber,
-  encodeCookie,
   encodeNetwork,
   encodeNumber,
   encodeSteeringAddress,
@@ -198,7 +197,8 @@ export class Steering {
 
   #findValue(cookie: bigint): Buffer | undefined {
     if (this.#records === undefined) return undefined;
-    return findElement(this.#records, encodeCookie(cookie), RECORD_BYTES);
+    cookieKey.writeBigUInt64LE(cookie, 0);
+    return findElement(this.#records, cookieKey, RECORD_BYTES);
   }
 
   /** Whether another process has installed other programs meanwhile, with records of their own. */
@@ -286,6 +286,7 @@ export class Steering {
 }
 
 const ONE = Uint8Array.of(1);
+const cookieKey = allocateNative(COOKIE_BYTES);
 
 function readTypes(): BtfAnswer {
   try {

@@ -29,7 +29,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
     name: 'connections',
     title: 'New application connections with one short request, one core',
     sessions: 'resumed',
-    variants: ['pooled', 'captured'],
+    variants: ['pooled', 'captured', 'steered'],
     floors: { cpu: 0.2 },
   }),
   newConnections({

@@ -1,6 +1,7 @@
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createBpfPlace } from '../kit/bpf-place.ts';
 import { run } from '../kit/child.ts';
 import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost, MeshHostOptions } from '../kit/mesh-host.ts';
@@ -41,13 +42,20 @@ export const PEERS = ['haproxy', 'nginx', 'envoy'] as const;
 export type PeerName = (typeof PEERS)[number];
 
 /** How an agent of the lab differs from a usual one. */
-export type PicketVariant = 'pooled' | 'resumed' | 'full' | 'captured';
+export type PicketVariant = 'pooled' | 'resumed' | 'full' | 'captured' | 'steered';
 
 const VARIANTS: Readonly<Record<PicketVariant, MeshHostOptions['settings']>> = {
   pooled: { capture: { enabled: false } },
   resumed: { capture: { enabled: false }, mesh: { reuse_connections: false } },
   full: { capture: { enabled: false }, mesh: { reuse_connections: false, resume_sessions: false } },
   captured: {},
+  steered: {},
+};
+
+/** Those that no forward leads to: what the load calls is captured by nftables, or steered by eBPF programs. */
+const CAPTURED: Readonly<Partial<Record<PicketVariant, string>>> = {
+  captured: 'picket, captured',
+  steered: 'picket, eBPF',
 };
 
 /** What is under test in every table: the hosts, the mesh, the peers, each started when it is first asked for. */
@@ -83,7 +91,7 @@ export class Lab {
     const folder = mkdtempSync(join(tmpdir(), 'picket-bench-'));
     chmodSync(folder, 0o711);
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 12 });
+    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 13 });
     stack.defer(async () => await mesh.remove());
     const certificates = await writePeerCertificates(folder);
     await placeServer(mesh.control.pid, { cores: LOAD_CORE, priority: LOWEST_PRIORITY });
@@ -127,12 +135,12 @@ export class Lab {
 
   /** Picket's pair, kept to some cores. */
   async picket(variant: PicketVariant, mode: PairMode, cores: string): Promise<Contender> {
-    const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
+    const called = await this.#calledBy(variant);
     const caller = await this.#once(`caller ${variant}`, () => this.#startCaller(variant));
     await pinTo(cores, [called.pid, caller.pid]);
-    const name = variant === 'captured' ? 'picket, captured' : 'picket';
+    const name = CAPTURED[variant] ?? 'picket';
     const entry =
-      variant === 'captured'
+      variant in CAPTURED
         ? `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`
         : `127.0.0.1:${FORWARD_PORTS[mode]}`;
     const pids = (): readonly number[] => [called.pid, caller.pid];
@@ -187,7 +195,7 @@ export class Lab {
   async #startCalled(variant: PicketVariant): Promise<MeshHost> {
     const host = this.takeHost();
     await this.#startApplication(host);
-    const settings = { ...AGENT_SETTINGS, ...(variant === 'captured' ? {} : VARIANTS.pooled) };
+    const settings = { ...AGENT_SETTINGS, ...(variant in CAPTURED ? {} : VARIANTS.pooled) };
     const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
     const listen = [`${APPLICATION_PORTS.tcp}/tcp`, `${APPLICATION_PORTS.http}/http`];
     this.#endInPeace(agent);
@@ -195,9 +203,25 @@ export class Lab {
     return agent;
   }
 
-  async #startCaller(variant: PicketVariant): Promise<MeshHost> {
-    const called = await this.#once(`called ${variant === 'captured'}`, () => this.#startCalled(variant));
+  /** Programs steer what is in a cgroup of its own. */
+  async #prepareCaller(
+    variant: PicketVariant,
+  ): Promise<{ readonly host: TestHost; readonly settings: MeshHostOptions['settings'] & object }> {
     const host = this.takeHost();
+    if (variant !== 'steered') return { host, settings: {} };
+    const place = await createBpfPlace(host);
+    this.#stack.defer(async () => await place.remove());
+    return { host: place.host, settings: { capture: place.settings } };
+  }
+
+  /** What is captured on one side is captured on the other. */
+  async #calledBy(variant: PicketVariant): Promise<MeshHost> {
+    return await this.#once(`called ${variant in CAPTURED}`, async () => await this.#startCalled(variant));
+  }
+
+  async #startCaller(variant: PicketVariant): Promise<MeshHost> {
+    const called = await this.#calledBy(variant);
+    const { host, settings: capture } = await this.#prepareCaller(variant);
     const forwards = (['tcp', 'http'] as const).map((mode) => ({
       listen: `127.0.0.1:${FORWARD_PORTS[mode]}`,
       to: `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`,
@@ -205,7 +229,8 @@ export class Lab {
     const settings = {
       ...AGENT_SETTINGS,
       ...VARIANTS[variant],
-      ...(variant === 'captured' ? {} : { forwards }),
+      ...(variant in CAPTURED ? {} : { forwards }),
+      ...capture,
     };
     const agent = await this.mesh.joinHost(host, `caller-${variant}`, settings);
     this.#endInPeace(agent);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { createBpfPlace } from '../kit/bpf-place.ts';
 import { run } from '../kit/child.ts';
 import { asUser, curl, startNginx } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
@@ -151,6 +152,16 @@ describe('where the kernel or the host lacks what eBPF needs', () => {
     const child = spare.launch();
     await waitUntil('it has ended', () => !child.isRunning);
     expect(child.log()).toContain('it is not in a BPF file system');
+    expect((await shop.outsider.runOk('nft', 'list', 'ruleset')).trim()).toBe('');
+  });
+
+  test('an agent that lacks the privileges ends, and says what it could not do', async () => {
+    const place = await createBpfPlace(shop.outsider);
+    stack.defer(async () => await place.remove());
+    const spare = await shop.mesh.prepareJoin(place.host, 'powerless', { capture: place.settings });
+    const child = spare.launch({ through: ['setpriv', '--bounding-set=-bpf,-sys_admin'] });
+    await waitUntil('it has ended', () => !child.isRunning);
+    expect(child.log()).toMatch(/Cannot make the map pk_\w+ in the kernel: EPERM/);
     expect((await shop.outsider.runOk('nft', 'list', 'ruleset')).trim()).toBe('');
   });
 

@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findCgroupMount } from '../../agent/native/cgroup.ts';
@@ -74,7 +82,7 @@ function removeLeftOvers(): void {
 /** The tree of cgroups of version 2: where the machine has it mounted, or mounted for the test. */
 async function openCgroupTree(): Promise<{ readonly path: string; readonly close: () => Promise<void> }> {
   const mounted = findCgroupMount(readFileSync('/proc/self/mountinfo', 'utf8'));
-  if (mounted !== undefined) return { path: mounted, close: () => Promise.resolve() };
+  if (mounted !== undefined && isWritable(mounted)) return { path: mounted, close: () => Promise.resolve() };
   const path = mkdtempSync(join(tmpdir(), 'picket-cgroup-'));
   await runOk(['mount', '-t', 'cgroup2', 'cgroup2', path]);
   return {
@@ -84,4 +92,13 @@ async function openCgroupTree(): Promise<{ readonly path: string; readonly close
       rmdirSync(path);
     },
   };
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
