@@ -107,7 +107,7 @@ need_envoy() {
 # need_bench: everything that scripts/bench.ts measures with and against; prints where Envoy is.
 need_bench() {
   need_root scripts/bench.ts
-  need_packages ca-certificates curl git openssl procps util-linux iproute2 nftables conntrack nginx-light libnginx-mod-stream haproxy wrk nghttp2-client python3
+  need_packages ca-certificates curl git openssl procps util-linux iproute2 nftables conntrack nginx-light libnginx-mod-stream haproxy wrk nghttp2-client nghttp2-server python3
   need_opa
   need_envoy
   build_binary

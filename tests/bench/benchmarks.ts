@@ -3,6 +3,7 @@ import { ALL_CORES, PAIR_CORE } from './lab.ts';
 import { cut } from './tables/cut.ts';
 import { decision } from './tables/decision.ts';
 import { firstStart } from './tables/first-start.ts';
+import { http2 } from './tables/http2.ts';
 import { issuing } from './tables/issuing.ts';
 import { keepAlive } from './tables/keep-alive.ts';
 import { latency } from './tables/latency.ts';
@@ -23,6 +24,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
     cores: PAIR_CORE,
     floor: 1.05,
   }),
+  http2,
   throughput,
   latency,
   newConnections({

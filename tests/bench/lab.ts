@@ -2,11 +2,11 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync } fro
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createBpfPlace } from '../kit/bpf-place.ts';
-import { run } from '../kit/child.ts';
+import { Child, run } from '../kit/child.ts';
 import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost, MeshHostOptions } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
-import { asUser, startNginx } from '../kit/programs.ts';
+import { accountOf, asUser, isListening, startNginx } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
 import {
   pinTo,
@@ -28,15 +28,17 @@ export const LOAD_CORE = '0';
 export const PAIR_CORE = '1';
 export const ALL_CORES = '0,1';
 
-/** nginx behind every pair: the same responses at a port that is decided per connection and at one decided per request. */
-const APPLICATION_PORTS: Readonly<Record<PairMode, number>> = { tcp: 80, http: 81 };
+/** Behind every pair the same responses: nginx at a port that is decided per connection and at one decided per request, nghttpd where that is HTTP/2. */
+const APPLICATION_PORTS: Readonly<Record<PairMode, number>> = { tcp: 80, http: 81, http2: 8082 };
 const LOCATIONS = `
   location = /r { default_type text/plain; return 200 "hello world\\n"; }
   location = /gib { root FOLDER; }
   keepalive_requests 100000000; keepalive_timeout 600;`;
+/** More than any table has at once: Envoy puts the streams of all clients on few connections. */
+const MAX_STREAMS = '1000';
 const POLICY = join(import.meta.dirname, 'policies/bench');
 const GIB = 1024 * 1024 * 1024;
-const FORWARD_PORTS: Readonly<Record<PairMode, number>> = { tcp: 9080, http: 9081 };
+const FORWARD_PORTS: Readonly<Record<PairMode, number>> = { tcp: 9080, http: 9081, http2: 9082 };
 
 export const PEERS = ['haproxy', 'nginx', 'envoy'] as const;
 export type PeerName = (typeof PEERS)[number];
@@ -145,7 +147,7 @@ export class Lab {
         : `127.0.0.1:${FORWARD_PORTS[mode]}`;
     const pids = (): readonly number[] => [called.pid, caller.pid];
     const pair = { name, caller: caller.host, entry, pids };
-    await waitUntil(`${name} carries a request`, async () => await answers(pair), 30_000);
+    await waitUntil(`${name} carries a request`, async () => await answers(pair, mode), 30_000);
     return pair;
   }
 
@@ -197,7 +199,8 @@ export class Lab {
     await this.#startApplication(host);
     const settings = { ...AGENT_SETTINGS, ...(variant in CAPTURED ? {} : VARIANTS.pooled) };
     const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
-    const listen = [`${APPLICATION_PORTS.tcp}/tcp`, `${APPLICATION_PORTS.http}/http`];
+    const { tcp, http, http2 } = APPLICATION_PORTS;
+    const listen = [`${tcp}/tcp`, `${http}/http`, `${http2}/http`];
     this.#endInPeace(agent);
     await this.mesh.register({ path: '/application', on: agent, selectors: ['unix:user:www-data'], listen });
     return agent;
@@ -222,7 +225,7 @@ export class Lab {
   async #startCaller(variant: PicketVariant): Promise<MeshHost> {
     const called = await this.#calledBy(variant);
     const { host, settings: capture } = await this.#prepareCaller(variant);
-    const forwards = (['tcp', 'http'] as const).map((mode) => ({
+    const forwards = (['tcp', 'http', 'http2'] as const).map((mode) => ({
       listen: `127.0.0.1:${FORWARD_PORTS[mode]}`,
       to: `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`,
     }));
@@ -253,12 +256,32 @@ export class Lab {
     const nginx = await startNginx(host, {
       folder,
       locations: LOCATIONS.replaceAll('FOLDER', folder),
-      listen: Object.values(APPLICATION_PORTS).map((port) => `${port} backlog=4096`),
+      listen: [APPLICATION_PORTS.tcp, APPLICATION_PORTS.http].map((port) => `${port} backlog=4096`),
       accessLog: false,
       connections: 9000,
     });
     this.#stack.defer(async () => void (await nginx.stop()));
-    await pinTo(LOAD_CORE, processTree(nginx.pid));
+    const { uid } = accountOf('www-data');
+    await Bun.write(join(folder, 'r'), 'hello world\n');
+    const nghttpd = new Child({
+      command: host.in(
+        ...asUser(
+          uid,
+          'nghttpd',
+          '--no-tls',
+          '-m',
+          MAX_STREAMS,
+          '-d',
+          folder,
+          String(APPLICATION_PORTS.http2),
+        ),
+      ),
+      logFile: join(folder, 'nghttpd.log'),
+      cwd: '/',
+    });
+    this.#stack.defer(async () => void (await nghttpd.stop()));
+    await nghttpd.ready('nghttpd listens', async () => await isListening(host, APPLICATION_PORTS.http2));
+    await pinTo(LOAD_CORE, [...processTree(nginx.pid), ...processTree(nghttpd.pid)]);
   }
 
   async #once<T>(key: string, start: () => Promise<T>): Promise<T> {
@@ -297,7 +320,18 @@ async function startPeerPair(
   }
 }
 
-async function answers({ caller, entry }: Contender): Promise<boolean> {
-  const command = asUser(LOAD_UID, 'curl', '-sf', '-m', '5', '-o', '/dev/null', `http://${entry}/r`);
+async function answers({ caller, entry }: Contender, mode: PairMode): Promise<boolean> {
+  const version = mode === 'http2' ? ['--http2-prior-knowledge'] : [];
+  const command = asUser(
+    LOAD_UID,
+    'curl',
+    '-sf',
+    ...version,
+    '-m',
+    '5',
+    '-o',
+    '/dev/null',
+    `http://${entry}/r`,
+  );
   return (await run(caller.in(...command), { cwd: '/' })).exitCode === 0;
 }

@@ -19,7 +19,7 @@ export interface PeerContender extends Contender {
 }
 
 /** What both sides of a pair do with the bytes. */
-export type PairMode = 'tcp' | 'http';
+export type PairMode = 'tcp' | 'http' | 'http2';
 
 /** What a new connection costs in TLS. */
 export type Sessions = 'resumed' | 'full';

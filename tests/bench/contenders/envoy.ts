@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Child } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { isListening } from '../../kit/programs.ts';
-import { pairOf, type PeerContender } from './contender.ts';
+import { pairOf, type PairMode, type PeerContender } from './contender.ts';
 import type { PeerPair } from './peer.ts';
 
 /** Envoy on both sides: tcp_proxy, or on the called side its HTTP connection manager with an RBAC rule and our header for each request. */
@@ -57,8 +57,9 @@ function calledConfig({ ports, called, certificates, mode, application }: PeerPa
   };
   return configOf({
     listen: { address: called.ipv4, port: ports.tls, transport: { name: 'tls', typed_config: tls } },
-    filters: [mode === 'tcp' ? tcpProxy() : httpManager()],
+    filters: [mode === 'tcp' ? tcpProxy() : httpManager(mode)],
     cluster: { address: called.ipv4, port: application },
+    isHttp2: mode === 'http2',
   });
 }
 
@@ -72,8 +73,10 @@ function configOf(parts: {
   readonly listen: Endpoint;
   readonly filters: unknown;
   readonly cluster: Endpoint;
+  /** Whether the cluster is asked by HTTP/2. */
+  readonly isHttp2?: boolean;
 }): unknown {
-  const { listen, filters, cluster } = parts;
+  const { listen, filters, cluster, isHttp2 = false } = parts;
   const chain = { filters, ...transportOf(listen) };
   const endpoint = { endpoint: { address: addressOf(cluster) } };
   return {
@@ -89,11 +92,19 @@ function configOf(parts: {
             thresholds: [{ max_connections: 20_000, max_pending_requests: 20_000, max_requests: 20_000 }],
           },
           ...transportOf(cluster),
+          ...(isHttp2 ? { typed_extension_protocol_options: HTTP2_UPSTREAM } : {}),
         },
       ],
     },
   };
 }
+
+const HTTP2_UPSTREAM = {
+  'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+    '@type': `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
+    explicit_http_config: { http2_protocol_options: {} },
+  },
+};
 
 function transportOf({ transport }: Endpoint): { readonly transport_socket?: unknown } {
   return transport === undefined ? {} : { transport_socket: transport };
@@ -125,7 +136,7 @@ function tcpProxy(): unknown {
   };
 }
 
-function httpManager(): unknown {
+function httpManager(mode: PairMode): unknown {
   const rbac = {
     '@type': `${EXTENSIONS}.filters.http.rbac.v3.RBAC`,
     rules: {
@@ -146,6 +157,8 @@ function httpManager(): unknown {
     typed_config: {
       '@type': `${EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
       stat_prefix: 'h',
+      // Without ALPN it must be told.
+      codec_type: mode === 'http2' ? 'HTTP2' : 'AUTO',
       http_filters: [
         { name: 'rbac', typed_config: rbac },
         { name: 'router', typed_config: { '@type': `${EXTENSIONS}.filters.http.router.v3.Router` } },

@@ -51,16 +51,18 @@ backend b
 }
 
 function calledConfig({ ports, called, certificates, threads, mode, application }: PeerPair): string {
+  // Without ALPN it must be told.
+  const proto = mode === 'http2' ? ' proto h2' : '';
   const rules =
     mode === 'tcp'
       ? ''
       : ` http-request deny if { path_beg /admin }
  http-request set-header x-forwarded-client-cert "By=spiffe://bench.test/called;URI=spiffe://bench.test/caller"
 `;
-  return `${head(threads, mode)}frontend f
- bind ${called.ipv4}:${ports.tls} backlog 4096 ssl crt ${certificates.called.both} ca-file ${certificates.authority} verify required ssl-min-ver TLSv1.3 alpn zt/1
+  return `${head(threads, mode === 'tcp' ? 'tcp' : 'http')}frontend f
+ bind ${called.ipv4}:${ports.tls} backlog 4096 ssl crt ${certificates.called.both} ca-file ${certificates.authority} verify required ssl-min-ver TLSv1.3 alpn zt/1${proto}
 ${rules} default_backend b
 backend b
- server s ${called.ipv4}:${application}
+ server s ${called.ipv4}:${application}${proto}
 `;
 }

@@ -1,7 +1,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runOk } from '../../kit/child.ts';
+import { run, runOk } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { asUser } from '../../kit/programs.ts';
 import { quantile } from '../measure.ts';
@@ -54,4 +54,34 @@ function readLog(text: string): { readonly p50Us: number; readonly p99Us: number
   if (failed > 0 || lines.length < 2) throw new Error(`h2load: ${failed} of ${lines.length} requests failed`);
   const tookUs = lines.map((fields) => Number(fields[TOOK_US]));
   return { p50Us: quantile(tookUs, 0.5), p99Us: quantile(tookUs, 0.99) };
+}
+
+export interface H2loadRun {
+  readonly requests: number;
+  readonly perSecond: number;
+}
+
+/** `connections` of HTTP/2 with so many `streams` at once on each, for some seconds; any error at all fails the run. */
+export async function h2load(options: {
+  readonly host: TestHost;
+  readonly url: string;
+  readonly uid: number;
+  readonly cores: string;
+  readonly connections: number;
+  readonly streams: number;
+  readonly seconds: number;
+}): Promise<H2loadRun> {
+  const { host, url, uid, cores, connections, streams, seconds } = options;
+  const load = ['h2load', '-c', String(connections), '-m', String(streams), '-D', String(seconds), url];
+  const command = host.in(...asUser(uid, 'taskset', '-c', cores, ...load));
+  const { stdout, stderr } = await run(command, { cwd: '/', withinMs: 120_000 });
+  return parseH2load(stdout + stderr);
+}
+
+/** Reads what h2load prints. Throws with its words where a request failed or it printed something else. */
+export function parseH2load(text: string): H2loadRun {
+  const [, done, failed] = /(\d+) succeeded, (\d+) failed/.exec(text) ?? [];
+  const perSecond = Number(/finished in [^,]+, ([\d.]+) req\/s/.exec(text)?.[1]);
+  if (!(Number(done) > 0) || failed !== '0' || !(perSecond > 0)) throw new Error(`h2load failed:\n${text}`);
+  return { requests: Number(done), perSecond };
 }
