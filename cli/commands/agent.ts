@@ -129,6 +129,7 @@ function renderStatus(status: StatusAnswer): string {
         : `version ${policy.version} (sequence ${policy.sequence})`,
     ],
     ['quarantine', renderQuarantine(status.quarantine)],
+    ['audit mode', status.auditedServices.join(', ') || 'no service of this host'],
     ['capture', renderCapture(capture)],
     ['processes', renderHolderSearch(status.holderSearch)],
     ['connections', String(status.connections)],
