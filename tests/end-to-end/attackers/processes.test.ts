@@ -17,7 +17,9 @@ const { web, nobody } = SHOP_USERS;
 const PYTHON_USER = 7020;
 /** Other users can read neither the checkout nor what a version manager installed. */
 const PYTHON = realpathSync('/usr/bin/python3');
-const TRICKS = readFileSync(join(import.meta.dirname, 'programs/socket-tricks.py'), 'utf8');
+const TRICKS = ['users.py', 'socket-tricks.py']
+  .map((name) => readFileSync(join(import.meta.dirname, 'programs', name), 'utf8'))
+  .join('\n');
 /** Bash that asks for $1 at $2 and prints the first line of the answer, all by itself. */
 const BASH_REQUEST =
   'exec 3<>/dev/tcp/$2/80; printf "GET $1 HTTP/1.1\\r\\nHost: shop\\r\\nConnection: close\\r\\n\\r\\n" >&3; IFS= read -r -t 8 -u 3 line; echo "$line"';

@@ -14,7 +14,9 @@ const { web, nobody } = SHOP_USERS;
 /** A user of `desk` who is /web only while the program is Python. */
 const PYTHON_USER = 7020;
 const PYTHON = realpathSync('/usr/bin/python3');
-const TRICKS = readFileSync(join(import.meta.dirname, 'programs/workload-tricks.py'), 'utf8');
+const TRICKS = ['users.py', 'workload-tricks.py']
+  .map((name) => readFileSync(join(import.meta.dirname, 'programs', name), 'utf8'))
+  .join('\n');
 const WEB = 'asked spiffe://example.org/web';
 let shop: Shop;
 /** Python at another path, and a program that runs as /web whoever starts it. */

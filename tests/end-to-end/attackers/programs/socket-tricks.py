@@ -1,4 +1,4 @@
-"""Connects to HOST PORT as one user and lets the connection end up elsewhere: python3 -c THIS MODE HOST PORT OWNER OTHER PATH.
+"""Connects to HOST PORT as one user and lets the connection end up elsewhere: python3 -c USERS.PY+THIS MODE HOST PORT OWNER OTHER PATH.
 
 Started as root, which only becomes the users. It sends its request, prints the line `ready` once the sockets are where the mode wants them, and then what is answered.
 """
@@ -11,20 +11,10 @@ request = f"GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n".enco
 PRINT_ANSWER = 'IFS= read -r -t 8 -u 9 line; printf "%s\\n" "$line"'
 
 
-def become(uid):
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-
-
 def connect():
     sock = socket.create_connection((host, int(port)), 5)
     sock.sendall(request)
     return sock
-
-
-def ready():
-    print("ready", flush=True)
 
 
 def answer(sock):
@@ -59,20 +49,7 @@ def vanish(uid):
         connect()
         os._exit(0)
     os.waitpid(pid, 0)
-    for _ in range(2000):
-        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
-            last.write(str(pid - 1))
-        heir = os.fork()
-        if heir == 0:
-            if os.getpid() != pid:
-                os._exit(0)
-            become(int(owner))
-            os.execv("/bin/sleep", ["sleep", "4"])
-        if heir == pid:
-            break
-        os.waitpid(heir, 0)
-    else:
-        sys.exit("the number was never free")
+    heir = take_number(pid, owner, 4)
     ready()
     os.waitpid(heir, 0)
     print("no answer: it has ended", flush=True)

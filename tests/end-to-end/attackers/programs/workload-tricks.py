@@ -1,4 +1,4 @@
-"""Asks the Workload API for identities over a connection that is not what it seems: python3 -c THIS MODE SOCKET OWNER OTHER [PROGRAM ARGUMENT...].
+"""Asks the Workload API for identities over a connection that is not what it seems: python3 -c USERS.PY+THIS MODE SOCKET OWNER OTHER [PROGRAM ARGUMENT...].
 
 Started as root, which only becomes the users, or as OWNER. It prints the line `ready` once the connection is where the mode wants it, and then `asked` and what was answered, in
 as far as it is readable.
@@ -38,23 +38,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
 REQUEST = frame(1, 4, 1, HEADERS) + frame(0, 1, 1, b"\0\0\0\0\0")
 
 
-def become(uid):
-    if os.getuid() == uid:
-        return
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-
-
 def connect():
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(path)
     sock.sendall(PREFACE)
     return sock
-
-
-def ready():
-    print("ready", flush=True)
 
 
 def ask(sock):
@@ -96,22 +84,6 @@ def run_by(pid, name):
     return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name
 
 
-def take_number(pid, uid):
-    for _ in range(4000):
-        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
-            last.write(str(pid - 1))
-        heir = os.fork()
-        if heir == 0:
-            if os.getpid() != pid:
-                os._exit(0)
-            become(uid)
-            os.execv("/bin/sleep", ["sleep", "6"])
-        if heir == pid:
-            return
-        os.waitpid(heir, 0)
-    sys.exit("the number was never free")
-
-
 if mode == "honest":
     become(owner)
     sock = connect()
@@ -130,7 +102,7 @@ elif mode in ("ended", "ended-late"):
 elif mode in ("reused", "reused-late"):
     pid, sock = lent(other, lambda: None)
     os.waitpid(pid, 0)
-    take_number(pid, owner)
+    take_number(pid, owner, 6)
     ready()
 else:
     sys.exit(f"unknown mode {mode}")
