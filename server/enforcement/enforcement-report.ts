@@ -1,4 +1,4 @@
-import { and, count, desc, eq, gte, isNull, lt, max, sql, type SQL } from 'drizzle-orm';
+import { and, count, desc, eq, gte, lt, max, sql, type SQL } from 'drizzle-orm';
 import { splitEnforcementScope, type EnforcementScope } from '../../shared/policy/enforcement.ts';
 import type { EnforcementReport } from '../../shared/protocol/enforcement.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
@@ -8,10 +8,15 @@ import { accessLog } from '../datastore/schema.ts';
 /** Lines of a report. */
 const MAX_ITEMS = 1000;
 
+/** Records that a report reads of each kind, the newest first: beyond, it tells of these alone. */
+const MAX_RECORDS = 500_000;
+
 export interface ReportWindow {
   readonly scope: EnforcementScope;
   readonly sinceMs: number;
   readonly untilMs: number;
+  /** For tests; `MAX_RECORDS` otherwise. */
+  readonly maxRecords?: number;
 }
 
 /** What enforcing a scope would break, by what passed in audit mode within the time, and how much of what came in was plaintext. */
@@ -19,41 +24,58 @@ export async function reportEnforcement(
   datastore: Datastore,
   window: ReportWindow,
 ): Promise<EnforcementReport> {
+  const { maxRecords = MAX_RECORDS } = window;
   return await datastore.readSnapshot(async (db) => {
-    const items = await readWouldDeny(db, window);
+    const items = await readWouldDeny(db, window, maxRecords);
+    const counts = await countInbound(db, window, maxRecords);
+    const wouldDeny = await db.$count(newestWouldDeny(db, window, maxRecords));
     return {
       scope: window.scope,
       since: new Date(window.sinceMs).toISOString(),
       until: new Date(window.untilMs).toISOString(),
-      ...(await countDecisions(db, window)),
+      ...counts,
+      wouldDeny,
       items: items.slice(0, MAX_ITEMS),
-      isTruncated: items.length > MAX_ITEMS,
+      isTruncated: items.length > MAX_ITEMS || counts.decisions >= maxRecords || wouldDeny >= maxRecords,
     };
   });
 }
 
-async function readWouldDeny(db: Database, window: ReportWindow): Promise<EnforcementReport['items']> {
-  const path = sql<string | null>`split_part(${accessLog.path}, '?', 1)`;
-  // Of callers with an identity it does not matter where they are.
-  const source = sql<
-    string | null
-  >`case when ${accessLog.callerSpiffeId} is null then ${accessLog.sourceAddress} end`;
-  const columns = {
-    caller: accessLog.callerSpiffeId,
-    source,
-    target: accessLog.targetSpiffeId,
-    method: accessLog.method,
-    path,
-    reason: accessLog.reason,
-    rules: accessLog.rules,
-  };
-  const rows = await db
-    .select({ ...columns, count: count(), last: max(accessLog.ts) })
+function newestWouldDeny(db: Database, window: ReportWindow, maxRecords: number) {
+  return db
+    .select({
+      caller: accessLog.callerSpiffeId,
+      // Of callers with an identity it does not matter where they are.
+      source: sql<
+        string | null
+      >`case when ${accessLog.callerSpiffeId} is null then ${accessLog.sourceAddress} end`.as('source'),
+      target: accessLog.targetSpiffeId,
+      method: accessLog.method,
+      path: sql<string | null>`split_part(${accessLog.path}, '?', 1)`.as('path'),
+      reason: accessLog.reason,
+      rules: accessLog.rules,
+      ts: accessLog.ts,
+    })
     .from(accessLog)
     .where(and(isOf(window), sql`${accessLog.wouldDeny}`))
-    // By position: the expressions above are no names.
-    .groupBy(sql`1, 2, 3, 4, 5, 6, 7`)
-    .orderBy(desc(count()), sql`1, 2, 3, 4, 5, 6, 7`)
+    .orderBy(desc(accessLog.ts))
+    .limit(maxRecords)
+    .as('newest');
+}
+
+async function readWouldDeny(
+  db: Database,
+  window: ReportWindow,
+  maxRecords: number,
+): Promise<EnforcementReport['items']> {
+  const newest = newestWouldDeny(db, window, maxRecords);
+  const { caller, source, target, method, path, reason, rules, ts } = newest;
+  const columns = { caller, source, target, method, path, reason, rules };
+  const rows = await db
+    .select({ ...columns, count: count(), last: max(ts) })
+    .from(newest)
+    .groupBy(...Object.values(columns))
+    .orderBy(desc(count()), ...Object.values(columns))
     .limit(MAX_ITEMS + 1);
   return rows.map(({ last, ...row }) => ({
     ...row,
@@ -63,22 +85,21 @@ async function readWouldDeny(db: Database, window: ReportWindow): Promise<Enforc
   }));
 }
 
-async function countDecisions(
+async function countInbound(
   db: Database,
   window: ReportWindow,
-): Promise<Pick<EnforcementReport, 'decisions' | 'plaintext' | 'wouldDeny'>> {
-  const isInbound = eq(accessLog.direction, 'inbound');
-  const filtered = (condition: SQL | undefined): SQL<number> =>
-    sql<number>`count(*) filter (where ${condition})`.mapWith(Number);
-  const [row] = await db
-    .select({
-      decisions: filtered(isInbound),
-      plaintext: filtered(and(isInbound, isNull(accessLog.callerSpiffeId))),
-      wouldDeny: filtered(sql`${accessLog.wouldDeny}`),
-    })
+  maxRecords: number,
+): Promise<Pick<EnforcementReport, 'decisions' | 'plaintext'>> {
+  const newest = db
+    .select({ caller: accessLog.callerSpiffeId })
     .from(accessLog)
-    .where(isOf(window));
-  return row ?? { decisions: 0, plaintext: 0, wouldDeny: 0 };
+    .where(and(isOf(window), eq(accessLog.direction, 'inbound')))
+    .orderBy(desc(accessLog.ts))
+    .limit(maxRecords)
+    .as('newest');
+  const [row] = await db.select({ decisions: count(), withCaller: count(newest.caller) }).from(newest);
+  const { decisions = 0, withCaller = 0 } = row ?? {};
+  return { decisions, plaintext: decisions - withCaller };
 }
 
 function isOf({ scope, sinceMs, untilMs }: ReportWindow): SQL | undefined {

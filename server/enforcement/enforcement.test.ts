@@ -169,6 +169,17 @@ describe.each(DATASTORES)('reportEnforcement() (%s)', (_name, open) => {
     expect(await report('/nobody')).toMatchObject({ decisions: 0, wouldDeny: 0, items: [] });
   });
 
+  test('reads no more records than it may, the newest, and says so', async () => {
+    const found = await reportEnforcement(kept.datastore, {
+      scope: enforcements.scopeOf('/shop/web'),
+      sinceMs: atMs,
+      untilMs: atMs + 60_000,
+      maxRecords: 1,
+    });
+    expect(found).toMatchObject({ decisions: 1, wouldDeny: 1, isTruncated: true });
+    expect(found.items).toMatchObject([{ path: '/refunds', lastAt: '2026-11-24T10:00:05.000Z' }]);
+  });
+
   test('query() finds what would have been denied', async () => {
     const { records: found } = await log.query({ wouldDeny: true, limit: 100 });
     expect(found).toHaveLength(records.filter((record) => record.would_deny).length);

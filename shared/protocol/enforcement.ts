@@ -57,7 +57,7 @@ export const enforcementReport = z.object({
       lastAt: timestamp,
     }),
   ),
-  /** Whether there are more than are shown. */
+  /** Whether there are more lines than are shown, or more records than were read: then the newest 500,000 of each kind were. */
   isTruncated: z.boolean(),
 });
 
