@@ -176,6 +176,7 @@ describe('Inbound turns away', () => {
 });
 
 describe('Inbound, of an end in quarantine,', () => {
+  const EMPTY_SETTINGS = '\0\0\0\x04\0\0\0\0\0';
   const isWeb = ({ caller }: Ends): string | undefined =>
     caller.spiffeId === WEB && caller.certificateSerial === '0a' ? 'The caller is in quarantine' : undefined;
 
@@ -201,7 +202,7 @@ describe('Inbound, of an end in quarantine,', () => {
     },
   );
 
-  test('cuts what is open: bytes, a request under way, an idle HTTP connection, a silent one', async () => {
+  test('cuts what is open: bytes, a request under way, an idle HTTP connection, one of HTTP/2, a silent one', async () => {
     register('tcp');
     await arrive();
     const bytes = client;
@@ -215,23 +216,30 @@ describe('Inbound, of an end in quarantine,', () => {
     await arrive();
     const asking = client;
     await hears('GET /a');
+    client = new ScriptedStream();
+    const multiplexed = client;
+    const greeting = arrive();
+    await settled();
+    client.says(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${EMPTY_SETTINGS}`);
+    await greeting;
+    await waitUntil('it is greeted', () => multiplexed.text.length > 0);
     register('auto');
     client = new ScriptedStream();
     const silent = client;
     const arriving = arrive();
     await waitUntil('the application is connected', () => application.sockets.length === 3);
-    expect(connections.size).toBe(4);
+    expect(connections.size).toBe(5);
 
     rig.records.length = 0;
     rig.hold = ({ caller }) => (caller.spiffeId === INVOICES ? 'another' : undefined);
     connections.reconsiderAll();
-    expect([rig.records.length, connections.size]).toEqual([0, 4]);
+    expect([rig.records.length, connections.size]).toEqual([0, 5]);
     rig.hold = isWeb;
     connections.reconsiderAll();
     await Promise.all([idling, arriving]);
-    for (const { abortion } of [bytes, idle, asking, silent])
+    for (const { abortion } of [bytes, idle, asking, multiplexed, silent])
       expect(abortion?.failure).toMatchObject({ reason: 'quarantined' });
-    expect(rig.records.map(({ reason }) => reason)).toEqual(Array.from({ length: 4 }, () => 'quarantined'));
+    expect(rig.records.map(({ reason }) => reason)).toEqual(Array.from({ length: 5 }, () => 'quarantined'));
     expect(rig.outcomes).toContain('http /a quarantined');
     expect(connections.size).toBe(0);
     await waitUntil('the application is cut off', () => application.sockets.every((each) => each.destroyed));

@@ -83,9 +83,17 @@ export function startProxy(options: ProxyOptions): Proxy {
     max: options.maxConnections,
     maxPerHost: options.maxConnectionsPerHost,
   });
+  // Whoever told of the change has others to tell: a fault of ours must not keep it from them. What could not be judged was cut.
+  const reconsider = (): void => {
+    try {
+      connections.reconsiderAll();
+    } catch (error) {
+      log.error('connections_not_judged', { error: toPicketError(error) });
+    }
+  };
   // Before the mesh's own parts, which cut what is not trusted any more without writing it down.
   const unwatch = [quarantine, authorizer, directory, identities.identities, identities.bundles].map(
-    (watched) => watched.watch(() => connections.reconsiderAll()),
+    (watched) => watched.watch(reconsider),
   );
   const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
   const dialer = createMeshDialer({ ...options, limits: options.dialerLimits, meshPort: ports.mesh });
@@ -129,7 +137,7 @@ export function startProxy(options: ProxyOptions): Proxy {
   });
   unwatch.push(
     watchClockJumps(clock, () => {
-      connections.reconsiderAll();
+      reconsider();
       mesh.reconsiderAll();
       dialer.reconsiderAll();
     }),
