@@ -68,7 +68,7 @@ async function access(options: AccessOptions, command: Command): Promise<void> {
         { title: 'time', of: (r) => r.ts },
         { title: 'decision', of: (r) => (r.would_deny === true ? 'would deny' : r.decision) },
         { title: 'caller', of: (r) => r.caller_spiffe_id ?? r.source },
-        { title: 'target', of: (r) => r.target_spiffe_id ?? r.destination },
+        { title: 'target', of: (r) => r.target_spiffe_id ?? r.server_name ?? r.destination },
         { title: 'request', of: (r) => (r.method === null ? r.protocol : `${r.method} ${r.path ?? ''}`) },
         { title: 'reason', of: (r) => r.reason },
         { title: 'side', of: (r) => r.direction },

@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
   policyActivated,
@@ -63,12 +63,23 @@ export function registerPolicy(program: Command): void {
       .command('evaluate')
       .description('what would be decided, by which rules; nothing is sent')
       .option('--caller <id>', 'SPIFFE ID of the caller; without it an unidentified one')
-      .requiredOption('--target-id <id>', 'SPIFFE ID of the called workload')
+      .option(
+        '--target-id <id>',
+        'SPIFFE ID of the called workload; without it a destination outside of the mesh',
+      )
+      .option('--domain <name>', 'DNS name of a destination outside of the mesh')
+      .option('--tls', 'the connection asks for --domain by TLS; nothing of it is read')
+      .addOption(
+        new Option('--direction <direction>', 'whose rule: allow (inbound) or egress (outbound)')
+          .choices(['inbound', 'outbound'])
+          .default('inbound'),
+      )
       .option('--method <method>', 'HTTP method; without it a plain connection')
       .option('--path <path>', 'HTTP path with query', '/')
       .option('--header <name:value>', 'HTTP header (repeatable)', collect)
       .option('--policy-version <n>', 'version to ask; default the one in force', wholeNumber)
       .action(evaluate),
+    'picket policy evaluate --direction outbound --caller spiffe://example.org/ns/shop/sa/web --domain api.partner.example --tls',
     'picket policy evaluate --caller spiffe://example.org/ns/shop/sa/web --target-id spiffe://example.org/ns/shop/sa/invoices --method GET --path /invoices',
   );
 }
@@ -150,7 +161,10 @@ async function rollback(version: string, options: TargetOption, command: Command
 async function evaluate(
   options: {
     readonly caller?: string;
-    readonly targetId: string;
+    readonly targetId?: string;
+    readonly domain?: string;
+    readonly tls?: boolean;
+    readonly direction: 'inbound' | 'outbound';
     readonly method?: string;
     readonly path: string;
     readonly header?: readonly string[];
@@ -161,7 +175,10 @@ async function evaluate(
   const { client, output } = openSession(command);
   const question = {
     caller: options.caller ?? '',
-    target: options.targetId,
+    target: options.targetId ?? '',
+    domain: options.domain ?? '',
+    direction: options.direction,
+    ...(options.tls === true ? { serverName: options.domain ?? '' } : {}),
     path: options.path,
     headers: Object.fromEntries((options.header ?? []).map(parseHeader)),
     ...(options.method === undefined ? {} : { method: options.method }),

@@ -59,7 +59,13 @@ function requestOf(question: PolicyQuestion, nowMs: number): DecisionRequest {
       port: 40_000,
       certificateNotAfterMs: spiffeId === null ? 0 : nowMs + CERTIFICATE_MS,
     },
-    target: { spiffeId: question.target, address: '192.0.2.2', port: question.targetPort },
+    target: {
+      spiffeId: question.target === '' ? null : question.target,
+      address: '192.0.2.2',
+      port: question.targetPort,
+      ...(question.domain === '' ? {} : { domain: question.domain }),
+    },
+    ...(question.serverName === undefined ? {} : { tls: { serverName: question.serverName, alpn: [] } }),
     http:
       question.method === undefined
         ? null

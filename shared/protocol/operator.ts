@@ -128,7 +128,12 @@ export const policyRollback = z.object({ target: policyTarget.default('mesh'), v
 /** A hypothetical request. Without `method` it is a connection. */
 export const policyQuestion = z.object({
   caller: z.union([spiffeId, z.literal('')]).default(''),
-  target: spiffeId,
+  /** Empty for a destination outside of the mesh. */
+  target: z.union([spiffeId, z.literal('')]).default(''),
+  /** The DNS name that the client asks for, outside of the mesh, taken for one that leads there. */
+  domain: z.string().max(253).default(''),
+  /** A connection without `method` is TLS, and says this name. */
+  serverName: z.string().max(255).optional(),
   method: z.string().max(32).optional(),
   path: z.string().max(8192).default('/'),
   headers: z.record(z.string(), z.string()).default({}),

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { accessPage } from '../../shared/protocol/operator.ts';
+import { accessPage, policyAnswer } from '../../shared/protocol/operator.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { Child, run, runOk, type RunResult } from '../kit/child.ts';
 import { DnsServer } from '../kit/dns.ts';
@@ -157,6 +157,17 @@ describe('TLS out of the mesh', () => {
     expect(dns.asked).toContain(API);
     expect(dns.asked).not.toContain(secret);
   });
+});
+
+test('evaluate says what would leave', async () => {
+  const caller = ['--caller', 'spiffe://example.org/web', '--direction', 'outbound'];
+  const ask = async (...args: readonly string[]) =>
+    (await shop.mesh.control.picketJson(policyAnswer, 'policy', 'evaluate', ...caller, ...args)).decision;
+  expect(await ask('--domain', API, '--tls')).toBe('allow');
+  expect(await ask('--domain', API)).toBe('deny');
+  expect(await ask('--domain', MIRROR, '--method', 'GET')).toBe('allow');
+  expect(await ask('--domain', ELSEWHERE, '--tls')).toBe('deny');
+  expect(await ask('--target-id', 'spiffe://example.org/invoices')).toBe('allow');
 });
 
 describe('an HTTP request out of the mesh', () => {
