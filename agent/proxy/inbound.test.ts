@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket, type AddressInfo } from 'node:n
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import { encodeFields } from '../../shared/wire/hpack-encoder.ts';
+import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import { CLIENT_PREFACE, encodeFrame, encodeRstStream, FLAG, FRAME } from '../../shared/wire/http2-frame.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
@@ -402,6 +403,63 @@ describe.each(['auto', 'http'] as const)('Inbound at a listener of %s', (protoco
     connections.reconsiderAll();
     expect(client.abortion).toMatchObject({ failure: { reason: 'caller_unidentified' } });
     expect(connections.size).toBe(0);
+  });
+});
+
+describe('Inbound to a service in audit mode', () => {
+  beforeEach(() => {
+    rig.modes.set(new Map([[parseEnforcementScope(INVOICES), 'audit']]));
+    rig.allow = () => 'policy_deny';
+  });
+
+  /** Enforced again, what is open is cut as any other that lost its permit. */
+  function enforce(): void {
+    rig.modes.set(new Map());
+    connections.reconsiderAll();
+  }
+
+  const wouldDeny = (protocol: 'http' | 'tcp') =>
+    ({ protocol, decision: 'allow', would_deny: true, reason: 'policy_deny' }) as const;
+
+  test.each(['auto', 'http'] as const)('passes requests at a listener of %s, marked', async (protocol) => {
+    register(protocol);
+    client.says(REQUEST);
+    await arrive();
+    await hears('\r\n\r\n');
+    expect(rig.records).toMatchObject([wouldDeny('http')]);
+    enforce();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+    expect(rig.records[1]).toMatchObject({ decision: 'deny', reason: 'policy_deny' });
+    expect(rig.records[1]).not.toHaveProperty('would_deny');
+  });
+
+  test('passes streams of HTTP/2, marked', async () => {
+    client.says(http2Request('/a'));
+    await arrive();
+    await hears('URI=spiffe://example.org/web');
+    expect(rig.records).toMatchObject([wouldDeny('http')]);
+    enforce();
+    expect(client.text).toContain(Buffer.from(encodeRstStream(1, 'cancel')).toString('latin1'));
+  });
+
+  test.each(['auto', 'tcp'] as const)('passes bytes at a listener of %s, marked', async (protocol) => {
+    register(protocol);
+    client.says('HELO shop\r\n');
+    await arrive();
+    await hears('HELO shop\r\n');
+    expect(rig.records).toMatchObject([wouldDeny('tcp')]);
+    enforce();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+  });
+
+  test('passes callers without identity, and nobody to a process that is not the service', async () => {
+    client.says(REQUEST);
+    await arrive({ caller: null, target: null });
+    await hears('\r\n\r\n');
+    expect(rig.records).toMatchObject([{ ...wouldDeny('http'), caller_spiffe_id: null }]);
+    listener = { kind: 'unidentified', why: 'no_entry', pid: 1, uid: 0 };
+    await arrive();
+    expect(denials).toMatchObject([{ reason: 'listener_unidentified' }]);
   });
 });
 
