@@ -290,6 +290,16 @@ describe('a change of backends', () => {
     expect((await ask(here, outside.ipv4, 80)).text).toStartWith(`outbound ${outside.ipv4} 80`);
   });
 
+  test('leaves alone what captures another network namespace', async () => {
+    const nft = ebpf.openNft({ netnsCookie: () => 1n });
+    await nft.apply(STRICT);
+    expect(await nft.isIntact()).toBe(true);
+    expect(existsSync(join(ebpf.bpfFolder, 'connect4'))).toBe(true);
+    const { capture } = ebpf.open();
+    await capture.apply(STRICT);
+    expect(await capture.isIntact()).toBe(true);
+  });
+
   test('leaves nothing at all when capture is removed', async () => {
     await net.capture.remove();
     expect(existsSync(ebpf.bpfFolder)).toBe(false);

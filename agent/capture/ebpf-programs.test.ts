@@ -99,6 +99,15 @@ describe('a captured connection', () => {
     expect(shown).toStartWith(`outbound ${outside.ipv4} 80`);
   });
 
+  test('is not tracked: nothing is translated between the program and the agent', async () => {
+    const tracked = async (): Promise<string> => (await run(here.in('conntrack', '-L', '-p', 'tcp'))).stdout;
+    // What comes in is.
+    await run(outside.in('timeout', '1', 'nc', '-N', here.ipv4, '80'), { stdin: 'hello\n' });
+    expect(await tracked()).toContain('dport=80');
+    await perl(TCP4, 'connect($s, v4($outside, 80)) or die $!; said($s);');
+    expect(await tracked()).not.toContain('port=15001');
+  });
+
   test('is each time where the socket went last', async () => {
     // AF_UNSPEC ends a connection and keeps the socket.
     const shown = await perl(

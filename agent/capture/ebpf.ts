@@ -1,4 +1,5 @@
-import type { Steering, SteeringSettings } from '../native/steering.ts';
+import type { Steering } from '../native/steering.ts';
+import type { SteeringSettings } from '../native/steering-sets.ts';
 import type { CaptureSettings } from './capture.ts';
 import { cannotTry, type NftCapture } from './nft.ts';
 import { resolveSettings } from './resolved-settings.ts';

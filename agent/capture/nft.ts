@@ -20,7 +20,7 @@ export interface NftOptions {
   readonly leftOver?: LeftOverPrograms;
 }
 
-/** As `Steering` of agent/native. */
+/** As `Steering` of agent/native: those of another network namespace are not there. */
 export interface LeftOverPrograms {
   readonly isThere: boolean;
   remove(): void;
@@ -72,7 +72,7 @@ export class NftCapture implements TryableCapture {
       await this.#install(script);
       await this.#keepForBoot(script);
       // Until here what they steered was refused: the rules know only what they steer themselves.
-      this.#leftOver?.remove();
+      if (this.#leftOver?.isThere === true) this.#leftOver.remove();
     });
   }
 
@@ -125,7 +125,7 @@ export class NftCapture implements TryableCapture {
 
   async remove(): Promise<void> {
     await this.#inTurn(async () => {
-      this.#leftOver?.remove();
+      if (this.#leftOver?.isThere === true) this.#leftOver.remove();
       await this.#load(REMOVAL);
       this.#script = undefined;
       this.#applied = undefined;

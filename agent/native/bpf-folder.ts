@@ -52,19 +52,20 @@ export class BpfFolder {
     renameSync(draft, join(this.path, name));
   }
 
-  /** Whether there is anything. */
-  get isEmpty(): boolean {
-    try {
-      return readdirSync(this.path).length === 0;
-    } catch {
-      return true;
-    }
+  /** The names of what is pinned; none where there is no folder. */
+  list(): readonly string[] {
+    return isBpf(this.path) ? readdirSync(this.path) : [];
+  }
+
+  /** Takes away what is pinned under a name. */
+  drop(name: string): void {
+    unlinkSync(join(this.path, name));
   }
 
   /** Takes away all that is pinned, and the folder; links end by it. Nothing there is no error. */
   remove(): void {
     if (!isBpf(this.path)) return;
-    for (const name of readdirSync(this.path)) unlinkSync(join(this.path, name));
+    for (const name of this.list()) this.drop(name);
     rmdirSync(this.path);
   }
 }

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { PicketError } from '../../shared/errors/errors.ts';
 import { BpfFolder } from './bpf-folder.ts';
 import {
   linkCgroup,
@@ -14,44 +12,36 @@ import {
   createMap,
   dropElement,
   findElement,
-  freezeMap,
   hasShape,
   listKeys,
   putElement,
   readMapId,
   type MapShape,
 } from './bpf-map.ts';
-import { queryBtf, type BtfAnswer } from './btf.ts';
 import { findCgroupId, openCgroup } from './cgroup.ts';
 import { Descriptors } from './descriptors.ts';
 import { allocateNative, libc } from './libc.ts';
 import { loadHook, STEERING_HOOKS, type SteeringHook } from './steering-hooks.ts';
-import { STEERING_TYPES, type SteeringParts } from './steering-lines.ts';
 import {
   ADDRESS_BYTES,
   COOKIE_BYTES,
   decodeRecord,
   describeNetwork,
   describeNumber,
-  encodeNetwork,
-  encodeNumber,
   encodeSteeringAddress,
   MAX_OWN_ADDRESSES,
-  type NUMBER_KINDS,
   RECORD_BYTES,
   recordsShape,
   STEERING_MAPS,
-  type SteeringNetwork,
   type SteeringRecord,
 } from './steering-maps.ts';
-
-/** What is steered and what is left alone: the settings of capture as the programs know them. */
-export interface SteeringSettings {
-  readonly ports: SteeringParts['ports'];
-  readonly mark: number;
-  readonly numbers: readonly { readonly kind: keyof typeof NUMBER_KINDS; readonly number: number }[];
-  readonly networks: readonly SteeringNetwork[];
-}
+import {
+  fillSteeringSets,
+  MAP_NAMES,
+  MEMBER,
+  readSteeringTypes,
+  type SteeringSettings,
+} from './steering-sets.ts';
 
 export interface SteeringOptions {
   /** Of a BPF file system, and of this agent alone. */
@@ -66,14 +56,7 @@ export interface SteeringOptions {
   readonly netnsCookie: () => bigint;
 }
 
-const TYPES_FILE = '/sys/kernel/btf/vmlinux';
-/** For those who list maps. */
-const MAP_NAMES = {
-  numbers: 'pk_numbers',
-  networks: 'pk_networks',
-  own: 'pk_own',
-  records: 'pk_records',
-} as const;
+const MARKER = 'netns_';
 type MapName = keyof typeof MAP_NAMES;
 
 /**
@@ -107,12 +90,13 @@ export class Steering {
     const own = this.#takeOver('own', this.#own);
     [this.#records, this.#own] = [records, own];
     this.setOwnAddresses(ownAddresses);
-    const maps = { ...this.#fillSets(settings, opened), own, records };
-    const parts = { ...settings, types: readTypes(), netnsCookie: this.#options.netnsCookie(), maps };
+    const maps = { ...fillSteeringSets(settings, opened), own, records };
+    const parts = { ...settings, types: readSteeringTypes(), netnsCookie: this.#options.netnsCookie(), maps };
     // First all are loaded, so that a kernel that refuses one of them keeps what it has.
     const programs = STEERING_HOOKS.map((hook) => ({ hook, fd: opened.add(loadHook(hook, parts)) }));
     for (const { hook, fd } of programs) this.#attach(hook, { programFd: fd, cgroupFd: cgroup, opened });
     for (const [name, fd] of Object.entries(maps)) this.#folder.pin(name, fd);
+    this.#mark(own);
   }
 
   /** Loads the programs without attaching them. Throws as `install`. */
@@ -121,8 +105,8 @@ export class Steering {
     using opened = new Descriptors();
     opened.add(openCgroup(this.#options.cgroup));
     const made = (name: MapName): number => opened.add(createMap(this.#shape(name), MAP_NAMES[name]));
-    const maps = { ...this.#fillSets(settings, opened), own: made('own'), records: made('records') };
-    const parts = { ...settings, types: readTypes(), netnsCookie: this.#options.netnsCookie(), maps };
+    const maps = { ...fillSteeringSets(settings, opened), own: made('own'), records: made('records') };
+    const parts = { ...settings, types: readSteeringTypes(), netnsCookie: this.#options.netnsCookie(), maps };
     for (const hook of STEERING_HOOKS) opened.add(loadHook(hook, parts));
   }
 
@@ -135,9 +119,10 @@ export class Steering {
     });
   }
 
-  /** Whether anything is pinned, by whomever. */
+  /** Whether programs of this network namespace are pinned, by whichever process. */
   get isThere(): boolean {
-    return !this.#folder.isEmpty;
+    const names = this.#folder.list();
+    return names.length > 0 && names.includes(this.#marker());
   }
 
   /** Tells the programs the addresses of this host beside loopback. What goes to one that they do not know yet is captured. */
@@ -154,7 +139,7 @@ export class Steering {
         .map((key) => [Buffer.from(key).toString('hex'), key]),
     );
     for (const [text, key] of known) if (!wanted.has(text)) dropElement(own, key);
-    for (const [text, key] of wanted) if (!known.has(text)) putElement(own, key, ONE);
+    for (const [text, key] of wanted) if (!known.has(text)) putElement(own, key, MEMBER);
   }
 
   /** What was written down of a captured connection, by the cookie of the socket that made it; undefined where nothing was, or it was pushed out by newer ones. */
@@ -172,7 +157,7 @@ export class Steering {
 
   /** What is pinned and where it is attached, as text; empty where nothing is. */
   describe(): string {
-    if (!this.isThere) return '';
+    if (this.#folder.list().length === 0) return '';
     const lines = STEERING_HOOKS.map((hook) => this.#describeHook(hook));
     const members = [
       ...this.#listKeys('numbers').map(describeNumber),
@@ -193,6 +178,18 @@ export class Steering {
     for (const fd of [this.#own, this.#records]) if (fd !== undefined) libc().close(fd);
     this.#own = undefined;
     this.#records = undefined;
+  }
+
+  /** A name says whose programs they are. Those of a namespace that is gone are taken over. */
+  #mark(fd: number): void {
+    const marker = this.#marker();
+    for (const name of this.#folder.list())
+      if (name.startsWith(MARKER) && name !== marker) this.#folder.drop(name);
+    this.#folder.pin(marker, fd);
+  }
+
+  #marker(): string {
+    return `${MARKER}${this.#options.netnsCookie().toString(16)}`;
   }
 
   #findValue(cookie: bigint): Buffer | undefined {
@@ -224,20 +221,6 @@ export class Steering {
 
   #shape(name: MapName): MapShape {
     return name === 'records' ? recordsShape(this.#options.maxRecords) : STEERING_MAPS[name];
-  }
-
-  /** The sets of the settings, which nobody changes any more. */
-  #fillSets(
-    settings: SteeringSettings,
-    opened: Descriptors,
-  ): { readonly numbers: number; readonly networks: number } {
-    const numbers = opened.add(createMap(STEERING_MAPS.numbers, MAP_NAMES.numbers));
-    for (const { kind, number } of settings.numbers) putElement(numbers, encodeNumber(kind, number), ONE);
-    const networks = opened.add(createMap(STEERING_MAPS.networks, MAP_NAMES.networks));
-    for (const network of settings.networks) putElement(networks, encodeNetwork(network), ONE);
-    freezeMap(numbers);
-    freezeMap(networks);
-    return { numbers, networks };
   }
 
   /** A link that is ours is kept and its program replaced: at no moment is none attached. */
@@ -285,14 +268,4 @@ export class Steering {
   }
 }
 
-const ONE = Uint8Array.of(1);
 const cookieKey = allocateNative(COOKIE_BYTES);
-
-function readTypes(): BtfAnswer {
-  try {
-    return queryBtf(readFileSync(TYPES_FILE), STEERING_TYPES);
-  } catch (cause) {
-    if (cause instanceof PicketError) throw cause;
-    throw new PicketError('unavailable', 'btf', `Cannot read ${TYPES_FILE}`, { cause });
-  }
-}
