@@ -10,6 +10,7 @@ setDefaultTimeout(180_000);
 const PROGRAMS = '../../bad-days/programs';
 const HTTP_PORT = 8091;
 const LINES_PORT = 8092;
+const GRPC_PORT = 8093;
 const LIFE_SECONDS = 20;
 const LOAD_SECONDS = 70;
 let traffic: TrafficMesh;
@@ -20,6 +21,8 @@ const told = z.object({
   failed: z.number(),
   ages: z.array(z.number()),
 });
+
+const called = z.object({ answered: z.number(), failed: z.array(z.unknown()) });
 
 beforeAll(async () => {
   const service = (path: string, uid: number, port: number, program: string, ...args: readonly string[]) =>
@@ -34,9 +37,12 @@ beforeAll(async () => {
     services: [
       service('/web', 7361, HTTP_PORT, 'held-application.py'),
       service('/lines', 7362, LINES_PORT, 'lines.py', 'serve'),
+      service('/orders', 7363, GRPC_PORT, '../../traffic/programs/grpc-service.py'),
     ],
     ttl: `${LIFE_SECONDS}s`,
-    isOpen: async (open) => (await steady(open, 1)).every(({ answered }) => answered > 0),
+    isOpen: async (open) =>
+      (await steady(open, 1)).every(({ answered }) => answered > 0) &&
+      (await calls(open, 1)).failed.length === 0,
   });
 }, 120_000);
 afterAll(async () => await traffic?.close());
@@ -51,8 +57,19 @@ async function steady(open: TrafficMesh, seconds: number): Promise<readonly z.ou
     .map((line) => told.parse(JSON.parse(line)));
 }
 
+/** Calls of gRPC, four at once on one connection at a time. */
+async function calls(open: TrafficMesh, seconds: number): Promise<z.output<typeof called>> {
+  const args = [`${open.store.host.ipv4}:${GRPC_PORT}`, 'steady', String(seconds)];
+  const { stdout } = await open.asCaller(python('grpc-client.py', ...args), {
+    withinMs: (seconds + 60) * 1000,
+  });
+  return called.parse(JSON.parse(stdout));
+}
+
 test('no request is lost, and connections that are kept last as long as a certificate', async () => {
-  const results = await steady(traffic, LOAD_SECONDS);
+  const [results, grpc] = await Promise.all([steady(traffic, LOAD_SECONDS), calls(traffic, LOAD_SECONDS)]);
+  expect(grpc.failed).toEqual([]);
+  expect(grpc.answered).toBeGreaterThan(LOAD_SECONDS);
   const find = (name: string): z.output<typeof told> => results.find((each) => each.name === name)!;
   expect(find('single').answered).toBeGreaterThan(LOAD_SECONDS);
   expect(find('single').failed).toBe(0);

@@ -1,7 +1,8 @@
-"""A gRPC client of grpc.aio: python3 -c THIS HOST:PORT WHAT. Does one thing over one connection and prints as JSON what came of it."""
+"""A gRPC client of grpc.aio: python3 -c THIS HOST:PORT WHAT [SECONDS]. Does one thing over one connection and prints as JSON what came of it."""
 import asyncio
 import json
 import sys
+import time
 
 import grpc
 
@@ -91,10 +92,25 @@ async def hold(channel):
     return {'first': first, 'cut': cut, 'kept': int(await kept)}
 
 
+async def steady(channel):
+    """Calls one after another, four at once, for so many seconds as the third argument says."""
+    end = time.monotonic() + float(sys.argv[3])
+    results = []
+
+    async def caller():
+        get = channel.unary_unary('/shop.Orders/Get')
+        while time.monotonic() < end:
+            results.append(await attempt(get(b'steady')))
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(caller() for _ in range(4)))
+    return {'answered': len(results), 'failed': [each for each in results if not isinstance(each, str)][:3]}
+
+
 async def main():
     options = (('grpc.max_receive_message_length', -1), ('grpc.enable_retries', 0))
     async with grpc.aio.insecure_channel(TARGET, options=options) as channel:
         print(json.dumps(await globals()[WHAT](channel)), flush=True)
 
 
-asyncio.run(asyncio.wait_for(main(), 45))
+asyncio.run(asyncio.wait_for(main(), 45 + float(sys.argv[3] if len(sys.argv) > 3 else 0)))
