@@ -87,6 +87,8 @@ describe('parseAgentConfig()', () => {
     ['metrics for everybody', { metrics_address: '0.0.0.0:15020' }],
     ['readiness on a name', { readiness_address: 'localhost:15021' }],
     ['mark 0', { capture: { mark: 0 } }],
+    ['a backend that is none', { capture: { backend: 'iptables' } }],
+    ['a relative folder for programs', { capture: { bpf_dir: 'bpf' } }],
     ['a spool of a byte', { audit: { max_bytes: 1 } }],
     ['a durability of another kind', { audit: { durability: 'none' } }],
     ['nothing at all for a limit', { limits: { connections: 0 } }],
@@ -105,6 +107,24 @@ describe('parseAgentConfig()', () => {
     const capture = { exclude: { outbound_addresses: ['192.0.2.1/33'] } };
     expect(() => parseAgentConfig({ ...MINIMAL, capture })).toThrow('192.0.2.1/33');
   });
+});
+
+test('parseAgentConfig() captures by nftables unless told otherwise, and remembers more connections than it may carry', () => {
+  const choiceOf = (more: object) => parseAgentConfig({ ...MINIMAL, ...more }).capture.choice;
+  expect(choiceOf({})).toEqual({
+    backend: 'nftables',
+    bpfFolder: '/sys/fs/bpf/picket',
+    cgroup: undefined,
+    maxRecords: 40_000,
+  });
+  const capture = { backend: 'ebpf', bpf_dir: '/sys/fs/bpf/p', cgroup: '/sys/fs/cgroup' };
+  expect(choiceOf({ capture, limits: { connections: 1 } })).toEqual({
+    backend: 'ebpf',
+    bpfFolder: '/sys/fs/bpf/p',
+    cgroup: '/sys/fs/cgroup',
+    maxRecords: 16_384,
+  });
+  expect(choiceOf({ limits: { connections: 1_000_000 } }).maxRecords).toBe(1_048_576);
 });
 
 test('captureSettingsOf() keeps SSH out whatever the file says, once', () => {
