@@ -250,7 +250,7 @@ class AgentStart {
       log: this.#log,
     });
     return createProcessIdentifier({
-      identities: manager.identities,
+      entries: manager.entries,
       attestors: [unix],
       finder,
       clock,

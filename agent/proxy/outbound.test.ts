@@ -115,6 +115,29 @@ describe('Outbound to another host', () => {
     expect(calls).toEqual([]);
   });
 
+  test('is held by what registration says that it is, where its certificate is not there any more: to the mesh, to this host, out of the mesh', async () => {
+    identities.serve();
+    rig.hold = ({ caller: { spiffeId } }) =>
+      spiffeId === CALLER ? 'The caller is in quarantine' : undefined;
+    for (const answer of [LISTENER, { ...LISTENER, kind: 'local' }, { kind: 'outside' }] as const) {
+      directory.put(DESTINATION, answer);
+      program = new ScriptedStream();
+      await connect();
+      expectReset('quarantined', { caller_spiffe_id: CALLER });
+    }
+    expect([calls, locals]).toEqual([[], []]);
+  });
+
+  test('to this host without a certificate is cut when it comes into quarantine', async () => {
+    identities.serve();
+    directory.put(DESTINATION, { ...LISTENER, kind: 'local' });
+    await connect();
+    expect(locals[0]).toMatchObject({ caller: null });
+    expect(locals[0]?.findLoss()).toBeUndefined();
+    rig.hold = ({ caller: { spiffeId } }) => (spiffeId === CALLER ? 'held' : undefined);
+    expect(locals[0]?.findLoss()).toMatchObject({ reason: 'quarantined' });
+  });
+
   test('is reset when the certificate that answers is of a host in quarantine', async () => {
     rig.hold = ({ target }) => (target.certificateSerial === PEER_SERIAL ? 'The called host' : undefined);
     await connect();

@@ -96,6 +96,9 @@ export class Outbound {
 
   async #depart(departure: Departure): Promise<void> {
     const found = this.#options.directory.find(departure.destination);
+    // Who is in quarantine has no certificate at some time; he must not be let through as nobody.
+    const hold = this.#findHoldOfNobody(departure);
+    if (hold !== undefined) return this.#refuse(departure, null, hold);
     switch (found.kind) {
       case 'remote':
         return await this.#callMesh(departure, found.spiffeId);
@@ -169,6 +172,12 @@ export class Outbound {
     return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, null));
   }
 
+  /** Why a process that calls without a certificate may not: it is held by what registration says that it is. */
+  #findHoldOfNobody(departure: Departure): Refusal | undefined {
+    if (departure.svid !== null) return undefined;
+    return this.#options.judge.findHold(encounterOf(departure, null));
+  }
+
   #findLoss({ svid }: Departure): Refusal | undefined {
     if (svid === null || this.#findSvid(svid.spiffeId) !== null) return undefined;
     return { reason: 'caller_unidentified', message: 'The identity was withdrawn' };
@@ -186,7 +195,7 @@ export class Outbound {
       isLocal: true,
       endsAtMs: Infinity,
       process,
-      findLoss: () => this.#findLoss(departure),
+      findLoss: () => this.#findHoldOfNobody(departure) ?? this.#findLoss(departure),
       accept: () => stream,
       deny: (denial) => stream.abort(denial),
     };

@@ -73,26 +73,21 @@ interface Resolved {
 
 async function resolveEntitlement(sources: EntitlementSources, caller: Caller): Promise<Resolved> {
   for (let look = 0; look < MAX_LOOKS; look++) {
-    const { entryIds, isSame } = await findEntries(sources, caller);
+    const { entryIds, spiffeIds, isSame } = await findEntries(sources, caller);
     // In this order: a pid that still means the process that connected, being what it was then, and facts that were still that process's then.
     if (!caller.isSame()) throw denied('The process that connected has ended, or is another one now');
     if (!isSame()) continue;
+    // By one of his identities: it is the process that is held. What he got before is refused by the others, for it cannot be taken back.
+    if (spiffeIds.some((id) => sources.quarantine.holdsOwn(id)))
+      throw denied('This process is in quarantine');
     const entitlement = buildEntitlement(entryIds, {
       identities: sources.identities.identities.current,
       bundles: sources.identities.bundles.current,
     });
     if (entitlement.identities.length === 0) throw denied('No identity is registered for this process');
-    const free = withoutHeld(entitlement, sources.quarantine);
-    if (free.identities.length === 0) throw denied('This process is in quarantine');
-    return { entitlement: free, isSame };
+    return { entitlement, isSame };
   }
   throw unavailable('The process changes while it is looked at');
-}
-
-/** Who is in quarantine gets no key, and none anew. What it has got before is refused by the others, for it cannot be taken back. */
-function withoutHeld(entitlement: Entitlement, quarantine: Pick<Quarantine, 'holdsOwn'>): Entitlement {
-  const identities = entitlement.identities.filter(({ svid }) => !quarantine.holdsOwn(svid.spiffeId));
-  return { ...entitlement, identities };
 }
 
 async function findEntries(

@@ -53,7 +53,7 @@ describe.each(HOLDER_SEARCHES)('an identifier that looks by %s', (search) => {
   function identifier(): ProcessIdentifier {
     const attestor = registered.unixAttestor(log);
     return createProcessIdentifier({
-      identities: registered.identities,
+      entries: registered.entries,
       attestors: [
         {
           type: attestor.type,

@@ -25,7 +25,7 @@ const LOOPBACK = '127.0.0.1';
 const log = createLog({ level: 'error', nowMs: () => 0, write: (line) => logged.push(line) });
 const logged: string[] = [];
 const registered = new RegisteredPaths();
-const { identities } = registered;
+const { entries } = registered;
 const idOf = registered.idOf.bind(registered);
 const register = registered.register.bind(registered);
 const programs: HoldingProgram[] = [];
@@ -233,7 +233,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
       const stopped = openTestFinder(search);
       stopped.close();
       const blind = createProcessIdentifier({
-        identities,
+        entries,
         attestors: [unixAttestor()],
         finder: stopped,
         clock: systemClock,
@@ -344,7 +344,7 @@ function unixAttestor(): UnixAttestor {
 }
 
 function identifierWith(attestor: WorkloadAttestor): ProcessIdentifier {
-  return createProcessIdentifier({ identities, attestors: [attestor], finder, clock: systemClock, log });
+  return createProcessIdentifier({ entries, attestors: [attestor], finder, clock: systemClock, log });
 }
 
 /** The unix attestor, with something that happens each time when it has just answered. */

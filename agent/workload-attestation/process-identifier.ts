@@ -5,7 +5,6 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { Selector } from '../../shared/spiffe/selector.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import type { WorkloadIdentity } from '../identity/identity.ts';
 import { findTcpConnection } from '../native/sock-diag.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import { earnedEntries, inOrderOfPreference } from './earned-entries.ts';
@@ -21,7 +20,8 @@ import type { WorkloadAttestor } from './workload-attestor.ts';
 
 /** What identification stands on. */
 export interface ProcessIdentifierOptions {
-  readonly identities: Watched<ReadonlyMap<string, WorkloadIdentity>>;
+  /** The entries of this host, by id, also those whose certificate is not there: without it their processes must not become somebody else, or nobody. */
+  readonly entries: Watched<ReadonlyMap<string, Entry>>;
   readonly attestors: readonly WorkloadAttestor[];
   readonly finder: HolderFinder;
   readonly clock: Clock;
@@ -46,9 +46,9 @@ class Identifier implements ProcessIdentifier {
   readonly #earned = new WeakMap<ReadonlySet<Selector>, readonly Entry[]>();
 
   constructor(options: ProcessIdentifierOptions) {
-    const { attestors, clock, finder, identities } = options;
+    const { attestors, clock, finder, entries } = options;
     this.#options = options;
-    const known = new KnownProcesses({ attestors, clock, registration: () => identities.current });
+    const known = new KnownProcesses({ attestors, clock, registration: () => entries.current });
     this.#looks = new SocketLooks({
       finder,
       known,
@@ -96,9 +96,10 @@ class Identifier implements ProcessIdentifier {
         'process_gone',
         `Cannot attest process ${pid}: it has ended or changed`,
       );
-    const earned = earnedEntries(this.#entries(), selectors);
+    const earned = inOrderOfPreference(earnedEntries(this.#entries(), selectors));
     return {
-      entryIds: inOrderOfPreference(earned).map(({ entryId }) => entryId),
+      entryIds: earned.map(({ entryId }) => entryId),
+      spiffeIds: earned.map(({ spiffeId }) => spiffeId),
       isSame: () => isUnchanged(facts),
     };
   }
@@ -130,6 +131,6 @@ class Identifier implements ProcessIdentifier {
   }
 
   #entries(): readonly Entry[] {
-    return Array.from(this.#options.identities.current.values(), ({ entry }) => entry);
+    return [...this.#options.entries.current.values()];
   }
 }

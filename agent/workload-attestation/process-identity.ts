@@ -43,9 +43,12 @@ export interface ProcessIdentifier {
   /** Whether the processes that listen at `listener` earn `expected`; root holders count only where nobody else holds the socket. */
   identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity>;
   /** Every identity that a process earns, default first: for the Workload API. Empty when none. `isSame` is false once the process has changed. */
-  identitiesOf(
-    pid: number,
-  ): Promise<{ readonly entryIds: readonly string[]; readonly isSame: () => boolean }>;
+  identitiesOf(pid: number): Promise<{
+    readonly entryIds: readonly string[];
+    /** Of these entries, also of those whose certificate is not there. */
+    readonly spiffeIds: readonly SpiffeId[];
+    readonly isSame: () => boolean;
+  }>;
   /** What a process is now; undefined when there is none. */
   observe(pid: number): ObservedProcess | undefined;
 }
