@@ -42,11 +42,13 @@ const ATTACKS: Readonly<Record<string, () => Promise<unknown>>> = {
     return fate();
   },
   async 'rapid-reset'() {
-    for (let id = 1; id < 20_000 && !client.isClosed; id += 2) {
-      // Refused ones: nghttpd has a limit of its own, and is not to be the one that ends it.
+    // Refused ones: nghttpd has a limit of its own, and is not to be the one that ends it.
+    for (let id = 1; id < 1000; id += 2) {
       client.request(id, blockOf(requestOf('/refused/reset')));
       client.send(encodeRstStream(id, 'cancel'));
     }
+    // The rest costs nobody anything, so that it is many a second on every machine.
+    client.send(...Array.from({ length: 20_000 }, () => encodeRstStream(999, 'cancel')));
     await client.closed();
     return fate();
   },
@@ -56,9 +58,11 @@ const ATTACKS: Readonly<Record<string, () => Promise<unknown>>> = {
     for (let i = 0; i < 3; i++) client.data(1, Buffer.alloc(16_384));
     client.data(1, Buffer.alloc(100), FLAG.endStream);
     await waitUntil('the window is back', () => client.credit >= 3 * 16_384 + 100);
+    // Before the application is asked, which gives windows of its own.
+    const { credit } = client;
     client.request(3, blockOf(requestOf('/small')));
     await client.ended(3);
-    return { credit: client.credit, statuses: [client.statusOf(1), client.statusOf(3)] };
+    return { credit, statuses: [client.statusOf(1), client.statusOf(3)] };
   },
   /** Asks for refusals without end and reads none, until it is not read any more. */
   async 'non-reader'() {
