@@ -1,9 +1,9 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { DecisionTls } from '../../shared/policy/decision.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { parseClientHello } from '../../shared/wire/client-hello.ts';
 import { classifyFirstBytes } from '../../shared/wire/http1-detect.ts';
 import { parseRequestHead, type RequestHead } from '../../shared/wire/http1-head.ts';
+import { readTlsWords } from '../../shared/wire/tls-words.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import { scanHead } from './http1-head-scan.ts';
 import { MAX_REQUEST_HEAD_BYTES } from './http1-requests.ts';
@@ -17,9 +17,6 @@ export type ClientWords =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'broken'; readonly failure: StreamFailure };
 
-/** Offers of a hello that policies see. */
-const MAX_ALPN = 32;
-const TLS_HANDSHAKE = 22;
 const NOTHING = { kind: 'nothing' } as const;
 
 /** Reads a ClientHello or a request head, for at most `withinMs`. The stream is paused then, and its next reader attaches itself. */
@@ -52,21 +49,12 @@ export async function awaitClientWords(
 
 /** Undefined while more bytes are needed. */
 function wordsOf(bytes: Buffer): ClientWords | undefined {
-  if (bytes[0] === TLS_HANDSHAKE) return wordsOfHello(bytes);
+  const tls = readTlsWords(bytes);
+  if (tls === 'incomplete') return undefined;
+  if (tls !== undefined) return { kind: 'tls', bytes, tls };
   const first = classifyFirstBytes(bytes);
   if (first === 'incomplete') return undefined;
   return first === 'http1' ? wordsOfHead(bytes) : NOTHING;
-}
-
-function wordsOfHello(bytes: Buffer): ClientWords | undefined {
-  const hello = parseClientHello(bytes);
-  if (hello.kind === 'incomplete') return undefined;
-  if (hello.kind === 'malformed') return NOTHING;
-  return {
-    kind: 'tls',
-    bytes,
-    tls: { serverName: hello.serverName ?? '', alpn: hello.alpn.slice(0, MAX_ALPN) },
-  };
 }
 
 function wordsOfHead(bytes: Buffer): ClientWords | undefined {

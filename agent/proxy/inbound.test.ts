@@ -10,6 +10,7 @@ import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation
 import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
 import { OpenConnections } from './connections.ts';
+import { clientHello } from './fixtures/client-hello.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
 import { JudgeRig } from './fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
@@ -544,6 +545,45 @@ describe('Inbound at a listener of whatever comes, where the policy does not all
     });
     expect(rig.records).toMatchObject([{ decision_id: 'the-connection', protocol: 'tcp' }]);
     expect(application.sockets).toEqual([]);
+  });
+
+  test('lets the client’s own TLS through where the policy allows the name, with all that was said, and takes it back', async () => {
+    rig.allow = ({ tls }) => (tls?.serverName === 'shop.test' ? 'policy_allow' : 'policy_deny');
+    const hello = clientHello('shop.test');
+    const arriving = arrive();
+    client.says(hello.slice(0, 20));
+    expect(application.sockets).toEqual([]);
+    client.says(hello.slice(20));
+    await arriving;
+    await hears(hello);
+    expect(rig.records).toMatchObject([
+      { decision_id: 'the-connection', decision: 'allow', protocol: 'tls', path: null },
+    ]);
+    rig.allow = () => 'policy_deny';
+    connections.reconsiderAll();
+    expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+  });
+
+  test('denies TLS by another name, or by none, before the application is touched', async () => {
+    rig.allow = ({ tls }) => (tls?.serverName === 'shop.test' ? 'policy_allow' : 'policy_deny');
+    for (const words of [clientHello('other.test'), '\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00']) {
+      client = new ScriptedStream();
+      const arriving = arrive();
+      client.says(words);
+      await arriving;
+      expect(client.abortion).toMatchObject({ failure: { reason: 'policy_deny' } });
+    }
+    expect(rig.records.map(({ protocol }) => protocol)).toEqual(['tls', 'tcp']);
+    expect(application.sockets).toEqual([]);
+  });
+
+  test('says of TLS that is allowed that the application was not reached', async () => {
+    rig.allow = ({ tls }) => (tls === undefined ? 'policy_deny' : 'policy_allow');
+    const arriving = arrive();
+    application.stop();
+    client.says(clientHello('shop.test'));
+    await arriving;
+    expect(client.abortion).toMatchObject({ failure: { reason: 'application_unreachable' } });
   });
 
   test('denies silence after a while', async () => {

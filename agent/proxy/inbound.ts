@@ -4,7 +4,8 @@ import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../directory/directory.ts';
-import { classifyFirstBytes, classifyHttp } from '../../shared/wire/http1-detect.ts';
+import { classifyFirstBytes, classifyHttp, type FirstBytes } from '../../shared/wire/http1-detect.ts';
+import { readTlsWords } from '../../shared/wire/tls-words.ts';
 import { isLoopback } from '../directory/host-address.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
@@ -154,15 +155,34 @@ export class Inbound {
     this.#spliceAllowed(visit, client, application);
   }
 
-  /** The connection is not allowed, but requests may be: the application is not touched before one is. */
+  /** The connection is not allowed, but requests may be, or TLS by what it says of itself: the application is not touched before one is. */
   async #admitRequests(visit: Visit, judgement: Judgement): Promise<void> {
     const client = visit.arrival.accept();
     const { judge } = this.#options;
-    const move = await this.#awaitFirstMove(visit, { client, classify: classifyFirstBytes });
+    const move = await this.#awaitFirstMove(visit, { client, classify: classifyWithTls });
     if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes });
     if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes });
     if (move.kind === 'cut') return client.abort(move.failure);
+    const tls = move.kind === 'bytes' ? readTlsWords(move.bytes) : undefined;
+    if (move.kind === 'bytes' && typeof tls === 'object')
+      return await this.#admitTls({ ...visit, encounter: { ...visit.encounter, tls } }, client, move.bytes);
     abortWith(client, judge.record(visit.encounter, judgement, null));
+  }
+
+  /** TLS of the client's own passes as it is where the policy allows what it says of itself. */
+  async #admitTls(visit: Visit, client: ByteStream, first: Uint8Array): Promise<void> {
+    const { judge } = this.#options;
+    const judgement = judge.judge(visit.encounter, visit.arrival.connectionId, null);
+    if (!judgement.verdict.isAllowed) return abortWith(client, judgement);
+    let application: ByteStream;
+    try {
+      application = await this.#connect(visit.arrival);
+    } catch (error) {
+      const { message } = toPicketError(error);
+      return abortWith(client, judge.refuse(visit.encounter, { reason: 'application_unreachable', message }));
+    }
+    application.write(first);
+    this.#spliceAllowed(visit, client, application);
   }
 
   /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */
@@ -298,6 +318,11 @@ export class Inbound {
       denialOf(this.#options.judge.refuse(encounter, { decisionId: arrival.connectionId, ...refusal })),
     );
   }
+}
+
+/** Until a ClientHello is whole. */
+function classifyWithTls(bytes: Buffer): FirstBytes {
+  return readTlsWords(bytes) === 'incomplete' ? 'incomplete' : classifyFirstBytes(bytes);
 }
 
 function partyOf({ caller, source, isLocal }: Arrival): Party {

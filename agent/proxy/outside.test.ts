@@ -4,6 +4,7 @@ import type { DecisionRequest } from '../../shared/policy/decision.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { Departure } from './departure.ts';
 import { OpenConnections } from './connections.ts';
+import { clientHello } from './fixtures/client-hello.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
 import { JudgeRig } from './fixtures/judge-rig.ts';
 import { CALLER, TARGET } from './fixtures/mesh-rig.ts';
@@ -13,8 +14,7 @@ import { Outside } from './outside.ts';
 
 /** A server outside of the mesh is real; the program is the test's. */
 
-/** A ClientHello that asks for api.test, without anything that it could be answered with. */
-const HELLO = helloFor('api.test');
+const HELLO = clientHello('api.test');
 
 let rig: JudgeRig;
 let directory: InMemoryDirectory;
@@ -85,30 +85,6 @@ function leave(): Promise<void> {
 /** An egress rule that allows one name. */
 function allowOnly(domain: string): void {
   rig.egress = ({ target }: DecisionRequest) => (target.domain === domain ? 'policy_allow' : 'egress_deny');
-}
-
-function helloFor(name: string): string {
-  const entry = Buffer.concat([Buffer.from([0]), u16(name.length), Buffer.from(name)]);
-  const list = Buffer.concat([u16(entry.length), entry]);
-  const extension = Buffer.concat([u16(0), u16(list.length), list]);
-  const body = Buffer.concat([
-    u16(0x0303),
-    Buffer.alloc(32, 7),
-    Buffer.from([0]),
-    u16(2),
-    u16(0x1301),
-    Buffer.from([1, 0]),
-    u16(extension.length),
-    extension,
-  ]);
-  const message = Buffer.concat([Buffer.from([1, 0]), u16(body.length), body]);
-  return Buffer.concat([Buffer.from([22, 3, 1]), u16(message.length), message]).toString('latin1');
-}
-
-function u16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
 }
 
 describe('TLS out of the mesh', () => {

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run, type RunResult } from '../kit/child.ts';
+import { run, runOk, type Child, type RunResult } from '../kit/child.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
-import { asUser } from '../kit/programs.ts';
+import { asUser, curl, isListening, startNginx, type CurlAnswer } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
 import { SshServer } from '../kit/ssh.ts';
 import { waitUntil } from '../kit/wait.ts';
@@ -15,6 +15,8 @@ setDefaultTimeout(60_000);
 const { web, reports, nobody } = SHOP_USERS;
 /** The application speaks first here; of another user nothing is allowed. */
 const GREETING_PORT = 2022;
+/** nginx has TLS here. */
+const TLS_PORT = 8443;
 /** Agents wait so long, in milliseconds, for the first word of a client of which nothing is allowed but requests. */
 const SILENCE_MS = 10_000;
 const POLICY = `${readFileSync(join(import.meta.dirname, '../kit/policies/shop/policy.rego'), 'utf8')}
@@ -23,15 +25,26 @@ allow if {
 	input.target.path == "/shell"
 	input.request.protocol == "tcp"
 }
+
+allow if {
+	input.caller.path == "/web"
+	input.target.path == "/secure"
+	input.request.sni == "open.shop.test"
+	"h2" in input.request.alpn
+}
 `;
 let shop: Shop;
 let sshd: SshServer;
+let nginx: Child;
 
 beforeAll(async () => {
   shop = await Shop.open();
   const shell = { path: '/shell', selectors: ['unix:uid:0'], listen: [`${GREETING_PORT}`] };
   await shop.mesh.register({ ...shell, on: shop.store });
   sshd = await SshServer.start(shop.store.host, { folder: join(shop.folder, 'ssh'), port: GREETING_PORT });
+  const secure = { path: '/secure', selectors: ['unix:user:www-data'], listen: [`${TLS_PORT}`] };
+  await shop.mesh.register({ ...secure, on: shop.store });
+  nginx = await startTls(join(shop.folder, 'tls'));
   const policy = join(shop.folder, 'policy');
   mkdirSync(policy);
   writeFileSync(join(policy, 'policy.rego'), POLICY);
@@ -39,9 +52,25 @@ beforeAll(async () => {
   await waitUntil('it is in force', async () => (await greet(web)).stdout !== '', 30_000);
 }, 120_000);
 afterAll(async () => {
+  await nginx?.stop();
   await sshd?.stop();
   await shop.close();
 });
+
+/** An nginx of the store that speaks TLS for whatever name. */
+async function startTls(folder: string): Promise<Child> {
+  mkdirSync(folder);
+  const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'certificate.pem')];
+  const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
+  await runOk(['openssl', 'req', '-x509', ...curve, '-nodes', '-subj', '/CN=shop', '-days', '2', ...files]);
+  const nginx = await startNginx(shop.store.host, {
+    folder,
+    listen: [`${TLS_PORT} ssl http2`],
+    locations: `ssl_certificate ${folder}/certificate.pem; ssl_certificate_key ${folder}/key.pem; location / { return 200 "$ssl_server_name\\n"; }`,
+  });
+  await nginx.ready('it listens', async () => await isListening(shop.store.host, TLS_PORT));
+  return nginx;
+}
 
 /** bash as `uid` on `desk`, with PORT of the store open as descriptor 3. */
 async function connect(uid: number, port: number, script: string): Promise<RunResult> {
@@ -112,5 +141,24 @@ describe('a connection', () => {
     }
     const { stdout, stderr } = await connect(reports, 5432, speak.replace('cat', 'head -c 1'));
     expect([stdout, stderr]).toEqual(['N', '']);
+  });
+});
+
+describe('TLS of a program’s own', () => {
+  async function ask(uid: number, name: string, ...args: readonly string[]): Promise<CurlAnswer> {
+    const where = [
+      '--resolve',
+      `${name}:${TLS_PORT}:${shop.store.host.ipv4}`,
+      `https://${name}:${TLS_PORT}/`,
+    ];
+    return await curl(shop.desk.host, { uid, args: ['-k', ...args, ...where] });
+  }
+
+  test('is decided by the name and the protocols that it asks for, and passes as it is', async () => {
+    expect(await ask(web, 'open.shop.test')).toMatchObject({ status: 200, body: 'open.shop.test\n' });
+    expect((await ask(web, 'open.shop.test', '--http1.1')).status).toBe(0);
+    expect((await ask(web, 'closed.shop.test')).status).toBe(0);
+    expect((await ask(reports, 'open.shop.test')).status).toBe(0);
+    await waitUntil('it is told', async () => (await shop.why(reports)).includes('policy_deny'));
   });
 });
