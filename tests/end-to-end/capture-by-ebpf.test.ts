@@ -69,6 +69,14 @@ describe('a host that is captured by eBPF', () => {
     expect(await shop.countNginxRequests()).toBe(seen);
   });
 
+  test('keeps its connections when connection tracking forgets all', async () => {
+    const query = shop.query(reports, 'select 42 from pg_sleep(6)');
+    const running = "select count(*) from pg_stat_activity where query like 'select 42%'";
+    await waitUntil('it is asked', async () => (await shop.query(reports, running)).stdout === '1\n');
+    await shop.desk.host.runOk('conntrack', '-F');
+    expect(await query).toMatchObject({ exitCode: 0, stdout: '42\n' });
+  });
+
   test('learns of an address that it gets', async () => {
     const { host } = shop.desk;
     const address = '10.9.0.77';
