@@ -2,9 +2,9 @@ import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentity } from '../workload-attestation/process-identity.ts';
-import type { ByteStream, StreamFailure } from './byte-stream.ts';
+import type { ByteStream } from './byte-stream.ts';
 import type { Party } from './connections.ts';
-import type { Encounter, Judgement } from './judge.ts';
+import type { Encounter } from './judge.ts';
 
 /** A captured connection of a process of this host. */
 export interface Departure {
@@ -40,9 +40,4 @@ export function encounterOf(
     },
     process,
   };
-}
-
-/** Why a stream ends, as its other end is told. */
-export function failureOf({ decisionId, verdict }: Judgement): StreamFailure {
-  return { reason: verdict.reason, decisionId, message: verdict.message };
 }

@@ -1,46 +1,25 @@
 import { toPicketError } from '../../shared/errors/errors.ts';
-import type { DecisionHttpRequest, DecisionReason } from '../../shared/policy/decision.ts';
+import type { DecisionReason } from '../../shared/policy/decision.ts';
 import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
-import type { Clock } from '../../shared/runtime/clock.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import type { Directory } from '../directory/directory.ts';
 import { classifyFirstBytes, classifyHttp, type FirstBytes } from '../../shared/wire/http1-detect.ts';
 import { readTlsWords } from '../../shared/wire/tls-words.ts';
 import { isLoopback } from '../directory/host-address.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
-import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import { STRANGERS, type OpenConnections, type Party } from './connections.ts';
+import type { ByteStream } from './byte-stream.ts';
+import { failureOf } from './judgement-failure.ts';
 import { awaitFirstMove, type FirstMove, type FirstMoveOptions } from './first-move.ts';
-import { buildClientCertBlock, buildClientCertLine } from './forwarded-client-cert.ts';
-import { Http1Relay } from './http1-relay.ts';
-import { Http2Relay } from './http2-relay.ts';
-import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
-import { splice } from './splice.ts';
-import { dialTcp } from './tcp-stream.ts';
+import { InboundCarrier, partyOf, type InboundCarrierOptions, type Visit } from './inbound-carrier.ts';
+import type { Encounter, Judgement, Refusal } from './judge.ts';
+import { waitWatched, type Cut } from './watched-wait.ts';
 
-export interface InboundOptions {
-  readonly judge: Judge;
-  readonly directory: Directory;
+export interface InboundOptions extends InboundCarrierOptions {
   readonly processes: ProcessIdentifier;
-  readonly connections: OpenConnections;
-  /** Of the connections to applications. */
-  readonly mark: number;
-  readonly clock: Clock;
 }
 
-const DIAL_MS = 10_000;
 /** How long a client may keep silent on a connection that is not allowed as such, before it counts as no HTTP. */
 const SILENCE_MS = 10_000;
-
-/** An arrival that found its listener. */
-interface Visit {
-  readonly arrival: Arrival;
-  readonly target: SpiffeId;
-  readonly encounter: Encounter;
-  /** When what it is permitted by was looked at (`OpenConnections.round`). */
-  readonly round: number;
-}
 
 /**
  * The called side: who asks for a workload of this host is let through to it, or not. The listener must be registered, and the process that really
@@ -48,9 +27,11 @@ interface Visit {
  */
 export class Inbound {
   readonly #options: InboundOptions;
+  readonly #carrier: InboundCarrier;
 
   constructor(options: InboundOptions) {
     this.#options = options;
+    this.#carrier = new InboundCarrier(options);
   }
 
   /** Sees an arrival through. Never rejects. */
@@ -106,7 +87,7 @@ export class Inbound {
     const judgement = this.#options.judge.judge(encounter, arrival.connectionId, null);
     if (!judgement.verdict.isAllowed) return arrival.deny(denialOf(judgement));
     const application = await this.#dial(visit);
-    if (application !== undefined) this.#spliceAllowed(visit, arrival.accept(), application);
+    if (application !== undefined) this.#carrier.splice(visit, arrival.accept(), application);
   }
 
   /** Always parsed: what is no HTTP is a bad request. */
@@ -114,8 +95,8 @@ export class Inbound {
     const client = visit.arrival.accept();
     const move = await this.#awaitFirstMove(visit, { client, classify: classifyHttp });
     if (move.kind === 'broken' || move.kind === 'cut') return client.abort(move.failure);
-    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes });
-    this.#relayHttp(visit, client, { first: move.bytes });
+    if (move.kind === 'http2') return this.#carrier.relayHttp2(visit, client, { first: move.bytes });
+    this.#carrier.relayHttp(visit, client, { first: move.bytes });
   }
 
   /**
@@ -128,9 +109,10 @@ export class Inbound {
     const client = visit.arrival.accept();
     const { judge } = this.#options;
     const move = await this.#awaitFirstMove(visit, { client, application, classify: classifyFirstBytes });
-    if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes, application });
+    if (move.kind === 'http1')
+      return this.#carrier.relayHttp(visit, client, { first: move.bytes, application });
     if (move.kind === 'http2')
-      return this.#relayHttp2(visit, client, { first: move.bytes, application, spoken: move.spoken });
+      return this.#carrier.relayHttp2(visit, client, { first: move.bytes, application, spoken: move.spoken });
     if (move.kind === 'broken' || move.kind === 'cut') {
       client.abort(move.failure);
       return application.abort();
@@ -152,7 +134,7 @@ export class Inbound {
     }
     if ('spoken' in move) client.write(move.spoken);
     application.write(move.bytes);
-    this.#spliceAllowed(visit, client, application);
+    this.#carrier.splice(visit, client, application);
   }
 
   /** The connection is not allowed, but requests may be, or TLS by what it says of itself: the application is not touched before one is. */
@@ -160,8 +142,8 @@ export class Inbound {
     const client = visit.arrival.accept();
     const { judge } = this.#options;
     const move = await this.#awaitFirstMove(visit, { client, classify: classifyWithTls });
-    if (move.kind === 'http1') return this.#relayHttp(visit, client, { first: move.bytes });
-    if (move.kind === 'http2') return this.#relayHttp2(visit, client, { first: move.bytes });
+    if (move.kind === 'http1') return this.#carrier.relayHttp(visit, client, { first: move.bytes });
+    if (move.kind === 'http2') return this.#carrier.relayHttp2(visit, client, { first: move.bytes });
     if (move.kind === 'cut') return client.abort(move.failure);
     const tls = move.kind === 'bytes' ? readTlsWords(move.bytes) : undefined;
     if (move.kind === 'bytes' && typeof tls === 'object')
@@ -176,140 +158,39 @@ export class Inbound {
     if (!judgement.verdict.isAllowed) return abortWith(client, judgement);
     let application: ByteStream;
     try {
-      application = await this.#connect(visit.arrival);
+      application = await this.#carrier.connect(visit.arrival);
     } catch (error) {
       const { message } = toPicketError(error);
       return abortWith(client, judge.refuse(visit.encounter, { reason: 'application_unreachable', message }));
     }
     application.write(first);
-    this.#spliceAllowed(visit, client, application);
+    this.#carrier.splice(visit, client, application);
   }
 
   /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */
   async #awaitFirstMove(
     visit: Visit,
     detection: Pick<FirstMoveOptions, 'client' | 'application' | 'classify'>,
-  ): Promise<FirstMove | { readonly kind: 'cut'; readonly failure: StreamFailure }> {
+  ): Promise<FirstMove | Cut> {
     const { connections, clock } = this.#options;
-    const cut = Promise.withResolvers<{ readonly kind: 'cut'; readonly failure: StreamFailure }>();
-    const connection = {
-      party: partyOf(visit.arrival),
-      reconsider: () => this.#reconsider(visit, undefined),
-      cut: (failure: StreamFailure) => cut.resolve({ kind: 'cut', failure }),
-    };
-    const forget = connections.watch(connection, visit.round);
-    try {
-      return await Promise.race([
-        cut.promise,
-        awaitFirstMove({ ...detection, clock, silenceMs: SILENCE_MS }),
-      ]);
-    } finally {
-      forget?.();
-    }
-  }
-
-  #relayHttp(
-    visit: Visit,
-    client: ByteStream,
-    begin: { readonly first: Uint8Array; readonly application?: ByteStream },
-  ): void {
-    const { judge, connections, clock } = this.#options;
-    const { encounter, target, arrival } = visit;
-    const relay = new Http1Relay({
-      client,
-      openApplication: async () => await this.#connect(arrival),
-      judge: (http) => judge.judge(encounter, judge.newId(), http),
-      refuse: (refusal) => judge.refuse(encounter, refusal),
-      clientCertLine: buildClientCertLine(target, arrival.caller),
-      clock,
-      endsAtMs: arrival.endsAtMs,
-      onDone: () => forget?.(),
-    });
-    const connection = {
+    const { arrival, round } = visit;
+    const watched = {
       party: partyOf(arrival),
-      reconsider: () => this.#reconsider(visit, relay.current),
-      cut: (failure: StreamFailure) => relay.cut(failure),
+      round,
+      reconsider: () => this.#carrier.reconsider(visit, undefined),
     };
-    const forget = connections.add(connection, visit.round);
-    if (forget === undefined) return begin.application?.abort();
-    relay.start(begin.first, begin.application);
-    client.resume();
-    begin.application?.resume();
-  }
-
-  #relayHttp2(
-    visit: Visit,
-    client: ByteStream,
-    begin: { readonly first: Uint8Array; readonly application?: ByteStream; readonly spoken?: Uint8Array },
-  ): void {
-    const { judge, connections, clock } = this.#options;
-    const { encounter, target, arrival } = visit;
-    const relay = new Http2Relay({
-      client,
-      openApplication: async () => await this.#connect(arrival),
-      judge: (http) => judge.judge(encounter, judge.newId(), http),
-      refuse: (refusal) => judge.refuse(encounter, refusal),
-      clientCertBlock: buildClientCertBlock(target, arrival.caller),
-      clock,
-      endsAtMs: arrival.endsAtMs,
-      onDone: () => forget?.(),
-    });
-    const connection = {
-      party: partyOf(arrival),
-      reconsider: () => {
-        const failure = this.#reconsider(visit, undefined);
-        if (failure === undefined) relay.reconsider((http) => this.#reconsider(visit, http));
-        return failure;
-      },
-      cut: (failure: StreamFailure) => relay.cut(failure),
-    };
-    const forget = connections.add(connection, visit.round);
-    if (forget === undefined) return begin.application?.abort();
-    relay.start(begin);
-  }
-
-  #spliceAllowed(visit: Visit, client: ByteStream, application: ByteStream): void {
-    const connection = {
-      party: partyOf(visit.arrival),
-      reconsider: () => this.#reconsider(visit, null),
-      cut: (failure: StreamFailure) => client.abort(failure),
-      close: (failure: StreamFailure) => application.abort(failure),
-    };
-    const forget = this.#options.connections.add(connection, visit.round);
-    if (forget === undefined) return;
-    splice(client, application, () => forget());
-    client.resume();
-    application.resume();
-  }
-
-  /** `http` is null for a connection, and undefined where no request is under way. */
-  #reconsider(visit: Visit, http: DecisionHttpRequest | null | undefined): StreamFailure | undefined {
-    const { directory, judge } = this.#options;
-    const { encounter, target, arrival } = visit;
-    const loss = judge.findHold(encounter) ?? arrival.findLoss();
-    if (loss !== undefined) return failureOf(judge.refuse(encounter, { ...loss, http: http ?? null }));
-    const found = directory.find(arrival.destination);
-    if (found.kind !== 'local' || found.spiffeId !== target)
-      return failureOf(judge.refuse(encounter, { reason: 'listener_not_registered' }));
-    if (http === undefined) return undefined;
-    const decisionId = judge.newId();
-    const verdict = judge.evaluate(encounter, decisionId, http);
-    return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, http));
+    const move = awaitFirstMove({ ...detection, clock, silenceMs: SILENCE_MS });
+    return await waitWatched(connections, watched, move);
   }
 
   async #dial(visit: Visit): Promise<ByteStream | undefined> {
     try {
-      return await this.#connect(visit.arrival);
+      return await this.#carrier.connect(visit.arrival);
     } catch (error) {
       const refusal = { reason: 'application_unreachable', message: toPicketError(error).message } as const;
       visit.arrival.deny(denialOf(this.#options.judge.refuse(visit.encounter, refusal)));
       return undefined;
     }
-  }
-
-  async #connect({ destination }: Arrival): Promise<ByteStream> {
-    const { mark, clock } = this.#options;
-    return await dialTcp({ ...destination, mark, timeoutMs: DIAL_MS, clock });
   }
 
   #turnAway(arrival: Arrival, refusal: Refusal): void {
@@ -323,11 +204,6 @@ export class Inbound {
 /** Until a ClientHello is whole. */
 function classifyWithTls(bytes: Buffer): FirstBytes {
   return readTlsWords(bytes) === 'incomplete' ? 'incomplete' : classifyFirstBytes(bytes);
-}
-
-function partyOf({ caller, source, isLocal }: Arrival): Party {
-  if (caller === null) return STRANGERS;
-  return isLocal ? { name: caller.spiffeId } : { name: caller.spiffeId, host: source.address };
 }
 
 function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
@@ -356,10 +232,6 @@ function denialOf({ decisionId, verdict }: Judgement): {
   readonly decisionId: string;
   readonly message: string;
 } {
-  return { reason: verdict.reason, decisionId, message: verdict.message };
-}
-
-function failureOf({ decisionId, verdict }: Judgement): StreamFailure {
   return { reason: verdict.reason, decisionId, message: verdict.message };
 }
 

@@ -11,7 +11,8 @@ import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import type { OpenConnections } from './connections.ts';
-import { encounterOf, failureOf, type Departure } from './departure.ts';
+import { encounterOf, type Departure } from './departure.ts';
+import { failureOf } from './judgement-failure.ts';
 import type { Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
 import { Outside } from './outside.ts';

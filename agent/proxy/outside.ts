@@ -6,12 +6,14 @@ import type { DomainCheck } from '../egress/domain-check.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import { awaitClientWords, type ClientWords } from './client-words.ts';
 import type { OpenConnections } from './connections.ts';
-import { encounterOf, failureOf, type Departure } from './departure.ts';
+import { encounterOf, type Departure } from './departure.ts';
+import { failureOf } from './judgement-failure.ts';
 import { Http1Relay } from './http1-relay.ts';
 import { nameTarget, RequestNames } from './outside-names.ts';
 import type { Encounter, Judge, Judgement, Refusal } from './judge.ts';
 import { splice } from './splice.ts';
 import { dialTcp } from './tcp-stream.ts';
+import { waitWatched, type Cut } from './watched-wait.ts';
 
 export interface OutsideOptions {
   readonly judge: Judge;
@@ -67,23 +69,13 @@ export class Outside {
   }
 
   /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */
-  async #listen(
-    departure: Departure,
-  ): Promise<ClientWords | { readonly kind: 'cut'; readonly failure: StreamFailure }> {
+  async #listen(departure: Departure): Promise<ClientWords | Cut> {
     const { connections, clock } = this.#options;
-    const cut = Promise.withResolvers<{ readonly kind: 'cut'; readonly failure: StreamFailure }>();
-    const connection = {
-      party: departure.party,
-      reconsider: () => this.#findLoss(departure, encounterOf(departure, null)),
-      cut: (failure: StreamFailure) => cut.resolve({ kind: 'cut', failure }),
-    };
-    const forget = connections.watch(connection, departure.round);
-    try {
-      const words = awaitClientWords(departure.stream, { clock, withinMs: WORDS_MS });
-      return await Promise.race([cut.promise, words]);
-    } finally {
-      forget?.();
-    }
+    const { party, round } = departure;
+    const reconsider = (): StreamFailure | undefined =>
+      this.#findLoss(departure, encounterOf(departure, null));
+    const words = awaitClientWords(departure.stream, { clock, withinMs: WORDS_MS });
+    return await waitWatched(connections, { party, round, reconsider }, words);
   }
 
   async #leaveByServerName(
