@@ -82,10 +82,7 @@ function buildProgram(): Command {
 /** A role is loaded when it is asked for. */
 function registerAgentHere(program: Command): void {
   registerAgent(program, {
-    startAgent: async (runtime) => {
-      (await import('../agent/engine-settings.ts')).applyEngineSettings(runtime.environment);
-      return await (await import('../agent/main.ts')).startAgent(runtime);
-    },
+    startAgent: async (runtime) => await (await import('../agent/main.ts')).startAgent(runtime),
     openCapture: async ({ rulesFile, ...choice }) => {
       const { openCapture } = await import('../agent/capture/open-capture.ts');
       return openCapture({ ...choice, ...(await hostOfCapture()), nft: { rulesFile } }).capture;

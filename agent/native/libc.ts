@@ -22,7 +22,6 @@ const SIGNATURES = {
   mmap: { args: [u64_fast, u64_fast, i32, i32, i32, i64_fast], returns: ptr },
   munmap: { args: [ptr, u64_fast], returns: i32 },
   pthread_sigmask: { args: [i32, ptr, ptr], returns: i32 },
-  execve: { args: [ptr, ptr, ptr], returns: i32 },
   // bpf(2) has no function of its own: number, command, attributes, their length.
   syscall: { args: [i64_fast, i32, ptr, u32], returns: i64_fast },
   __errno_location: { args: [], returns: ptr },
