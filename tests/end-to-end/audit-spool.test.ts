@@ -96,7 +96,7 @@ async function metric(name: string): Promise<number> {
 
 async function auditLine(): Promise<string> {
   const status = await shop.store.picketOk('agent', 'status');
-  return status.split('\n').find((line) => line.startsWith('audit')) ?? '';
+  return status.split('\n').find((line) => line.startsWith('audit:')) ?? '';
 }
 
 describe('with the server away and the disk under the spool full', () => {
