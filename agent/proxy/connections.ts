@@ -128,6 +128,8 @@ export class OpenConnections {
 
   #take(party: Party): () => void {
     const shares = this.#sharesOf(party);
+    const [, ofHost] = shares;
+    if (party.host !== undefined && ofHost !== undefined) this.#perHost.set(party.host, ofHost);
     for (const share of shares) share.add(party.name, 1);
     let isInside = true;
     return () => {
@@ -141,8 +143,6 @@ export class OpenConnections {
 
   #sharesOf({ host }: Party): readonly FairShare[] {
     if (host === undefined) return [this.#all];
-    const share = this.#perHost.get(host) ?? new FairShare(this.#maxPerHost);
-    this.#perHost.set(host, share);
-    return [this.#all, share];
+    return [this.#all, this.#perHost.get(host) ?? new FairShare(this.#maxPerHost)];
   }
 }

@@ -49,6 +49,8 @@ export class InboundCarrier {
   ): void {
     const { judge, connections, clock } = this.#options;
     const { encounter, target, arrival } = visit;
+    // One that has lost its permit by now is over before it has begun.
+    const place: { leave: (() => void) | undefined } = { leave: undefined };
     const relay = new Http1Relay({
       client,
       openApplication: async () => await this.connect(arrival),
@@ -57,15 +59,15 @@ export class InboundCarrier {
       clientCertLine: buildClientCertLine(target, arrival.caller),
       clock,
       endsAtMs: arrival.endsAtMs,
-      onDone: () => forget?.(),
+      onDone: () => place.leave?.(),
     });
     const connection = {
       party: partyOf(arrival),
       reconsider: () => this.reconsider(visit, relay.current),
       cut: (failure: StreamFailure) => relay.cut(failure),
     };
-    const forget = connections.add(connection, visit.round);
-    if (forget === undefined) return begin.application?.abort();
+    place.leave = connections.add(connection, visit.round);
+    if (place.leave === undefined) return begin.application?.abort();
     relay.start(begin.first, begin.application);
     client.resume();
     begin.application?.resume();
@@ -79,6 +81,8 @@ export class InboundCarrier {
   ): void {
     const { judge, connections, clock } = this.#options;
     const { encounter, target, arrival } = visit;
+    // One that has lost its permit by now is over before it has begun.
+    const place: { leave: (() => void) | undefined } = { leave: undefined };
     const relay = new Http2Relay({
       client,
       openApplication: async () => await this.connect(arrival),
@@ -87,7 +91,7 @@ export class InboundCarrier {
       clientCertBlock: buildClientCertBlock(target, arrival.caller),
       clock,
       endsAtMs: arrival.endsAtMs,
-      onDone: () => forget?.(),
+      onDone: () => place.leave?.(),
     });
     const connection = {
       party: partyOf(arrival),
@@ -98,13 +102,17 @@ export class InboundCarrier {
       },
       cut: (failure: StreamFailure) => relay.cut(failure),
     };
-    const forget = connections.add(connection, visit.round);
-    if (forget === undefined) return begin.application?.abort();
+    place.leave = connections.add(connection, visit.round);
+    if (place.leave === undefined) return begin.application?.abort();
     relay.start(begin);
   }
 
-  /** What was allowed as a connection passes as it is. */
-  splice(visit: Visit, client: ByteStream, application: ByteStream): void {
+  /** What was allowed as a connection passes as it is, behind `first`, which was read before. */
+  splice(
+    visit: Visit,
+    client: ByteStream,
+    { application, first }: { readonly application: ByteStream; readonly first?: Uint8Array },
+  ): void {
     const connection = {
       party: partyOf(visit.arrival),
       reconsider: () => this.reconsider(visit, null),
@@ -113,6 +121,7 @@ export class InboundCarrier {
     };
     const forget = this.#options.connections.add(connection, visit.round);
     if (forget === undefined) return;
+    if (first !== undefined) application.write(first);
     splice(client, application, () => forget());
     client.resume();
     application.resume();

@@ -577,6 +577,14 @@ describe('Inbound at a listener of whatever comes, where the policy does not all
     expect(application.sockets).toEqual([]);
   });
 
+  test('lets nobody hold it up with blank lines without end', async () => {
+    const arriving = arrive();
+    client.says('\r\n'.repeat(10_000));
+    await arriving;
+    expect(client.text).toStartWith('HTTP/1.1 400');
+    expect(application.sockets).toEqual([]);
+  });
+
   test('says of TLS that is allowed that the application was not reached', async () => {
     rig.allow = ({ tls }) => (tls === undefined ? 'policy_deny' : 'policy_allow');
     const arriving = arrive();

@@ -87,7 +87,7 @@ export class Inbound {
     const judgement = this.#options.judge.judge(encounter, arrival.connectionId, null);
     if (!judgement.verdict.isAllowed) return arrival.deny(denialOf(judgement));
     const application = await this.#dial(visit);
-    if (application !== undefined) this.#carrier.splice(visit, arrival.accept(), application);
+    if (application !== undefined) this.#carrier.splice(visit, arrival.accept(), { application });
   }
 
   /** Always parsed: what is no HTTP is a bad request. */
@@ -133,8 +133,7 @@ export class Inbound {
       return abortWith(client, recorded);
     }
     if ('spoken' in move) client.write(move.spoken);
-    application.write(move.bytes);
-    this.#carrier.splice(visit, client, application);
+    this.#carrier.splice(visit, client, { application, first: move.bytes });
   }
 
   /** The connection is not allowed, but requests may be, or TLS by what it says of itself: the application is not touched before one is. */
@@ -163,8 +162,7 @@ export class Inbound {
       const { message } = toPicketError(error);
       return abortWith(client, judge.refuse(visit.encounter, { reason: 'application_unreachable', message }));
     }
-    application.write(first);
-    this.#carrier.splice(visit, client, application);
+    this.#carrier.splice(visit, client, { application, first });
   }
 
   /** A silent connection is judged again like any other, but for the policy, which decides once something comes. */

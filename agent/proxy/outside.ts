@@ -102,6 +102,8 @@ export class Outside {
   ): void {
     const { judge, connections, clock } = this.#options;
     const { stream } = departure;
+    // What has lost its permit by now is over before it has begun.
+    const place: { leave: (() => void) | undefined } = { leave: undefined };
     const relay = new Http1Relay({
       client: stream,
       openApplication: async () => await this.#connect(departure),
@@ -111,7 +113,7 @@ export class Outside {
       clientCertLine: NO_BYTES,
       clock,
       endsAtMs: Infinity,
-      onDone: () => forget?.(),
+      onDone: () => place.leave?.(),
     });
     const connection = {
       party: departure.party,
@@ -121,8 +123,8 @@ export class Outside {
       },
       cut: (failure: StreamFailure) => relay.cut(failure),
     };
-    const forget = connections.add(connection, departure.round);
-    if (forget === undefined) return;
+    place.leave = connections.add(connection, departure.round);
+    if (place.leave === undefined) return;
     relay.start(words.bytes);
     stream.resume();
   }

@@ -13,7 +13,6 @@ export type FirstBytes = 'http1' | 'http2' | 'other' | 'incomplete';
 
 /** First lines longer than this are taken for HTTP, whose parser then refuses them. */
 const MAX_FIRST_LINE_BYTES = 8 * 1024;
-const MAX_METHOD_BYTES = 64;
 const SLASH = 47;
 
 /**
@@ -26,12 +25,18 @@ export function classifyFirstBytes(bytes: Buffer): FirstBytes {
   let at = skipBlank(bytes, 0, true);
   const method = at;
   while (at < bytes.length && TOKEN_BYTES[bytes[at] ?? 0] !== 0) at++;
-  if (at - method > MAX_METHOD_BYTES) return 'other';
-  if (at === bytes.length) return 'incomplete';
-  if (at === method || !isBlank(bytes[at] ?? 0)) return 'other';
-  at = skipBlank(bytes, at, false);
-  if (at === bytes.length) return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
+  if (at === bytes.length) return unfinished(bytes);
+  if (at === method || bytes[at] === LF) return 'other';
+  const end = at;
+  at = skipSeparator(bytes, at);
+  if (at === bytes.length) return unfinished(bytes);
+  if (at === end) return 'other';
   return bytes[at] === SLASH ? 'http1' : classifyLine(bytes, at);
+}
+
+/** No server of another protocol waits for so much before it knows one of its own. */
+function unfinished(bytes: Buffer): FirstBytes {
+  return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
 }
 
 /** Which HTTP a client speaks of which it is known that it speaks one. */
@@ -61,9 +66,15 @@ function comparePreface(bytes: Buffer): 'whole' | 'part' | 'no' {
 function classifyLine(bytes: Buffer, at: number): FirstBytes {
   const lf = bytes.indexOf(LF, at);
   const line = bytes.toString('latin1', at, lf < 0 ? bytes.length : lf).toLowerCase();
-  if (line.includes('http/') || line.startsWith('http:')) return 'http1';
-  if (lf >= 0) return 'other';
-  return bytes.length > MAX_FIRST_LINE_BYTES ? 'http1' : 'incomplete';
+  if (line.includes('http/') || /^https?:/.test(line)) return 'http1';
+  return lf >= 0 ? 'other' : unfinished(bytes);
+}
+
+/** Behind blanks and CRs of which none ends a line: there are programs that split a request line at those, too. */
+function skipSeparator(bytes: Buffer, start: number): number {
+  let at = start;
+  while (at < bytes.length && (isBlank(bytes[at] ?? 0) || (bytes[at] === CR && bytes[at + 1] !== LF))) at++;
+  return at;
 }
 
 function skipBlank(bytes: Buffer, start: number, alsoLines: boolean): number {

@@ -78,6 +78,8 @@ describe('parseRequestHead()', () => {
       'X-Forwarded-Client-Cert',
       'x-forwarded-client-cert',
       'X_Forwarded_Client_Cert',
+      'X.Forwarded.Client.Cert',
+      'X-Forwarded~Client!Cert',
       'x-forwarded_client-cert',
     ];
     const head = parse(get(...names.map(line)));

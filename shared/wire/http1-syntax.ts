@@ -30,20 +30,21 @@ export const CLIENT_CERT_HEADER = 'x-forwarded-client-cert';
 
 /**
  * Whether an application may take a field of this lower-case name for the header of the caller's identity: CGI, WSGI and others
- * read an underscore like a dash.
+ * read an underscore like a dash, and some every other mark as well.
  */
 export function isOwnedHeader(name: string): boolean {
-  return name.length === CLIENT_CERT_HEADER.length && name.replaceAll('_', '-') === CLIENT_CERT_HEADER;
+  return name.length === CLIENT_CERT_HEADER.length && name.replace(MARKS, '-') === CLIENT_CERT_HEADER;
 }
 
+const MARKS = /[^a-z0-9]/g;
 const FRAMING_FIELDS = new Set(['content-length', 'transfer-encoding']);
 
 /**
- * Whether an application that reads an underscore like a dash may take a field of this lower-case name for one that says where a message
+ * Whether an application that reads other marks like a dash may take a field of this lower-case name for one that says where a message
  * ends, which we do not.
  */
 export function isMisspelledFraming(name: string): boolean {
-  return name.includes('_') && FRAMING_FIELDS.has(name.replaceAll('_', '-'));
+  return !FRAMING_FIELDS.has(name) && FRAMING_FIELDS.has(name.replace(MARKS, '-'));
 }
 
 /** Whether latin-1 `text` may stand in a field value or a reason phrase. */
