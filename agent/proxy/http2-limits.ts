@@ -11,8 +11,12 @@ export const HTTP2_LIMITS = {
   openStreams: 4096,
   /** The heads of those together. */
   openHeadBytes: 4 * 1024 * 1024,
-  /** Streams that we ended and the other side has not: of older ones it is forgotten, which harms their own connection alone. */
+  /** Streams that we ended and the client has not: trailers on older ones end the connection, which harms it alone. */
   endedStreams: 1000,
+  /** Settings of a client, about, that we do not know and that the application is to hear with its greeting. */
+  unknownSettings: 32,
+  /** How long the end of a cut stream may wait for a frame of the client that goes on, in milliseconds. */
+  cutMs: 5000,
   /** Requests that are read before others get their turn. */
   requestsInATurn: 128,
   /** Frames of ours that wait for the end of a frame which passes in pieces. */

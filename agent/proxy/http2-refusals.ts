@@ -58,7 +58,7 @@ export class Http2Refusals {
     const { sides, streams } = this.#options;
     if (streams.find(streamId)?.isRequestEnded === false) streams.refuse(streamId);
     streams.close(streamId);
-    sides.toClient.send(encodeRstStream(streamId, error), () => streams.cut(streamId));
+    sides.toClient.send(encodeRstStream(streamId, error));
     sides.toApplication.send(encodeRstStream(streamId, 'cancel'));
   }
 }

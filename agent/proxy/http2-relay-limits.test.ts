@@ -13,7 +13,7 @@ import {
   MAX_31_BITS,
   type Http2ErrorName,
 } from '../../shared/wire/http2-frame.ts';
-import { encodeSettings, SETTING } from '../../shared/wire/http2-settings.ts';
+import { encodeSettings, parseSettings, SETTING } from '../../shared/wire/http2-settings.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import type { ByteStream } from './byte-stream.ts';
 import { blockOf, RawHttp2Client, requestOf } from './fixtures/http2-raw-client.ts';
@@ -565,6 +565,89 @@ describe('Http2Relay, frame by frame', () => {
     );
     expect(news(client)).toContain(text(encodeRstStream(2 * count + 1, 'refused_stream')));
     expect(judge.records.at(-1)?.reason).toBe('overloaded');
+  });
+
+  test('nothing passes on streams that were cut, however many they are', async () => {
+    await begin();
+    await says(client, get(1, '/a', FLAG.endHeaders));
+    await connected();
+    const count = 2 * HTTP2_LIMITS.endedStreams;
+    await saysMany(Array.from({ length: count }, (_, i) => get(2 * i + 3, '/a', FLAG.endHeaders)));
+    relay.reconsider(() => ({ message: 'lost' }));
+    news(client);
+    expect(news(application)).toEndWith(text(encodeRstStream(2 * count + 1, 'cancel')));
+    const data = encodeFrame(FRAME.data, 1, { payload: Buffer.alloc(30) });
+    await says(application, headers(1, FLAG.endHeaders, Buffer.of(0x88)), data);
+    expect([news(client), news(application)]).toEqual(['', text(encodeWindowUpdate(0, 30))]);
+    await says(client, data);
+    expect([news(client), news(application)]).toEqual([text(encodeWindowUpdate(0, 30)), '']);
+  });
+
+  test('nor is what was lost kept from the application by a client that stops within a frame', async () => {
+    await begin();
+    await says(client, get(1, '/a', FLAG.endHeaders), get(3, '/lost'));
+    await connected();
+    const data = encodeFrame(FRAME.data, 1, { payload: Buffer.alloc(100) });
+    const isLost = ({ path }: { readonly path: string }): { readonly message: string } | undefined =>
+      path === '/lost' ? { message: 'lost' } : undefined;
+    await says(client, data.subarray(0, 19));
+    relay.reconsider(isLost);
+    judge.clock.advance(HTTP2_LIMITS.cutMs - 1);
+    await says(client, data.subarray(19), get(5, '/lost'), data.subarray(0, 19));
+    expect(application.text).toContain(text(encodeRstStream(3, 'cancel')));
+    judge.clock.advance(1);
+    expect(client.abortion).toBeUndefined();
+    relay.reconsider(isLost);
+    judge.clock.advance(HTTP2_LIMITS.cutMs - 1);
+    expect(client.abortion).toBeUndefined();
+    judge.clock.advance(1);
+    expect([client.abortion, application.abortion]).not.toContain(undefined);
+    expect([closures, judge.clock.pending]).toEqual([1, 0]);
+  });
+
+  test('a request that was lost while the application was being connected does not reach it', async () => {
+    await begin();
+    await says(client, get(1, '/a'), get(3, '/lost'));
+    news(client);
+    relay.reconsider(({ path }) => (path === '/lost' ? { message: 'lost' } : undefined));
+    expect(news(client)).toBe(
+      text(encodeRstStream(1, 'refused_stream'), encodeRstStream(3, 'cancel'), encodeGoAway(3, 'no_error')),
+    );
+    opening.resolve(application);
+    await settled();
+    expect([application.text, application.abortion !== undefined, client.isEnded]).toEqual(['', true, true]);
+  });
+
+  test('keeps no more settings than an application takes in its greeting', async () => {
+    await begin();
+    let identifier = 0x100;
+    const invented = (): Uint8Array =>
+      encodeSettings(new Map(Array.from({ length: 64 }, () => [identifier++, 1] as const)));
+    await says(client, ACK, ...Array.from({ length: 100 }, invented));
+    await says(client, settingOf(SETTING.initialWindowSize, 77), settingOf(0x100, 2), get(1, '/a'));
+    opening.resolve(application);
+    await settled();
+    const greeting = Buffer.from(application.text, 'latin1').subarray(CLIENT_PREFACE.length);
+    const told = parseSettings(greeting, { start: 9, end: 9 + greeting.readUIntBE(0, 3) });
+    expect([told.get(SETTING.initialWindowSize), told.get(0x100)]).toEqual([77, 2]);
+    expect(told.size).toBeLessThan(50);
+  });
+
+  test('answers no more refused requests than the client reads', async () => {
+    await begin();
+    client.hasRoom = false;
+    const { requestsInATurn } = HTTP2_LIMITS;
+    await says(client, ...Array.from({ length: 1000 }, (_, i) => get(2 * i + 1, '/denied')));
+    for (let turn = 0; turn < 20; turn++) judge.clock.advance(0);
+    expect(judge.records).toHaveLength(requestsInATurn);
+    client.drains();
+    expect(judge.records).toHaveLength(2 * requestsInATurn);
+    client.hasRoom = true;
+    judge.clock.advance(0);
+    client.drains();
+    for (let turn = 0; turn < 20; turn++) judge.clock.advance(0);
+    expect(judge.records).toHaveLength(1000);
+    expect(client.isPaused).toBe(false);
   });
 
   test('reads so many requests, and then others have their turn', async () => {

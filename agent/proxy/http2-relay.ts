@@ -63,6 +63,10 @@ export class Http2Relay {
   #isClientEnded = false;
   #isOver = false;
   #openSides = 1;
+  /** Whether requests that were read wait for room. */
+  #isTurnDue = false;
+  #watchedFlushes = -1;
+  #cancelCutWatch = (): void => undefined;
 
   constructor(options: Http2RelayOptions) {
     this.#options = options;
@@ -111,9 +115,37 @@ export class Http2Relay {
   /** Cuts the streams whose requests `findLoss` says have lost their permit; the others go on. */
   reconsider(findLoss: (http: DecisionHttpRequest) => StreamFailure | undefined): void {
     if (this.#isOver || this.#isEnding) return;
-    for (const [streamId, stream] of this.#streams.open)
-      if (findLoss(stream.http) !== undefined) this.#refusals.cut(streamId, 'cancel');
+    const { open } = this.#streams;
+    const lost = new Set(open.filter(([, { http }]) => findLoss(http) !== undefined).map(([id]) => id));
+    if (lost.size === 0) return;
+    if (this.#isOpening) this.#takeBack(lost);
+    else for (const streamId of lost) this.#refusals.cut(streamId, 'cancel');
     this.#afterwards();
+    this.#watchCut();
+  }
+
+  /** Nothing has reached the application, and nothing will: what was to be said there is one piece. The client may try anew what it has not lost. */
+  #takeBack(lost: ReadonlySet<number>): void {
+    for (const [streamId] of this.#streams.open) {
+      this.#streams.close(streamId);
+      this.#sides.toClient.send(encodeRstStream(streamId, lost.has(streamId) ? 'cancel' : 'refused_stream'));
+    }
+    this.#sides.drop();
+    this.#sides.toClient.send(encodeGoAway(this.#streams.lastId, 'no_error'));
+    this.#endSoon();
+  }
+
+  /** A client that stops within a frame keeps from the application what it has lost. */
+  #watchCut(): void {
+    const { toApplication } = this.#sides;
+    if (this.#isOver || this.#isEnding || toApplication.waitingBytes === 0) return;
+    const { flushes } = toApplication;
+    if (flushes === this.#watchedFlushes) return;
+    this.#watchedFlushes = flushes;
+    this.#cancelCutWatch();
+    this.#cancelCutWatch = this.#options.clock.schedule(HTTP2_LIMITS.cutMs, () => {
+      if (toApplication.flushes === flushes) this.cut({ message: 'The client stopped within a frame' });
+    });
   }
 
   /** Ends both sides at once. */
@@ -126,14 +158,20 @@ export class Http2Relay {
   readonly #clientReader: ByteStreamReader = {
     onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes))),
     onEnd: () => this.#onClientEnd(),
-    onDrain: () => this.#sides.clientDrained(),
+    onDrain: () => {
+      this.#sides.clientDrained();
+      this.#takeDueTurn();
+    },
     onClose: (failure) => this.#onClose(failure),
   };
 
   readonly #applicationReader: ByteStreamReader = {
     onData: (bytes) => this.#readApplication(() => this.#responses.take(asBuffer(bytes))),
     onEnd: () => this.#onApplicationEnd(),
-    onDrain: () => this.#sides.applicationDrained(),
+    onDrain: () => {
+      this.#sides.applicationDrained();
+      this.#takeDueTurn();
+    },
     onClose: (failure) => this.#onApplicationClose(failure),
   };
 
@@ -208,6 +246,7 @@ export class Http2Relay {
     if (this.#isEnding) return;
     if (this.#isLeaving && this.#streams.openCount === 0) return this.#endSoon();
     this.#watchTime();
+    this.#takeDueTurn();
   }
 
   #onRequest(request: NewRequest): void {
@@ -286,7 +325,17 @@ export class Http2Relay {
   /** Others get their turn before more requests of this client are read. */
   #waitForATurn(): void {
     this.#requests.hold();
-    this.#options.clock.schedule(0, () => this.#read(() => this.#requests.release()));
+    this.#options.clock.schedule(0, () => {
+      this.#isTurnDue = true;
+      this.#takeDueTurn();
+    });
+  }
+
+  /** Goes on with requests that were held, unless their answers would only pile up. */
+  #takeDueTurn(): void {
+    if (!this.#isTurnDue || this.#sides.isBackedUp) return;
+    this.#isTurnDue = false;
+    this.#read(() => this.#requests.release());
   }
 
   #goAway(lastStreamId: number): void {
@@ -376,6 +425,7 @@ export class Http2Relay {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#timer.stop();
+    this.#cancelCutWatch();
     for (const cancel of this.#cancelForeseen) cancel();
     if (failure !== undefined) this.#sides.application?.abort(failure);
     this.#options.onDone(failure);

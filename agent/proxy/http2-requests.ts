@@ -146,7 +146,7 @@ export class Http2Requests implements FrameSink {
   #onData({ streamId, flags, length }: FrameHeader): FrameFate {
     const { streams } = this.#options;
     const isEnd = (flags & FLAG.endStream) !== 0;
-    if (streams.isRefused(streamId) || this.#isUnknownToApplication(streamId)) {
+    if (!this.#isIdle(streamId) && streams.find(streamId) === undefined) {
       this.#droppedBytes += length;
       if (isEnd) streams.forgetRefused(streamId);
       return 'drop';
@@ -195,12 +195,14 @@ export class Http2Requests implements FrameSink {
 
   /** Whether we answered that request ourselves: for the application the stream is one that nobody has opened. */
   #isUnknownToApplication(streamId: number): boolean {
-    const { streams } = this.#options;
-    if (streamId > streams.lastId || streamId === 0) {
-      this.#passIfGreeted('a frame stands on a stream that nobody has opened');
-      return false;
-    }
-    return streamId > streams.lastPassedId;
+    return !this.#isIdle(streamId) && streamId > this.#options.streams.lastPassedId;
+  }
+
+  /** Whether the client has not opened that stream, and the application will complain of it. */
+  #isIdle(streamId: number): boolean {
+    const isIdle = streamId > this.#options.streams.lastId || streamId === 0;
+    if (isIdle) this.#passIfGreeted('a frame stands on a stream that nobody has opened');
+    return isIdle;
   }
 
   #passIfGreeted(why: string): FrameFate {

@@ -68,8 +68,9 @@ export class Http2Responses implements FrameSink {
       throw http2Failure('protocol_error', 'the application does not answer in HTTP/2');
     if (this.#blockStreamId !== 0 && (type !== FRAME.continuation || streamId !== this.#blockStreamId))
       throw http2Failure('protocol_error', 'the application interrupts a header block');
-    const { streams } = this.#options;
-    if (this.#blockStreamId === 0 && streams.isAnyCut && streams.isCut(streamId)) {
+    // A stream that was ended here is one that is not open, however many those are.
+    if (this.#blockStreamId === 0 && streamId !== 0 && this.#options.streams.find(streamId) === undefined) {
+      if (type === FRAME.pushPromise) throw pushes();
       if (type === FRAME.data) this.#droppedBytes += header.length;
       return 'drop';
     }
@@ -77,7 +78,7 @@ export class Http2Responses implements FrameSink {
     if (type === FRAME.headers || type === FRAME.continuation) return this.#onHead(header);
     if (type === FRAME.rstStream) return this.#onReset(streamId);
     if (type === FRAME.settings) return this.#onSettingsHeader(header);
-    if (type === FRAME.pushPromise) throw http2Failure('protocol_error', 'the application pushes unasked');
+    if (type === FRAME.pushPromise) throw pushes();
     return 'pass';
   }
 
@@ -131,4 +132,8 @@ export class Http2Responses implements FrameSink {
     this.#droppedBytes = 0;
     if (dropped > 0) this.#options.events.onDropped(dropped);
   }
+}
+
+function pushes(): Error {
+  return http2Failure('protocol_error', 'the application pushes unasked');
 }

@@ -11,6 +11,8 @@ export const OWN_SETTINGS: Uint8Array = encodeSettings(
   ]),
 );
 
+const KNOWN_SETTINGS: ReadonlySet<number> = new Set(Object.values(SETTING));
+
 /**
  * What client and application tell each other of their settings. None has a header table: a block that is left out, or changed on its way, then leaves no trace at the
  * other end. No server pushes, since nobody asked for what it pushes, and nobody has more streams than we follow.
@@ -51,8 +53,18 @@ export class Http2SettingsExchange {
     passed.delete(SETTING.enablePush);
     this.#hasSmallTable ||= (settings.get(SETTING.headerTableSize) ?? Infinity) < DEFAULT_TABLE_BYTES;
     this.#initialWindowBytes = settings.get(SETTING.initialWindowSize) ?? this.#initialWindowBytes;
-    for (const [identifier, value] of passed) this.#ofClient.set(identifier, value);
+    for (const [identifier, value] of passed)
+      if (this.#keeps(identifier)) this.#ofClient.set(identifier, value);
     return passed;
+  }
+
+  /** A client may invent identifiers, again and again, before anybody else hears of it. */
+  #keeps(identifier: number): boolean {
+    return (
+      KNOWN_SETTINGS.has(identifier) ||
+      this.#ofClient.has(identifier) ||
+      this.#ofClient.size < KNOWN_SETTINGS.size + HTTP2_LIMITS.unknownSettings
+    );
   }
 
   /** What the client is to hear of it. */

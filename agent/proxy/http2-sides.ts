@@ -66,6 +66,12 @@ export class Http2Sides {
     this.#early = [];
   }
 
+  /** Whether the client is not to be read because of what waits to be sent. */
+  get isBackedUp(): boolean {
+    const waits = this.toClient.waitingBytes > HTTP2_LIMITS.waitingBytes;
+    return this.#isClientFull || this.#isApplicationFull || waits;
+  }
+
   passToClient(bytes: Uint8Array, start: number, end: number): void {
     this.#clientOutput.append(bytes, start, end);
   }
@@ -83,8 +89,7 @@ export class Http2Sides {
     this.#applicationOutput.flush();
     this.#clientOutput.flush();
     const { client, wantsClient, wantsApplication } = this.#options;
-    const waits = this.toClient.waitingBytes > HTTP2_LIMITS.waitingBytes;
-    const isClientPaused = this.#isClientFull || this.#isApplicationFull || waits || !wantsClient();
+    const isClientPaused = this.isBackedUp || !wantsClient();
     if (isClientPaused !== this.#isClientPaused) {
       this.#isClientPaused = isClientPaused;
       if (isClientPaused) client.pause();

@@ -17,8 +17,6 @@ export class Http2Streams {
   readonly #open = new Map<number, OpenStream>();
   /** Ended by us towards the client, which may still send: its frames end here. */
   readonly #refused = new Set<number>();
-  /** Ended by us towards the application, which may still send. */
-  readonly #cut = new Set<number>();
   #headBytes = 0;
   /** The highest id that the client has used. */
   lastId = 0;
@@ -32,10 +30,6 @@ export class Http2Streams {
   /** Whether no further request may be under way. */
   get isFull(): boolean {
     return this.#open.size >= HTTP2_LIMITS.openStreams || this.#headBytes > HTTP2_LIMITS.openHeadBytes;
-  }
-
-  get isAnyCut(): boolean {
-    return this.#cut.size > 0;
   }
 
   /** A copy: streams may be ended while one goes through it. */
@@ -86,15 +80,6 @@ export class Http2Streams {
   /** The client has ended a refused stream. False: it was not refused. */
   forgetRefused(streamId: number): boolean {
     return this.#refused.delete(streamId);
-  }
-
-  /** What the application still sends on it is swallowed. */
-  cut(streamId: number): void {
-    remember(this.#cut, streamId);
-  }
-
-  isCut(streamId: number): boolean {
-    return this.#cut.has(streamId);
   }
 }
 
