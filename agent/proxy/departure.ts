@@ -41,3 +41,8 @@ export function encounterOf(
     process,
   };
 }
+
+/** The same, were it on the account of somebody else. */
+export function withCaller(encounter: Encounter, spiffeId: SpiffeId): Encounter {
+  return { ...encounter, caller: { ...encounter.caller, spiffeId } };
+}

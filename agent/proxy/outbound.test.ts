@@ -128,6 +128,29 @@ describe('Outbound to another host', () => {
     expect([calls, locals]).toEqual([[], []]);
   });
 
+  test.each(['holders_differ', 'ambiguous_entry', 'changed', 'limit', 'no_holder'] as const)(
+    'is held as everybody that it may be, where nobody can tell whose it is: %s',
+    async (why) => {
+      const nobody = { kind: 'unidentified', why, pid: process.pid, uid: 0 } as const;
+      caller = () => Promise.resolve({ ...nobody, mayBe: [OTHER, CALLER] });
+      rig.hold = ({ caller: { spiffeId } }) => (spiffeId === CALLER ? 'held' : undefined);
+      for (const answer of [LISTENER, { ...LISTENER, kind: 'local' }, { kind: 'outside' }] as const) {
+        directory.put(DESTINATION, answer);
+        program = new ScriptedStream();
+        await connect();
+        expectReset('quarantined', { caller_spiffe_id: null });
+      }
+      expect([calls, locals]).toEqual([[], []]);
+      caller = () => Promise.resolve({ ...nobody, mayBe: [OTHER] });
+      directory.put(DESTINATION, { ...LISTENER, kind: 'local' });
+      program = new ScriptedStream();
+      await connect();
+      expect(locals[0]?.findLoss()).toBeUndefined();
+      rig.hold = ({ caller: { spiffeId } }) => (spiffeId === OTHER ? 'held' : undefined);
+      expect(locals[0]?.findLoss()).toMatchObject({ reason: 'quarantined' });
+    },
+  );
+
   test('to this host without a certificate is cut when it comes into quarantine', async () => {
     identities.serve();
     directory.put(DESTINATION, { ...LISTENER, kind: 'local' });

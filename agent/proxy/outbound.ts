@@ -11,7 +11,7 @@ import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './byte-stream.ts';
 import type { OpenConnections } from './connections.ts';
-import { encounterOf, type Departure } from './departure.ts';
+import { encounterOf, withCaller, type Departure } from './departure.ts';
 import { failureOf } from './judgement-failure.ts';
 import type { Judge, Judgement, Refusal } from './judge.ts';
 import type { MeshCaller, MeshDialer, MeshOutcome } from './mesh.ts';
@@ -173,14 +173,25 @@ export class Outbound {
     return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, null));
   }
 
-  /** Why a process that calls without a certificate may not: it is held by what registration says that it is. */
+  /** Why a process that calls without a certificate may not: it is held by what registration says that it is, or may be. */
   #findHoldOfNobody(departure: Departure): Refusal | undefined {
-    if (departure.svid !== null) return undefined;
-    return this.#options.judge.findHold(encounterOf(departure, null));
+    const { svid, identity } = departure;
+    if (svid !== null) return undefined;
+    const encounter = encounterOf(departure, null);
+    const hold = this.#options.judge.findHold(encounter);
+    if (hold !== undefined || identity.kind === 'identified') return hold;
+    const mayBeHeld = identity.mayBe?.some(
+      (spiffeId) => this.#options.judge.findHold(withCaller(encounter, spiffeId)) !== undefined,
+    );
+    if (mayBeHeld !== true) return undefined;
+    const message = `${whyUnidentified(identity)}, and it may be a workload in quarantine`;
+    return { reason: 'quarantined', message };
   }
 
-  #findLoss({ svid }: Departure): Refusal | undefined {
-    if (svid === null || this.#findSvid(svid.spiffeId) !== null) return undefined;
+  #findLoss(departure: Departure): Refusal | undefined {
+    const { svid } = departure;
+    if (svid === null) return this.#findHoldOfNobody(departure);
+    if (this.#findSvid(svid.spiffeId) !== null) return undefined;
     return { reason: 'caller_unidentified', message: 'The identity was withdrawn' };
   }
 
@@ -196,7 +207,7 @@ export class Outbound {
       isLocal: true,
       endsAtMs: Infinity,
       process,
-      findLoss: () => this.#findHoldOfNobody(departure) ?? this.#findLoss(departure),
+      findLoss: () => this.#findLoss(departure),
       accept: () => stream,
       deny: (denial) => stream.abort(denial),
     };

@@ -9,7 +9,8 @@ import type { ProcessIdentity } from './process-identity.ts';
 const MAX_HOLDERS = 512;
 
 /** Why a process has no identity. */
-export type Why = Extract<ProcessIdentity, { kind: 'unidentified' }>['why'];
+export type Why = Unidentified['why'];
+type Unidentified = Extract<ProcessIdentity, { kind: 'unidentified' }>;
 
 /** A process that holds a socket. */
 export interface HolderFacts {
@@ -58,11 +59,13 @@ export function commonIdentity(holders: readonly EarningHolder[]): ProcessIdenti
   const identities = holders.map(({ entries }) => mostSpecificEntry(entries)?.spiffeId);
   const [spiffeId] = identities;
   const [first] = holders;
-  if (identities.some((each) => each !== spiffeId)) return unidentified('holders_differ', first?.facts);
+  const mayBe = [...new Set(holders.flatMap(({ entries }) => entries.map((entry) => entry.spiffeId)))];
+  if (identities.some((each) => each !== spiffeId))
+    return { ...unidentified('holders_differ', first?.facts), mayBe };
   if (spiffeId !== undefined && first !== undefined)
     return { kind: 'identified', spiffeId, ...personOf(first.facts) };
   const isAmbiguous = holders.some(({ entries }) => entries.length > 0);
-  return unidentified(isAmbiguous ? 'ambiguous_entry' : 'no_entry', first?.facts);
+  return { ...unidentified(isAmbiguous ? 'ambiguous_entry' : 'no_entry', first?.facts), mayBe };
 }
 
 /** `expected`, if every holder earns it by some entry. */
@@ -75,7 +78,7 @@ export function expectedIdentity(holders: readonly EarningHolder[], expected: Sp
 }
 
 /** No identity, with the process that was looked at, where there is one. */
-export function unidentified(why: Why, facts?: ProcessFacts): ProcessIdentity {
+export function unidentified(why: Why, facts?: ProcessFacts): Unidentified {
   return { kind: 'unidentified', why, ...(facts === undefined ? NOBODY : personOf(facts)) };
 }
 

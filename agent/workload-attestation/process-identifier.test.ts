@@ -14,7 +14,7 @@ import { RegisteredPaths } from './fixtures/registered-paths.ts';
 import { HOLDER_SEARCHES, type HolderFinder } from './holder-finder.ts';
 import { readProcessFacts } from './process-facts.ts';
 import { createProcessIdentifier } from './process-identifier.ts';
-import type { ProcessIdentifier } from './process-identity.ts';
+import type { ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
 import type { UnixAttestor } from './unix.ts';
 import type { WorkloadAttestor } from './workload-attestor.ts';
 
@@ -94,6 +94,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'no_holder',
         pid: null,
         uid: null,
+        mayBe: [idOf('/alice'), idOf('/bob')],
       });
       expect(await callerAt({ port: 1, fd: 0 })).toMatchObject({ why: 'no_holder' });
     });
@@ -106,6 +107,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'no_entry',
         pid: program.pid,
         uid: ALICE,
+        mayBe: [],
       });
     });
 
@@ -120,9 +122,11 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
     test('holders of different identities have none, be it that one of them earns nothing', async () => {
       const { program, socket } = await connected();
       await program.tell('fork', String(ALICE));
-      expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+      expect(await callerAt(socket)).toMatchObject({ why: 'holders_differ', mayBe: [idOf('/alice')] });
       await program.tell('fork', String(BOB));
-      expect(await callerAt(socket)).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+      const both = await callerAt(socket);
+      expect(both).toMatchObject({ kind: 'unidentified', why: 'holders_differ' });
+      expect(mayBe(both)).toEqual([idOf('/alice'), idOf('/bob')]);
     });
 
     test('a socket that root made and gave away belongs to whom it was given', async () => {
@@ -149,6 +153,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'holders_differ',
         pid: taker.pid,
         uid: BOB,
+        mayBe: [idOf('/alice'), idOf('/bob')],
       });
     });
 
@@ -202,6 +207,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'changed',
         pid: child,
         uid: ALICE,
+        mayBe: [idOf('/alice'), idOf('/bob')],
       });
     });
 
@@ -216,6 +222,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'ambiguous_entry',
         pid: program.pid,
         uid: ALICE,
+        mayBe: [idOf('/alice'), idOf('/perl')],
       });
     });
 
@@ -244,6 +251,7 @@ describe.each(HOLDER_SEARCHES)('holders found by %s', (search) => {
         why: 'limit',
         pid: null,
         uid: null,
+        mayBe: [idOf('/alice'), idOf('/bob')],
       });
       expect(logged.join()).toContain('holder_scan_failed');
     });
@@ -386,4 +394,8 @@ function callerAt({ port }: HeldSocket, by = processes): ReturnType<ProcessIdent
 
 function listenerAt({ port }: HeldSocket, path: string): ReturnType<ProcessIdentifier['identifyListener']> {
   return processes.identifyListener({ address: LOOPBACK, port }, idOf(path));
+}
+
+function mayBe(identity: ProcessIdentity): readonly string[] | undefined {
+  return identity.kind === 'identified' ? undefined : identity.mayBe?.toSorted();
 }

@@ -43,6 +43,7 @@ class Identifier implements ProcessIdentifier {
   readonly #options: ProcessIdentifierOptions;
   readonly #looks: SocketLooks;
   readonly #callerTurns = new UserTurns(CALLER_TURNS);
+  #registered: { readonly entries: unknown; readonly ids: readonly SpiffeId[] } | undefined;
   readonly #earned = new WeakMap<ReadonlySet<Selector>, readonly Entry[]>();
 
   constructor(options: ProcessIdentifierOptions) {
@@ -62,7 +63,7 @@ class Identifier implements ProcessIdentifier {
     destination: SocketAddress,
     admit: (uid: number) => boolean = () => true,
   ): Promise<ProcessIdentity> {
-    return await this.#identify('caller', async () => {
+    const identity = await this.#identify('caller', async () => {
       const socket = findTcpConnection(client, destination);
       if (socket === undefined) return unidentified('no_holder');
       if (!admit(socket.uid)) return unidentified('limit');
@@ -75,6 +76,8 @@ class Identifier implements ProcessIdentifier {
         });
       return (await this.#callerTurns.run(socket.uid, look)) ?? unidentified('limit');
     });
+    if (identity.kind === 'identified' || identity.mayBe !== undefined) return identity;
+    return { ...identity, mayBe: this.#everybody() };
   }
 
   async identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity> {
@@ -128,6 +131,16 @@ class Identifier implements ProcessIdentifier {
     const known = this.#earned.get(selectors) ?? earnedEntries(this.#entries(), selectors);
     this.#earned.set(selectors, known);
     return known;
+  }
+
+  /** One list for all who ask until the registration changes: it may be long, and be kept with many connections. */
+  #everybody(): readonly SpiffeId[] {
+    const { current } = this.#options.entries;
+    if (this.#registered?.entries !== current) {
+      const ids = new Set(this.#entries().map(({ spiffeId }) => spiffeId));
+      this.#registered = { entries: current, ids: [...ids] };
+    }
+    return this.#registered.ids;
   }
 
   #entries(): readonly Entry[] {

@@ -17,6 +17,11 @@ export type ProcessIdentity =
       readonly why: 'no_holder' | 'holders_differ' | 'no_entry' | 'ambiguous_entry' | 'changed' | 'limit';
       readonly pid: number | null;
       readonly uid: number | null;
+      /**
+       * Everybody that a caller may be: what any of its processes earns, or all entries of this host where that is not known. It has none of these identities,
+       * and is still held by the quarantine of each. Absent for listeners.
+       */
+      readonly mayBe?: readonly SpiffeId[];
     };
 
 /** A process as it was at a moment. */
