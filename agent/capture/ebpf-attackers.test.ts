@@ -267,6 +267,24 @@ describe('with the agent dead', () => {
     expect((await ask(here, outside.ipv4, 80)).text).toStartWith(`outbound ${outside.ipv4} 80`);
   });
 
+  test('nobody gets to a service of this host by opening from the agent’s port', async () => {
+    await agent.stop('SIGKILL');
+    try {
+      await net.capture.apply({ ...STRICT, localPorts: [9003] });
+      const service = new Pipe(net.inside.in('nc', '-l', '-k', '127.0.0.1', '9003'));
+      await waitForListener(net.inside, 9003);
+      for (const from of ['15001', '15002'])
+        await ask(net.inside, '127.0.0.1', 9003, { uid: NOBODY, flags: ['-p', from] });
+      await net.capture.remove();
+      await run(net.inside.in('nc', '-N', '127.0.0.1', '9003'), { stdin: 'nothing captures\n' });
+      await service.hears('nothing captures');
+      expect(service.heard).toBe('nothing captures\n');
+      await service.stop();
+    } finally {
+      agent = await net.startAgent();
+    }
+  });
+
   test('nobody but the agent’s user can take its place', async () => {
     await agent.stop('SIGKILL');
     const impostor = new Pipe(here.in(...asUser(NOBODY, ['nc', '-l', '-k', '127.0.0.1', '15001'])));

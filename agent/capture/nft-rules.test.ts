@@ -31,6 +31,13 @@ test('renderNftRules() writes no rule for an empty list', () => {
   expect(script).not.toMatch(/udp|skuid (\{|accept|return)|user_flows/);
 });
 
+test('renderNftRules() takes no connection that opens at the agent’s port for an answer of the agent', () => {
+  const script = renderNftRules(SAMPLE_SETTINGS, 'programs');
+  const accepts = script.split('\n').filter((rule) => /sport 15001\b.*accept/.test(rule));
+  expect(accepts).toHaveLength(1);
+  expect(accepts[0]).toContain('tcp flags & (fin | syn | rst | ack) != syn accept');
+});
+
 const BAD: Readonly<Record<string, Partial<CaptureSettings>>> = {
   'a mark of 0': { mark: 0 },
   'a mark of 33 bits': { mark: 2 ** 32 },

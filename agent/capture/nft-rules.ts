@@ -64,11 +64,7 @@ function steerOutbound({ ports, mark, ...resolved }: ResolvedSettings): string[]
 
 /** What programs steered is between a program and the agent, on loopback, and needs no tracking: nothing is translated. */
 function untrackSteered({ ports }: ResolvedSettings): string[] {
-  return onLoopback(ports.outbound, 'notrack');
-}
-
-function onLoopback(port: number, action: string): string[] {
-  return ['dport', 'sport'].map((side) => `oifname "lo" tcp ${side} ${port} ${action}`);
+  return ['dport', 'sport'].map((side) => `oifname "lo" tcp ${side} ${ports.outbound} notrack`);
 }
 
 function steerInbound({ ports, inboundPorts }: ResolvedSettings): string[] {
@@ -126,7 +122,12 @@ function redirected(ports: ResolvedSettings['ports']): string[] {
 
 /** Nothing tells a steered connection from one that somebody made to the agent's port himself: the agent does, which finds no record of it. */
 function steered(ports: ResolvedSettings['ports']): string[] {
-  return [`tcp sport ${ports.inbound} ct status dnat accept`, ...onLoopback(ports.outbound, 'accept')];
+  return [
+    `tcp sport ${ports.inbound} ct status dnat accept`,
+    `oifname "lo" tcp dport ${ports.outbound} accept`,
+    // While the agent is away anybody can take its port: what opens a connection from there is no answer of the agent.
+    `oifname "lo" tcp sport ${ports.outbound} ${CONTINUES} accept`,
+  ];
 }
 
 function guardInput(resolved: ResolvedSettings): string[] {

@@ -33,6 +33,16 @@ test('IdentityStore reads back what was written', async () => {
   expect(await store.readSyncState(TRUST_DOMAIN)).toEqual(state);
 });
 
+test('IdentityStore does not take what the server has not told for an empty answer', async () => {
+  const store = new IdentityStore(new MemoryStore());
+  const { bundle } = await makeDomain('example.org');
+  const state: SyncState = { ...EMPTY_SYNC_STATE, bundles: new Map([[TRUST_DOMAIN, bundle]]) };
+  await store.writeSyncState(state);
+  const read = await store.readSyncState(TRUST_DOMAIN);
+  expect(read.position).toBeUndefined();
+  expect(read.bundles).toEqual(state.bundles);
+});
+
 test('IdentityStore refuses an SVID whose key cannot be read, or is another', async () => {
   const sealed = new MemoryStore();
   const store = new IdentityStore(sealed);

@@ -3,7 +3,13 @@ import { syncMessage } from '../../shared/protocol/sync.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { parseSealedJson } from '../key-store/sealed-json.ts';
 import type { SealedStore } from '../key-store/sealed-store.ts';
-import { applySyncUpdate, EMPTY_SYNC_STATE, toSnapshot, type SyncState } from '../server-link/sync-state.ts';
+import {
+  applySyncUpdate,
+  EMPTY_SYNC_STATE,
+  NOTHING_TOLD,
+  toSnapshot,
+  type SyncState,
+} from '../server-link/sync-state.ts';
 import { sealedSvid, sealSvid, unsealSvid } from './held-svid.ts';
 import type { HeldSvid } from './identity.ts';
 import { publicKeyOf, type KeyPair } from './key-pair.ts';
@@ -70,7 +76,9 @@ export class IdentityStore {
   async readSyncState(trustDomain: TrustDomain): Promise<SyncState> {
     const message = await this.#read(SYNC_STATE, syncMessage);
     if (message?.kind !== 'snapshot') return EMPTY_SYNC_STATE;
-    return applySyncUpdate(EMPTY_SYNC_STATE, message, trustDomain);
+    const state = applySyncUpdate(EMPTY_SYNC_STATE, message, trustDomain);
+    // "Nothing told yet" must not become "nobody in quarantine".
+    return message.epoch === NOTHING_TOLD.epoch ? { ...state, position: undefined } : state;
   }
 
   async writeSyncState(state: SyncState): Promise<void> {

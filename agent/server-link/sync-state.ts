@@ -76,7 +76,10 @@ export function withBundle(state: SyncState, bundle: TrustBundle): SyncState {
   return { ...state, bundles: new Map(state.bundles).set(bundle.trustDomain, bundle) };
 }
 
-/** The state as one snapshot: what is kept for a restart. */
+/** Where a kept state stands that the server has told nothing for: no server has such an epoch. */
+export const NOTHING_TOLD: SyncPosition = { epoch: '', cursor: 0 };
+
+/** The state as one snapshot: what is kept for a restart; at `NOTHING_TOLD` where the server has told nothing. */
 export function toSnapshot(state: SyncState): SyncSnapshot {
   const items: SyncItem[] = [];
   for (const [key, value] of state.entries) items.push({ kind: 'entry', key, value });
@@ -86,7 +89,7 @@ export function toSnapshot(state: SyncState): SyncSnapshot {
   for (const [key, value] of state.quarantines) items.push({ kind: 'quarantine', key, value });
   for (const [scope, mode] of state.enforcement)
     items.push({ kind: 'enforcement', key: scope, value: { scope, mode } });
-  return { kind: 'snapshot', ...(state.position ?? { epoch: '', cursor: 0 }), items };
+  return { kind: 'snapshot', ...(state.position ?? NOTHING_TOLD), items };
 }
 
 interface Draft {

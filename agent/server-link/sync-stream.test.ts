@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import type { Http2ServerResponse } from 'node:http2';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { MAX_SYNC_LINE_BYTES } from '../../shared/protocol/sync.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
@@ -135,6 +136,16 @@ describe('SyncStream', () => {
     next.end(line(3));
     await rig.retry(3);
     expect(rig.opened.at(-1)).toEqual({ epoch: 'e', cursor: 3 });
+  });
+
+  test('asks for everything after a line that is too long to be taken', async () => {
+    const answer = await rig.answer(1);
+    answer.write(line(1));
+    await waitUntil('it is applied', () => rig.applied.length === 1);
+    const part = Buffer.alloc(1024 * 1024, 'a');
+    for (let sent = 0; sent <= MAX_SYNC_LINE_BYTES; sent += part.length) answer.write(part);
+    await rig.retry(2);
+    expect(rig.opened).toEqual([undefined, undefined]);
   });
 
   test.each(['not json\n', '{"kind":"other"}\n', '[]\n', '\n', '{"kind":"changes","epoch":"e"}\n'])(

@@ -1,4 +1,4 @@
-import { describeError, PicketError } from '../../shared/errors/errors.ts';
+import { describeError, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { MAX_SYNC_LINE_BYTES, syncMessage, type SyncMessage } from '../../shared/protocol/sync.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
@@ -114,6 +114,10 @@ export class SyncStream implements Running {
         silence.heard();
         this.#take(line);
       }
+    } catch (error) {
+      // The same line would come again from there.
+      if (toPicketError(error).reason === 'line_too_long') this.#isSnapshotWanted = true;
+      throw error;
     } finally {
       silence.end();
       response.cancel();

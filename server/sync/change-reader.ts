@@ -47,7 +47,7 @@ export async function readChanges(
       .from(changeLog)
       .where(and(stretch, from.agentId === undefined ? undefined : concerns(from.agentId)))
       .orderBy(asc(changeLog.sequence));
-    return { upTo, changes: await resolve(db, rows), isLast: upTo === now.sequence };
+    return { upTo, changes: await resolve(db, latestOf(rows)), isLast: upTo === now.sequence };
   });
 }
 
@@ -67,6 +67,12 @@ type Row = typeof changeLog.$inferSelect;
 
 function concerns(agentId: SpiffeId): SQL {
   return or(isNull(changeLog.scope), eq(changeLog.scope, agentId)) ?? sql`true`;
+}
+
+/** An object is told as it is now: once in a stretch says all. Scopes are kept apart, since each agent hears of its own. */
+function latestOf(rows: readonly Row[]): readonly Row[] {
+  const latest = new Map(rows.map((row) => [JSON.stringify([row.kind, row.key, row.scope]), row]));
+  return rows.filter((row) => latest.get(JSON.stringify([row.kind, row.key, row.scope])) === row);
 }
 
 async function resolve(db: Database, rows: readonly Row[]): Promise<readonly LoggedChange[]> {
