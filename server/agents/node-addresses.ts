@@ -6,6 +6,7 @@ import type { Database, Datastore } from '../datastore/datastore.ts';
 import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
 import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
+import { requireNodeNotHeld } from '../quarantine/require-not-held.ts';
 import { isNodeAddress, parseNodeAddress, type NodeAddress } from './node-address.ts';
 
 /** Addresses belong to a network; hosts that share no network may have the same ones. Most installations have this one only. */
@@ -59,8 +60,9 @@ export class NodeAddresses {
       return await this.#datastore.write((transaction) =>
         noteDirectoryChanges(transaction, [key.nodeId], async () => {
           await requireNode(transaction.db, key.nodeId);
-          await writeConfirmed(transaction.db, claim);
-          await noteQuarantinedNode(transaction, key.nodeId);
+          await noteQuarantinedNode(transaction, key.nodeId, async () => {
+            await writeConfirmed(transaction.db, claim);
+          });
           return claim;
         }),
       );
@@ -70,15 +72,19 @@ export class NodeAddresses {
     }
   }
 
-  /** Takes an address from a node, confirmed or only claimed. False if the node had none such. An agent that still has it claims it again. */
+  /**
+   * Takes an address from a node, confirmed or only claimed. False if the node had none such. An agent that still has it claims it again. Throws
+   * `failed_precondition`, reason `node_quarantined`, for a confirmed one.
+   */
   async withdraw(key: NodeAddressKey): Promise<boolean> {
     return await this.#datastore.write((transaction) =>
       noteDirectoryChanges(transaction, [key.nodeId], async () => {
         const rows = await transaction.db
           .delete(nodeAddresses)
           .where(isAt(keyOf(key)))
-          .returning({ address: nodeAddresses.address });
-        await noteQuarantinedNode(transaction, key.nodeId);
+          .returning({ state: nodeAddresses.state });
+        if (rows.some(({ state }) => state === 'confirmed'))
+          await requireNodeNotHeld(transaction.db, key.nodeId);
         return rows.length > 0;
       }),
     );

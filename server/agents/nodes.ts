@@ -11,6 +11,7 @@ import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore
 import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
 import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
+import { requireNodeNotHeld } from '../quarantine/require-not-held.ts';
 import { nodeOf, requireMayAttest, requireStanding, type Node } from './node.ts';
 import { writeClaims, writeDeclared } from './node-addresses.ts';
 
@@ -70,7 +71,7 @@ export class Nodes {
   ): Promise<Node> {
     const { nodeId } = attestation;
     const { node, taken } = await this.#datastore.write((transaction) =>
-      noteDirectoryChanges(transaction, [nodeId], async () => {
+      this.#noteChanges(transaction, nodeId, async () => {
         const { db } = transaction;
         const replacedSerial = await admit(transaction);
         requireMayAttest(await findNode(db, nodeId), replacedSerial);
@@ -82,7 +83,6 @@ export class Nodes {
           .returning();
         await writeClaims(db, { nodeId, addresses: attestation.claimedAddresses });
         const taken = await writeDeclared(db, { nodeId, addresses: attestation.declaredAddresses });
-        await noteQuarantinedNode(transaction, nodeId);
         // A stream of the time before the attestation is judged again.
         transaction.changed({ kind: 'node', key: nodeId, scope: nodeId });
         return { node: nodeOf(requireNode(rows[0], nodeId)), taken };
@@ -160,9 +160,13 @@ export class Nodes {
     });
   }
 
-  /** Forgets a node, its ban and its addresses: the host must attest anew, and may, also by a new join token. Throws `not_found`, reason `node_unknown`. */
+  /**
+   * Forgets a node, its ban and its addresses: the host must attest anew, and may, also by a new join token. Throws `not_found`, reason `node_unknown`;
+   * `failed_precondition`, reason `node_quarantined`.
+   */
   async evict(nodeId: SpiffeId): Promise<Node> {
     return await this.#change(nodeId, async ({ db }) => {
+      await requireNodeNotHeld(db, nodeId);
       const rows = await db.delete(nodes).where(eq(nodes.nodeId, nodeId)).returning();
       await db.delete(nodeAddresses).where(eq(nodeAddresses.nodeId, nodeId));
       return nodeOf(requireNode(rows[0], nodeId));
@@ -191,11 +195,16 @@ export class Nodes {
 
   async #change(nodeId: SpiffeId, work: (transaction: Transaction) => Promise<Node>): Promise<Node> {
     return await this.#datastore.write((transaction) =>
-      noteDirectoryChanges(transaction, [nodeId], async () => {
+      this.#noteChanges(transaction, nodeId, async () => {
         transaction.changed({ kind: 'node', key: nodeId, scope: nodeId });
-        await noteQuarantinedNode(transaction, nodeId);
         return await work(transaction);
       }),
+    );
+  }
+
+  async #noteChanges<T>(transaction: Transaction, nodeId: SpiffeId, work: () => Promise<T>): Promise<T> {
+    return await noteDirectoryChanges(transaction, [nodeId], () =>
+      noteQuarantinedNode(transaction, nodeId, work),
     );
   }
 

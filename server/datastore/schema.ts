@@ -167,6 +167,7 @@ export const issuedSvids = pgTable(
   (table) => [
     index('issued_svids_spiffe_id').on(table.spiffeId, table.notAfter),
     index('issued_svids_not_after').on(table.notAfter),
+    index('issued_svids_node').on(table.nodeId),
   ],
 );
 

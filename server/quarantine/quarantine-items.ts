@@ -1,4 +1,4 @@
-import { and, eq, inArray, sql } from 'drizzle-orm';
+import { and, eq, inArray, isNotNull, sql, type SQL } from 'drizzle-orm';
 import type { QuarantineRecord } from '../../shared/protocol/quarantine.ts';
 import type { SyncItem } from '../../shared/protocol/sync.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
@@ -36,31 +36,51 @@ export async function readQuarantineItems(
   return items;
 }
 
-/** To be called where a node's confirmed addresses change: they are a part of what agents know of its quarantine, if it is in one. */
-export async function noteQuarantinedNode({ db, changed }: Transaction, nodeId: SpiffeId): Promise<void> {
-  const rows = await db
-    .select({ kind: quarantines.kind })
-    .from(quarantines)
-    .where(and(eq(quarantines.kind, 'node'), eq(quarantines.subject, nodeId)));
-  if (rows.length > 0) changed({ kind: 'quarantine', key: quarantineKey({ kind: 'node', subject: nodeId }) });
+/**
+ * Runs `work`, which may change a node's confirmed addresses. They are a part of what agents know of its quarantine, if it is in one; that is noted only when they did
+ * change, since every agent then judges everything again.
+ */
+export async function noteQuarantinedNode<T>(
+  { db, changed }: Transaction,
+  nodeId: SpiffeId,
+  work: () => Promise<T>,
+): Promise<T> {
+  const before = await confirmedAddresses(db, nodeId);
+  const result = await work();
+  const after = await confirmedAddresses(db, nodeId);
+  if (new Set(before).symmetricDifference(new Set(after)).size === 0) return result;
+  const key = { kind: 'node', subject: nodeId } as const;
+  if ((await db.$count(quarantines, isThat(key))) > 0)
+    changed({ kind: 'quarantine', key: quarantineKey(key) });
+  return result;
 }
 
 /**
  * By what others know a quarantined node: one identity can live on several hosts, and the others of them go on. Every certificate that was issued to the node is
- * among them: from here on `AgentCertificates` gives it none for workloads.
+ * among them that it was issued for a workload and that is not forgotten, as those are which have ended: from here on `AgentCertificates` gives it none. Its own
+ * certificates call nobody in the mesh, and every attestation brings one.
  */
 async function belongings(
   db: Database,
   { kind, subject }: { readonly kind: string; readonly subject: string },
 ): Promise<Pick<QuarantineRecord, 'addresses' | 'serials'>> {
   if (kind !== 'node') return { addresses: [], serials: [] };
-  const addresses = await db
-    .select({ address: nodeAddresses.address })
-    .from(nodeAddresses)
-    .where(and(eq(nodeAddresses.nodeId, subject), eq(nodeAddresses.state, 'confirmed')));
+  const addresses = await confirmedAddresses(db, subject);
   const issued = await db
     .select({ serial: issuedSvids.serial })
     .from(issuedSvids)
-    .where(eq(issuedSvids.nodeId, subject));
-  return { addresses: addresses.map((row) => row.address), serials: issued.map((row) => row.serial) };
+    .where(and(eq(issuedSvids.nodeId, subject), isNotNull(issuedSvids.entryId)));
+  return { addresses, serials: issued.map((row) => row.serial) };
+}
+
+async function confirmedAddresses(db: Database, nodeId: string): Promise<string[]> {
+  const rows = await db
+    .select({ address: nodeAddresses.address })
+    .from(nodeAddresses)
+    .where(and(eq(nodeAddresses.nodeId, nodeId), eq(nodeAddresses.state, 'confirmed')));
+  return rows.map((row) => row.address);
+}
+
+function isThat({ kind, subject }: Pick<QuarantineRecord, 'kind' | 'subject'>): SQL | undefined {
+  return and(eq(quarantines.kind, kind), eq(quarantines.subject, subject));
 }

@@ -4,6 +4,7 @@ import { changesOf } from '../../tests/kit/change-recorder.ts';
 import { DATASTORES, silentLog, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { testAgentId, testAttestation, testEntry, testWorkloadId } from '../../tests/kit/mesh-data.ts';
+import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { NodeAddresses } from '../agents/node-addresses.ts';
 import { Nodes } from '../agents/nodes.ts';
 import type { Datastore } from '../datastore/datastore.ts';
@@ -23,6 +24,7 @@ describe.each(DATASTORES)('Quarantines (%s)', (_name, open) => {
   let datastore: Datastore;
   let quarantines: Quarantines;
   let nodes: Nodes;
+  let registration: Registration;
   const clock = new FakeClock();
   beforeAll(async () => {
     kept = await open();
@@ -30,7 +32,7 @@ describe.each(DATASTORES)('Quarantines (%s)', (_name, open) => {
     quarantines = new Quarantines({ datastore, clock });
     nodes = new Nodes({ datastore, clock, log: silentLog });
     await nodes.recordAttestation(testAttestation('one', { declaredAddresses: ['192.0.2.1'] }));
-    const registration = new Registration({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN });
+    registration = new Registration({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN });
     for (const path of ['/ns/a', '/ns/a/sa/x', '/ns/ab', '/ns/a_b/sa/x', '/ns/axb'])
       await registration.create(testEntry('one', path));
   }, 60_000);
@@ -122,11 +124,12 @@ describe.each(DATASTORES)('Quarantines (%s)', (_name, open) => {
 
   test('a quarantined node is told with its confirmed addresses and the certificates that it has, and told anew when an address changes', async () => {
     const life = { notBefore: new Date(0), notAfter: new Date(clock.nowMs() + 60_000), chainPem: '' };
-    const issue = { ...life, spiffeId: testWorkloadId('/web'), entryId: null };
+    const issue = { ...life, spiffeId: testWorkloadId('/web'), entryId: crypto.randomUUID() };
     await datastore.write(async ({ db }) => {
       await db.insert(issuedSvids).values([
         { ...issue, serial: 'aa', nodeId: testAgentId('one') },
         { ...issue, serial: 'bb', nodeId: testAgentId('two') },
+        { ...issue, serial: 'cc', nodeId: testAgentId('one'), entryId: null },
       ]);
     });
     await add(NODE);
@@ -142,11 +145,17 @@ describe.each(DATASTORES)('Quarantines (%s)', (_name, open) => {
       told,
     );
     expect((await byKind('node'))?.addresses.toSorted()).toEqual(['192.0.2.1', '192.0.2.9']);
-    expect(await changesOf(datastore, async () => await addresses.withdraw(address))).toContain(told);
+    // Nobody lifts half of it by making the server forget the host.
+    const held = { code: 'failed_precondition', reason: 'node_quarantined' };
+    expect(await refusalOf(addresses.withdraw(address))).toMatchObject(held);
+    expect(await refusalOf(nodes.evict(address.nodeId))).toMatchObject(held);
+    expect((await byKind('node'))?.addresses.toSorted()).toEqual(['192.0.2.1', '192.0.2.9']);
     const attest = async () =>
       await nodes.recordAttestation(testAttestation('one', { declaredAddresses: ['192.0.2.8'] }));
     expect(await changesOf(datastore, attest)).toContain(told);
-    expect((await byKind('node'))?.addresses.toSorted()).toEqual(['192.0.2.1', '192.0.2.8']);
+    // What says nothing new makes no agent judge everything again.
+    expect(await changesOf(datastore, attest)).not.toContain(told);
+    expect((await byKind('node'))?.addresses.toSorted()).toEqual(['192.0.2.1', '192.0.2.8', '192.0.2.9']);
     // One key alone, and what is shared by all.
     const one = await datastore.readSnapshot(
       async (db) => await readQuarantineItems(db, [`workload ${testWorkloadId('/web')}`]),
@@ -154,6 +163,41 @@ describe.each(DATASTORES)('Quarantines (%s)', (_name, open) => {
     expect(one.map(({ key }) => key)).toEqual([`workload ${testWorkloadId('/web')}`]);
     const { items } = await datastore.readSnapshot(readSharedItems);
     expect(items.filter(({ kind }) => kind === 'quarantine')).toHaveLength(2);
+    await quarantines.lift(NODE);
+    expect(await addresses.withdraw(address)).toBe(true);
+  });
+
+  test.each([workload('/ns/held/sa/x'), segment('/ns/held')])(
+    'the entry by which its host knows a workload stays as long as %p is held',
+    async (key) => {
+      const wish = testEntry('one', '/ns/held/sa/x');
+      const { entryId } = await registration.create(wish);
+      await add(key);
+      const held = { code: 'failed_precondition', reason: 'workload_quarantined' };
+      expect(await refusalOf(registration.delete(entryId))).toMatchObject(held);
+      for (const change of [
+        { selectors: ['unix:uid:77'] },
+        { parentId: testAgentId('two') },
+        { spiffeId: testWorkloadId('/ns/free') },
+      ]) {
+        const update = registration.update(entryId, {
+          wish: { ...wish, ...change } as typeof wish,
+          revision: 0,
+        });
+        expect(await refusalOf(update)).toMatchObject(held);
+      }
+      const listeners = [{ port: 8099, protocol: 'tcp' as const }];
+      const { revision } = await registration.update(entryId, { wish: { ...wish, listeners }, revision: 0 });
+      expect(revision).toBe(1);
+      await quarantines.lift(key);
+      expect(await registration.delete(entryId)).toMatchObject({ entryId });
+    },
+  );
+
+  test('a node that is held keeps no entry: the whole host is held', async () => {
+    const { entryId } = await registration.create(testEntry('one', '/ns/held/sa/x'));
+    await add(NODE);
+    expect(await registration.delete(entryId)).toMatchObject({ entryId });
   });
 
   test('there is an end to how many there are', async () => {

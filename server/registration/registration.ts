@@ -12,6 +12,7 @@ import type { Database, Datastore, Transaction } from '../datastore/datastore.ts
 import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { registrationEntries } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
+import { requireWorkloadNotHeld } from '../quarantine/require-not-held.ts';
 import { entryOf, rowOf } from './entry-row.ts';
 import { normalizeEntry } from './entry-rules.ts';
 import { requireFreeListeners } from './listener-conflict.ts';
@@ -101,7 +102,7 @@ export class Registration {
 
   /**
    * Replaces an entry, if it still has `revision`. Throws as `create`; `not_found`, reason `entry_unknown`; `failed_precondition`, reason
-   * `revision_mismatch`, when somebody else changed it first.
+   * `revision_mismatch`, when somebody else changed it first; `workload_quarantined` for another identity, parent or other selectors while it is in quarantine.
    */
   async update(
     entryId: string,
@@ -115,6 +116,7 @@ export class Registration {
       requireRevision(current, known.revision);
       requireRevision(current, options.revision);
       const entry: Entry = { ...current, ...wish, revision: current.revision + 1 };
+      if (isForOthers(current, entry)) await requireWorkloadNotHeld(db, current.spiffeId);
       await requireFreeListeners(db, entry);
       await replaceRow(db, { entry, previous: current });
       changed({ kind: 'entry', key: entryId, scope: current.parentId });
@@ -123,7 +125,10 @@ export class Registration {
     });
   }
 
-  /** Removes an entry, whatever its revision unless one is given. Throws `not_found`, reason `entry_unknown`; `failed_precondition`, reason `revision_mismatch`. */
+  /**
+   * Removes an entry, whatever its revision unless one is given. Throws `not_found`, reason `entry_unknown`; `failed_precondition`: `revision_mismatch`,
+   * `workload_quarantined`.
+   */
   async delete(entryId: string, options: { readonly revision?: number } = {}): Promise<Entry> {
     const known = requireEntry(await this.find(entryId), entryId);
     return await this.#write(known, [known.parentId], async ({ db, changed }) => {
@@ -133,6 +138,7 @@ export class Registration {
         .where(and(eq(registrationEntries.entryId, entryId), eq(registrationEntries.revision, revision)))
         .returning();
       if (rows[0] === undefined) throw revisionMismatch(requireEntry(await findEntry(db, entryId), entryId));
+      await requireWorkloadNotHeld(db, known.spiffeId);
       changed({ kind: 'entry', key: entryId, scope: known.parentId });
       return entryOf(rows[0]);
     });
@@ -152,6 +158,15 @@ export class Registration {
       throw error;
     }
   }
+}
+
+/** Whether processes that had the entry may not have it any more, or as somebody else. */
+function isForOthers(before: Entry, after: Entry): boolean {
+  return (
+    before.spiffeId !== after.spiffeId ||
+    before.parentId !== after.parentId ||
+    new Set(before.selectors).symmetricDifference(new Set(after.selectors)).size > 0
+  );
 }
 
 async function findEntry(db: Database, entryId: string): Promise<Entry | undefined> {

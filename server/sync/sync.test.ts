@@ -4,14 +4,15 @@ import { createLog } from '../../shared/runtime/log.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { DATASTORES, silentLog, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
-import { testAgentId, testAttestation, testEntry } from '../../tests/kit/mesh-data.ts';
+import { testAgentId, testAttestation, testEntry, testWorkloadId } from '../../tests/kit/mesh-data.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { NodeAddresses } from '../agents/node-addresses.ts';
 import { Nodes } from '../agents/nodes.ts';
 import type { Datastore, Position } from '../datastore/datastore.ts';
 import { policyActivations } from '../datastore/schema.ts';
+import { Quarantines } from '../quarantine/quarantines.ts';
 import { Registration } from '../registration/registration.ts';
-import { pruneChangeLog } from './change-reader.ts';
+import { pruneChangeLog, readChanges } from './change-reader.ts';
 import { MAX_BACKLOG_CHANGES } from './mailbox.ts';
 import { SyncSource } from './sync.ts';
 import { storeTrustBundle } from './trust-bundles.ts';
@@ -134,6 +135,19 @@ describe.each(DATASTORES)('SyncSource (%s)', (_name, open) => {
     await fresh.reaches(await sequence());
     expect(fresh.state).toEqual(first.state);
     await waitUntil('the earlier stream of the agent has ended', () => first.isEnded);
+  });
+
+  test('what changed many times is told once a batch, as it is now', async () => {
+    const quarantines = new Quarantines({ datastore, clock });
+    const from = await datastore.position();
+    const key = { kind: 'workload', subject: testWorkloadId('/often') } as const;
+    for (const reason of ['a', 'b', 'c']) await quarantines.add({ ...key, reason, createdBy: 'me' });
+    const batch = await readChanges(datastore, from);
+    expect(batch?.upTo).toBe(from.sequence + 3);
+    expect(batch?.changes).toMatchObject([
+      { sequence: from.sequence + 3, scope: null, change: { op: 'put', item: { value: { reason: 'c' } } } },
+    ]);
+    await quarantines.lift(key);
   });
 
   test('updates and removals arrive; an entry that changes its parent moves', async () => {

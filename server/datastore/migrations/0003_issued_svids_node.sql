@@ -1,0 +1,1 @@
+CREATE INDEX "issued_svids_node" ON "issued_svids" USING btree ("node_id");
