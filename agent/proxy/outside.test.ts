@@ -27,6 +27,8 @@ let heard: string;
 let asked: string[];
 let leading: ReadonlySet<string>;
 let loss: Refusal | undefined;
+/** What happens while a name is looked up. */
+let whileAsked: () => void;
 let outside: Outside;
 
 beforeEach(async () => {
@@ -36,6 +38,7 @@ beforeEach(async () => {
     new OpenConnections({ max: 8, maxPerHost: 8 }),
   ];
   [program, sockets, heard, asked, leading, loss] = [new ScriptedStream(), [], '', [], new Set(), undefined];
+  whileAsked = () => undefined;
   server = createServer((socket) => {
     sockets.push(socket);
     socket.on('error', () => undefined);
@@ -52,6 +55,7 @@ beforeEach(async () => {
     domains: {
       leadsTo: (domain, address) => {
         asked.push(`${domain} ${address}`);
+        whileAsked();
         return Promise.resolve(leading.has(domain));
       },
     },
@@ -178,6 +182,21 @@ describe('requests out of the mesh', () => {
       'policy_allow',
     ]);
     expect(asked).toEqual(['api.test 127.0.0.1', 'second.test 127.0.0.1']);
+  });
+
+  test('are over before they begin when the permit goes while the name is looked up', async () => {
+    rig.egress = ({ target }) => (target.domain === undefined ? 'egress_deny' : 'policy_allow');
+    leading = new Set(['api.test']);
+    whileAsked = () => {
+      loss = { reason: 'caller_unidentified' };
+      connections.reconsiderAll();
+    };
+    const left = leave();
+    program.says(get('api.test'));
+    await left;
+    expect(program.abortion?.failure?.reason).toBe('caller_unidentified');
+    expect(rig.records.map(({ reason }) => reason)).toEqual(['caller_unidentified']);
+    expect([sockets.length, connections.size]).toEqual([0, 0]);
   });
 
   test('that can be read in two ways are refused before any name is looked up', async () => {
