@@ -30,7 +30,7 @@ import { readHealth, startServerMetrics, type ServerState } from './health/healt
 import { buildAgentApp } from './http/agent-app.ts';
 import type { FindPeerCredentials } from './http/listeners/unix-listener.ts';
 import { Enforcements } from './enforcement/enforcement.ts';
-import { reportEnforcement } from './enforcement/enforcement-report.ts';
+import { EnforcementReports } from './enforcement/enforcement-reports.ts';
 import type { TurnedAway } from './http/listeners/connection-guard.ts';
 import { startTlsListener } from './http/listeners/tls-listener.ts';
 import { startUnixListener } from './http/listeners/unix-listener.ts';
@@ -99,7 +99,6 @@ interface Start {
 }
 
 const clock = systemClock;
-const DAY_MS = 86_400_000;
 const random = (): number => Math.random();
 const secureRandom = (length: number): Uint8Array => randomBytes(length);
 
@@ -160,6 +159,7 @@ function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabili
   const { datastore, authority, policies, state } = core;
   const { trustDomain } = config;
   const enforcements = new Enforcements({ datastore, clock, trustDomain });
+  const reports = new EnforcementReports({ datastore, enforcements, clock });
   return {
     datastore,
     authority,
@@ -176,11 +176,7 @@ function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabili
     operators: new Operators({ datastore, clock }),
     quarantines: new Quarantines({ datastore, clock }),
     enforcements,
-    reportEnforcement: async (scope, sinceMs) => {
-      const untilMs = clock.nowMs();
-      const window = { scope: enforcements.scopeOf(scope), sinceMs: sinceMs ?? untilMs - DAY_MS, untilMs };
-      return await reportEnforcement(datastore, window);
-    },
+    reportEnforcement: async (scope, sinceMs) => await reports.report(scope, sinceMs),
     rootKeySha256: () => authority.rootKeySha256,
     temporaryDirectory: config.policy.temporaryDirectory,
     readHealth: async () => await readHealth(state),
