@@ -24,8 +24,11 @@ interface Answers {
 const TIMEOUT_MS = 2000;
 const TRIES = 2;
 const MAX_LOOKUPS = 64;
+/** Of those, for one asker. */
+const MAX_LOOKUPS_OF_ONE = MAX_LOOKUPS / 4;
 const MAX_NAMES = 4096;
-const MAX_ADDRESSES = 256;
+/** Of one name: a lookup may show others each time. */
+const MAX_ADDRESSES = 32;
 /** Names with many addresses show others at each look: a program that was told one of them uses it for a while. */
 const MIN_KEPT_MS = 300_000;
 const MAX_KEPT_MS = 3_600_000;
@@ -39,19 +42,21 @@ export class DnsDomainCheck implements DomainCheck {
   /** In the order of their last lookup. */
   readonly #known = new Map<string, Answers>();
   readonly #lookups = new Map<string, Promise<Answers>>();
+  /** How many of them run for each asker. */
+  readonly #running = new Map<string, number>();
 
   constructor({ resolvers, clock }: DnsDomainCheckOptions) {
     if (resolvers.length > 0) this.#resolver.setServers(resolvers);
     this.#clock = clock;
   }
 
-  async leadsTo(domain: string, address: string): Promise<boolean> {
+  async leadsTo(domain: string, address: string, asker: string): Promise<boolean> {
     const family = isIPv6(address) ? 6 : 4;
     const key = `${family} ${domain}`;
     const known = this.#known.get(key);
     if (known !== undefined && this.#isSeen(known, address)) return true;
     if (known !== undefined && this.#clock.monotonicMs() - known.askedAtMs < MIN_REPEAT_MS) return false;
-    return this.#isSeen(await this.#ask(key, domain, family), address);
+    return this.#isSeen(await this.#ask(key, { domain, family, asker }), address);
   }
 
   #isSeen({ addresses }: Answers, address: string): boolean {
@@ -59,13 +64,28 @@ export class DnsDomainCheck implements DomainCheck {
     return seen !== undefined && seen.untilMs > this.#clock.monotonicMs();
   }
 
-  async #ask(key: string, domain: string, family: 4 | 6): Promise<Answers> {
+  async #ask(
+    key: string,
+    { domain, family, asker }: { readonly domain: string; readonly family: 4 | 6; readonly asker: string },
+  ): Promise<Answers> {
     const running = this.#lookups.get(key);
     if (running !== undefined) return await running;
-    if (this.#lookups.size >= MAX_LOOKUPS) return { addresses: new Map(), askedAtMs: 0 };
-    const lookup = this.#look(key, domain, family).finally(() => this.#lookups.delete(key));
+    const isTooMuch =
+      this.#lookups.size >= MAX_LOOKUPS || (this.#running.get(asker) ?? 0) >= MAX_LOOKUPS_OF_ONE;
+    if (isTooMuch) return { addresses: new Map(), askedAtMs: 0 };
+    const lookup = this.#look(key, domain, family).finally(() => {
+      this.#lookups.delete(key);
+      this.#count(asker, -1);
+    });
     this.#lookups.set(key, lookup);
+    this.#count(asker, 1);
     return await lookup;
+  }
+
+  #count(asker: string, change: 1 | -1): void {
+    const running = (this.#running.get(asker) ?? 0) + change;
+    if (running === 0) this.#running.delete(asker);
+    else this.#running.set(asker, running);
   }
 
   async #look(key: string, domain: string, family: 4 | 6): Promise<Answers> {

@@ -25,7 +25,8 @@ export async function nameTarget({
 }: Asked): Promise<Encounter | undefined> {
   const domain = domainOf({ judge, encounter, host, http });
   if (domain === undefined) return encounter;
-  return (await domains.leadsTo(domain, encounter.target.address))
+  const { caller, target } = encounter;
+  return (await domains.leadsTo(domain, target.address, caller.spiffeId ?? caller.address))
     ? withDomain(encounter, domain)
     : undefined;
 }
@@ -45,6 +46,8 @@ function withDomain(encounter: Encounter, domain: string): Encounter {
 
 /** Hosts that are remembered of one connection; clients hardly ever ask for two. */
 const MAX_HOSTS = 64;
+/** Hosts of one connection that are looked up at the same time. */
+const MAX_LEARNING = 4;
 
 /**
  * Decides the requests of one connection that leaves the mesh, each by the host that it asks for. The name of the first is looked up before; one that comes up later
@@ -72,7 +75,7 @@ export class RequestNames {
   /** Finds out where the name leads that a request asks for. */
   async learn(http: DecisionHttpRequest): Promise<void> {
     const { host } = http;
-    if (this.#learning.has(host) || this.#learning.size >= MAX_HOSTS) return;
+    if (this.#learning.has(host) || this.#learning.size >= MAX_LEARNING) return;
     this.#learning.add(host);
     const asked = { judge: this.#judge, domains: this.#domains, encounter: this.#plain, host, http };
     const encounter = await nameTarget(asked);
