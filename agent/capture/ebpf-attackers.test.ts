@@ -8,7 +8,7 @@ import {
   setDefaultTimeout,
   test,
 } from 'bun:test';
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { compute, exit, assemble } from '../native/bpf-instructions.ts';
 import { linkCgroup, openPinned, readCgroupLink } from '../native/bpf-link.ts';
@@ -179,6 +179,21 @@ describe('what is pinned', () => {
       expect(await net.capture.isIntact()).toBe(false);
     } finally {
       rmdirSync(ebpf.bpfFolder);
+    }
+  });
+
+  test('is refused where somebody else’s name leads to a folder of ours', async () => {
+    await net.capture.remove();
+    const other = `${ebpf.bpfFolder}_other`;
+    mkdirSync(other, { mode: 0o700 });
+    symlinkSync(other, ebpf.bpfFolder);
+    try {
+      expect(await refusalOf(net.capture.apply(STRICT))).toMatchObject({ reason: 'bpf_folder' });
+      expect(readdirSync(other)).toEqual([]);
+    } finally {
+      unlinkSync(ebpf.bpfFolder);
+      for (const name of readdirSync(other)) unlinkSync(join(other, name));
+      rmdirSync(other);
     }
   });
 

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { openPinned, pinObject } from './bpf-link.ts';
@@ -24,18 +24,19 @@ export class BpfFolder {
     throw wrong(this.path, `${why}: mount -t bpf bpf /sys/fs/bpf`);
   }
 
-  /** Makes the folder where there is none. Throws as `requireBpf`, also where others may enter it. */
+  /** Makes the folder where there is none. Throws as `requireBpf`, also where it is no folder or others may enter it. */
   make(): void {
     this.requireBpf();
     try {
-      mkdirSync(this.path, { recursive: true, mode: 0o700 });
+      mkdirSync(this.path, { mode: 0o700 });
     } catch (cause) {
-      throw wrong(this.path, cause instanceof Error ? cause.message : String(cause), cause);
+      const isThere = (cause as NodeJS.ErrnoException).code === 'EEXIST';
+      if (!isThere) throw wrong(this.path, cause instanceof Error ? cause.message : String(cause), cause);
     }
     // Where everybody may make folders there, somebody may have been before us: he could take away what we pin.
-    const { uid, mode } = statSync(this.path);
-    if (uid !== this.#ownerUid || (mode & OTHERS) !== 0)
-      throw wrong(this.path, 'others may enter it, or it is not the agent’s: remove it');
+    const found = lstatSync(this.path);
+    if (!found.isDirectory() || found.uid !== this.#ownerUid || (found.mode & OTHERS) !== 0)
+      throw wrong(this.path, 'it is no folder, others may enter it, or it is not the agent’s: remove it');
   }
 
   /** Opens what is pinned under a name; undefined where nothing is. */

@@ -1,6 +1,7 @@
 import { toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { watchClockJumps } from '../../shared/runtime/clock-jumps.ts';
+import { CrowdReport } from '../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
@@ -8,17 +9,13 @@ import type { CapturePorts } from '../capture/capture.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { DomainCheck } from '../egress/domain-check.ts';
 import type { IdentitySource } from '../identity/identity.ts';
-import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/sock-diag.ts';
-import type { TcpSocket } from '../native/sock-diag-message.ts';
-import type { SocketAddress } from '../native/socket-address.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
 import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
-import { findRedirectedWay, type CapturedWay, type FindCapturedWay } from './captured-way.ts';
+import { findRedirectedWay, type FindCapturedWay } from './captured-way.ts';
 import { OpenConnections } from './connections.ts';
 import type { Forward } from './forward.ts';
-import { endLeftOver } from './left-over.ts';
 import { Inbound } from './inbound.ts';
 import { Judge } from './judge.ts';
 import { createMeshDialer, type MeshDialerLimits } from './mesh-dialer.ts';
@@ -29,6 +26,7 @@ import { Outbound } from './outbound.ts';
 import { arrivalOfPlaintext } from './plaintext-inbound.ts';
 import type { ProxyObserver } from './proxy-observer.ts';
 import type { RecentDenials } from './recent-denials.ts';
+import { steer, type CaptureHandler } from './steer.ts';
 import { listenTcp, type AcceptedSocket, type TcpListener, type TcpStream } from './tcp-stream.ts';
 
 export interface ProxyOptions {
@@ -110,9 +108,10 @@ export function startProxy(options: ProxyOptions): Proxy {
     clock,
   });
   const listeners: TcpListener[] = [];
+  const refused = new CrowdReport<'refused'>({ event: 'own_listener_refused', clock, log });
   const capture = (port: number, find: FindCapturedWay, handle: CaptureHandler): void => {
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
-      steer(stream, socket, { find, handle, ports, clock, log });
+      steer(stream, socket, { find, handle, ports, refused, clock, log });
     listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
   };
   capture(
@@ -155,43 +154,4 @@ export function startProxy(options: ProxyOptions): Proxy {
       await dialer.stop();
     },
   };
-}
-
-type CaptureHandler = (stream: TcpStream, way: CapturedWay) => Promise<void>;
-
-interface Steering {
-  readonly find: FindCapturedWay;
-  readonly handle: CaptureHandler;
-  readonly ports: CapturePorts;
-  readonly clock: Clock;
-  readonly log: Log;
-}
-
-/** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
-function steer(stream: TcpStream, socket: AcceptedSocket, steering: Steering): void {
-  const { handle, ports, clock, log } = steering;
-  let known: CapturedWay | undefined;
-  const find = (): TcpSocket | undefined =>
-    known === undefined
-      ? findOnlyTcpConnectionFrom(socket.remote)
-      : findExactTcpConnection(known.client, known.dialled);
-  if (socket.local.port === ports.outbound) endLeftOver(stream, { find, clock, log });
-  const follow = async (): Promise<void> => {
-    const way = steering.find(socket);
-    if (way === undefined || isOwn(way.destination, socket, ports)) {
-      log.warn('own_listener_refused', { source: socket.remote.address });
-      return stream.abort();
-    }
-    known = way;
-    await handle(stream, way);
-  };
-  follow().catch((error: unknown) => {
-    log.error('connection_failed', { error: toPicketError(error) });
-    stream.abort();
-  });
-}
-
-function isOwn(destination: SocketAddress, { local }: AcceptedSocket, ports: CapturePorts): boolean {
-  const own: readonly number[] = [ports.outbound, ports.inbound];
-  return destination.address === local.address && own.includes(destination.port);
 }

@@ -115,7 +115,10 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
     });
 
     test('is without identity when the process has ended, though its number is a workload’s now', async () => {
-      const refused = (): number => eventsOf(shop.desk.log(), 'own_listener_refused').length;
+      const refused = (): number =>
+        eventsOf(shop.desk.log(), 'own_listener_refused')
+          .map((line) => (JSON.parse(line) as { readonly refused: number }).refused)
+          .reduce((sum, each) => sum + each, 0);
       const before = refused();
       const attempt = await askAs('vanish', web);
       if (backend === 'nftables')
