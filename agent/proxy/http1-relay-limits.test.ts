@@ -3,7 +3,7 @@ import { DECISION_REASONS, type DecisionHttpRequest } from '../../shared/policy/
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import type { ByteStream, ByteStreamReader } from './byte-stream.ts';
 import { Http1Relay } from './http1-relay.ts';
-import { LINGER_MS, PHASE_MS } from './http1-relay-timer.ts';
+import { CLOSE_MS, LINGER_MS, PHASE_MS } from './http1-relay-timer.ts';
 import type { Judgement } from './judge.ts';
 
 /** What a client can make a relay hold: bytes, requests, time. The streams are in memory, so that a test says when a peer reads. */
@@ -137,6 +137,24 @@ describe('Http1Relay waits without an application', () => {
     expect([client.isEnded, client.isAborted]).toEqual([true, false]);
     clock.advance(LINGER_MS);
     expect(client.isAborted).toBe(true);
+  });
+
+  test('a client that does not end in turn so long, and longer while it takes what is left', () => {
+    const rig = new Rig();
+    rig.isAllowed = true;
+    rig.start(rig.application);
+    const { client, application, clock } = rig;
+    client.send(GET);
+    application.send('HTTP/1.1 200 OK\r\n\r\nuntil the end');
+    clock.advance(2 * CLOSE_MS);
+    expect(client.isAborted).toBe(false);
+    application.reader?.onEnd();
+    clock.advance(CLOSE_MS - 1);
+    client.reader?.onDrain();
+    clock.advance(CLOSE_MS - 1);
+    expect([client.isEnded, client.isAborted]).toEqual([true, false]);
+    clock.advance(1);
+    expect([client.isAborted, rig.done, clock.pending]).toEqual([true, 1, 0]);
   });
 
   test('so long for the body of a refused request, however it is spread', () => {

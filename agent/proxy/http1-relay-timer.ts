@@ -17,12 +17,15 @@ export const PHASE_MS: Readonly<Record<TimedPhase, number>> = {
 };
 /** How long a client may go on sending after it was refused for good: a reset at once would overtake the answer. */
 export const LINGER_MS = 5000;
+/** How long both sides may take to end in turn, or to take what is still to be sent: what the kernel holds may take a slow reader a while. */
+export const CLOSE_MS = 300_000;
 
 /** The one timer of a relay: it runs in a timed phase, or after the last answer, never for both. */
 export class Http1RelayTimer {
   readonly #clock: Clock;
   #phase: TimedPhase | undefined;
   #round = 0;
+  #onUnclosed: (() => void) | undefined;
   #cancel: () => void = () => undefined;
 
   constructor(clock: Clock) {
@@ -44,8 +47,21 @@ export class Http1RelayTimer {
     this.#cancel = this.#clock.schedule(LINGER_MS, onLingered);
   }
 
+  /** Everything was given; both sides are to end. */
+  close(onUnclosed: () => void): void {
+    this.stop();
+    this.#onUnclosed = onUnclosed;
+    this.#cancel = this.#clock.schedule(CLOSE_MS, onUnclosed);
+  }
+
+  /** Something of what was given was taken: while it closes, that begins anew. */
+  taken(): void {
+    if (this.#onUnclosed !== undefined) this.close(this.#onUnclosed);
+  }
+
   stop(): void {
     this.#cancel();
+    this.#onUnclosed = undefined;
     this.#cancel = () => undefined;
     this.#phase = undefined;
   }

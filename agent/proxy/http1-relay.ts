@@ -104,6 +104,7 @@ export class Http1Relay {
     onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes), this.#requestSink)),
     onEnd: () => this.#onClientEnd(),
     onDrain: () => {
+      this.#timer.taken();
       this.#application?.resume();
       this.#denials.drained();
     },
@@ -272,7 +273,7 @@ export class Http1Relay {
     this.#isEnding = true;
     // Requests that came in the same piece of bytes must neither be decided nor reach the application.
     this.#requests.hold();
-    this.#timer.stop();
+    this.#timer.close(() => this.cut({ message: 'It did not end' }));
     this.#options.client.resume();
     this.#options.client.end();
     this.#application?.end();

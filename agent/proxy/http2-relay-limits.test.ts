@@ -22,7 +22,7 @@ import { JudgeRig } from './fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
 import { HTTP2_LIMITS } from './http2-limits.ts';
 import { Http2Relay } from './http2-relay.ts';
-import { PHASE_MS } from './http1-relay-timer.ts';
+import { CLOSE_MS, PHASE_MS } from './http1-relay-timer.ts';
 
 const END = FLAG.endHeaders | FLAG.endStream;
 const ACK = encodeFrame(FRAME.settings, 0, { flags: FLAG.ack });
@@ -719,6 +719,22 @@ describe('Http2Relay, frame by frame', () => {
     application.ends();
     await settled();
     expect([client.isEnded, client.text.includes('502')]).toEqual([true, false]);
+  });
+
+  test('does not wait for ever for a client to end in turn', async () => {
+    await begin();
+    await says(client, get(1, '/a'));
+    await connected();
+    await says(application, headers(1, END, Buffer.of(0x88)));
+    application.ends();
+    await settled();
+    judge.clock.advance(CLOSE_MS - 1);
+    client.drains();
+    judge.clock.advance(CLOSE_MS - 1);
+    expect([client.isEnded, client.abortion]).toEqual([true, undefined]);
+    judge.clock.advance(1);
+    expect([client.abortion, application.abortion]).not.toContain(undefined);
+    expect([closures, judge.clock.pending]).toEqual([1, 0]);
   });
 
   test('holds the client back while the application takes no more', async () => {

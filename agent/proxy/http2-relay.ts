@@ -159,6 +159,7 @@ export class Http2Relay {
     onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes))),
     onEnd: () => this.#onClientEnd(),
     onDrain: () => {
+      this.#timer.taken();
       this.#sides.clientDrained();
       this.#takeDueTurn();
     },
@@ -387,7 +388,7 @@ export class Http2Relay {
     if (this.#isEnding || this.#isOver) return;
     this.#isEnding = true;
     this.#requests.hold();
-    this.#timer.stop();
+    this.#timer.close(() => this.cut({ message: 'It did not end' }));
     this.#sides.settle();
     this.#options.client.end();
     this.#sides.application?.end();
