@@ -29,7 +29,18 @@ export class PacketCapture {
   ): Promise<PacketCapture> {
     const file = join(options.folder, 'wire.pcap');
     const tcpdump = new Child({
-      command: inHost('tcpdump', '-i', 'eth0', '-U', '-w', file, 'tcp and host', options.peer),
+      // Otherwise the kernel keeps packets for a second, and loses those at the end: all of them, where everything took no longer.
+      command: inHost(
+        'tcpdump',
+        '--immediate-mode',
+        '-i',
+        'eth0',
+        '-U',
+        '-w',
+        file,
+        'tcp and host',
+        options.peer,
+      ),
       logFile: join(options.folder, 'tcpdump.log'),
     });
     await tcpdump.ready('tcpdump listens', () => tcpdump.log().includes('listening on'));
