@@ -1,86 +1,88 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
+import { PicketError } from '../shared/errors/errors.ts';
 import { createOpaWasmLoader } from '../shared/policy/opa-wasm.ts';
 import { systemClock } from '../shared/runtime/clock.ts';
-import { CrowdTally } from '../shared/runtime/crowd-tally.ts';
-import { createLog, type Log } from '../shared/runtime/log.ts';
-import { createMetrics } from '../shared/runtime/metrics.ts';
-import { startMetricsListener, startReadinessListener } from '../shared/runtime/metrics-listener.ts';
+import { giveBackMemory } from '../shared/runtime/give-back-memory.ts';
+import { createLog } from '../shared/runtime/log.ts';
 import { notifyReady } from '../shared/runtime/service-manager.ts';
-import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
-import { verifyPolicySignature } from '../shared/spiffe/policy-signer.ts';
-import { startAdmin } from './admin/admin.ts';
-import { AgentMetrics } from './admin/agent-metrics.ts';
-import { startShipper } from './audit/shipper.ts';
-import { Spool } from './audit/spool.ts';
-import type { Capture } from './capture/capture.ts';
-import { NFT_TABLE_NAME } from './capture/nft-rules.ts';
+import type { Admin } from './admin/admin.ts';
+import type { KeptCapture } from './capture/kept-capture.ts';
 import { openCapture, type ChosenCapture } from './capture/open-capture.ts';
-import { readAgentConfig, type AgentConfig } from './config.ts';
-import { listOwnAddresses, OwnAddresses } from './directory/own-addresses.ts';
-import { RegisteredDirectory } from './directory/registered-directory.ts';
-import { DnsDomainCheck } from './egress/dns-domain-check.ts';
-import { followAddresses } from './follow-addresses.ts';
+import { AgentBase } from './composition/agent-base.ts';
+import type { AgentIncumbentOptions } from './composition/agent-incumbent.ts';
+import type { AgentRuntime, RunningAgent } from './composition/agent-runtime.ts';
+import { answerPeople } from './composition/answer-people.ts';
+import { captureHost, captureNamespaces } from './composition/capture-host.ts';
+import type { LeavingSettings } from './composition/data-path.ts';
+import { openKnowledge, type Knowledge } from './composition/open-knowledge.ts';
+import type { IdentifierAdapters } from './composition/open-process-identifier.ts';
+import type { ProverAdapters } from './composition/open-prover.ts';
+import { reportStatus } from './composition/report-status.ts';
+import { serveWorkloads } from './composition/serve-workloads.ts';
+import { shipLeftOvers } from './composition/ship-left-overs.ts';
+import { prepareHere } from './composition/start-here.ts';
+import { prepareInWorkers } from './composition/start-workers.ts';
+import { tellOfDescriptors } from './composition/tell-of-descriptors.ts';
+import type { RunningTraffic, Traffic } from './composition/traffic.ts';
+import { readAgentConfig, type AgentConfig } from './config/config.ts';
+import { listOwnAddresses } from './directory/own-addresses.ts';
+import { readAuthorities } from './egress/authorities.ts';
+import { InspectionAuthority } from './inspection/inspection-authority.ts';
+import { readInspection } from './inspection/read-inspection.ts';
+import { Predecessor } from './handover/predecessor.ts';
 import type { IdentityManager } from './identity/identity-manager.ts';
-import { openIdentityManager, type OpenedIdentity } from './identity/open-identity-manager.ts';
+import { HeldBackStore } from './key-store/held-back-store.ts';
 import { openSealedDisk } from './key-store/sealed-disk.ts';
-import type { SealedStore } from './key-store/sealed-store.ts';
+import type { NamespaceKeeper } from './namespaces/namespace-keeper.ts';
 import { descriptorReserve } from './native/descriptor-reserve.ts';
 import { openHolderScanner } from './native/holder-scanner.ts';
-import { watchAddresses } from './native/address-watch.ts';
-import { readRulesetGeneration, watchTable } from './native/nftables.ts';
+import { countElementTransactions } from './native/nftables-elements.ts';
+import { readRulesetGeneration } from './native/nftables.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
-import { openHolderFinder, type HolderFinderAdapters } from './open-holder-finder.ts';
-import { openProver, type ProverAdapters } from './open-prover.ts';
-import { withAuditMode } from './policy/audit-mode.ts';
-import { createAuthorizer } from './policy/authorize.ts';
-import { followPolicy } from './policy/follow-policy.ts';
-import { PolicyHolder } from './policy/policy-holder.ts';
-import { findSteeredWay } from './proxy/captured-way.ts';
-import { startProxy } from './proxy/proxy.ts';
-import { HeldQuarantine, type Quarantine } from './quarantine/quarantine.ts';
-import { RecentDenials } from './proxy/recent-denials.ts';
-import { reportStatus } from './report-status.ts';
-import { RunningParts } from './running-parts.ts';
-import { createMarkedDial } from './server-link/marked-dial.ts';
-import { startCapture } from './start-capture.ts';
-import { tellOfDescriptors } from './tell-of-descriptors.ts';
-import { isDigestWanted } from './workload-attestation/earned-entries.ts';
 import { createKernelHolderFinder } from './workload-attestation/kernel-holder-finder.ts';
-import { createProcessIdentifier } from './workload-attestation/process-identifier.ts';
-import type { ProcessIdentifier } from './workload-attestation/process-identity.ts';
 import { createThreadHolderFinder } from './workload-attestation/thread-holder-finder.ts';
+import { NetworkNamespaceAttestor } from './workload-attestation/netns.ts';
 import { UnixAttestor } from './workload-attestation/unix.ts';
-import { DEFAULT_WORKLOAD_API_LIMITS, startWorkloadApi } from './workload-api/workload-api.ts';
-
-/** What the process gives to the role. */
-export interface AgentRuntime {
-  readonly configPath: string;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly version: string;
-  readonly writeLog: (line: string) => void;
-}
 
 /**
- * Starts the agent; what it returns stops it in reverse. Traffic is captured before the host has attested, and refused until then. Rejects when any part cannot
+ * Starts the agent; what it returns stops it in reverse. With a channel it takes over from the agent at the other end, and rejects with that one serving as before. Traffic is captured before the host has attested, and refused until then. Rejects when any part cannot
  * start, or when the host is refused for good.
  */
-export async function startAgent(runtime: AgentRuntime): Promise<Running> {
-  const config = await readAgentConfig(runtime.configPath, runtime.environment);
+export async function startAgent(runtime: AgentRuntime): Promise<RunningAgent> {
+  const predecessor = runtime.channel && new Predecessor(runtime.channel, clock);
+  const config = await readConfig(runtime, predecessor);
   const log = createLog({ level: config.logLevel, nowMs: () => Date.now(), write: runtime.writeLog });
-  const agent = new AgentStart(config, runtime, log);
+  tellOfDescriptors(descriptorReserve(), { clock, log });
+  const loader = createOpaWasmLoader();
+  const base = new AgentBase({ config, runtime, predecessor, loader, uid: OWN_UID, clock, log });
+  const agent = new AgentStart(base);
   try {
     await agent.run();
   } catch (error) {
-    await agent.shutdown.stop();
+    await agent.giveUp(error);
     throw error;
   }
-  await notifyReady(runtime.environment['NOTIFY_SOCKET']);
-  return agent.shutdown;
+  return { ended: agent.ended, stop: async () => await base.shutdown.stop() };
+}
+
+async function readConfig(
+  { configPath, environment }: AgentRuntime,
+  predecessor: Predecessor | undefined,
+): Promise<AgentConfig> {
+  try {
+    return await readAgentConfig(configPath, environment);
+  } catch (error) {
+    predecessor?.failed(error);
+    throw error;
+  }
 }
 
 const clock = systemClock;
+/** How long a successor waits for the server before it goes on with what its predecessor wrote down, in milliseconds. */
+const HEAR_SERVER_MS = 5000;
+const LOOK_EVERY_MS = 20;
 const OWN_UID = process.getuid?.() ?? 0;
 
 const PROVERS: ProverAdapters = {
@@ -88,292 +90,199 @@ const PROVERS: ProverAdapters = {
   tpm: (options) => new TpmProver({ ...options, random: (length) => randomBytes(length) }),
 };
 
-const HOLDER_FINDERS: HolderFinderAdapters = {
+const IDENTIFIERS: IdentifierAdapters = {
+  unix: (options) => new UnixAttestor(options),
+  netns: (findName) => new NetworkNamespaceAttestor(findName),
   openScanner: openHolderScanner,
   kernel: createKernelHolderFinder,
   thread: createThreadHolderFinder,
 };
 
+/** What the configuration makes of this host. */
+interface HostSettings {
+  readonly chosen: ChosenCapture;
+  readonly leaving: LeavingSettings;
+}
+
+/** An agent that serves. */
+interface Serving extends Pick<AgentIncumbentOptions, 'store' | 'rules'> {
+  readonly known: Knowledge;
+  readonly running: RunningTraffic;
+}
+
 /** The parts in the order in which they depend on each other. */
 class AgentStart {
-  readonly shutdown: Shutdown;
-  readonly #config: AgentConfig;
-  readonly #runtime: AgentRuntime;
-  readonly #log: Log;
-  readonly #parts: RunningParts;
-  readonly #metrics: AgentMetrics;
-  readonly #denials = new RecentDenials();
-  readonly #addresses = new OwnAddresses(clock);
+  readonly #base: AgentBase;
+  readonly #ended = Promise.withResolvers<void>();
+  #admin: Admin | undefined;
 
-  constructor(config: AgentConfig, runtime: AgentRuntime, log: Log) {
-    const { version } = runtime;
-    const startedAtMs = clock.nowMs();
-    this.shutdown = new Shutdown(log);
-    this.#config = config;
-    this.#runtime = runtime;
-    this.#log = log;
-    this.#parts = new RunningParts({
-      ...config,
-      version,
-      startedAtMs,
-      keepsCapture: config.capture.isEnabled,
-      crowd: new CrowdTally(clock),
-    });
-    tellOfDescriptors(descriptorReserve(), { clock, log });
-    const registry = createMetrics({ version, role: 'agent', startedAtMs });
-    this.#metrics = new AgentMetrics(registry, { state: this.#parts, clock });
-    if (config.metrics !== undefined) this.#add('metrics', startMetricsListener(config.metrics, registry));
-    if (config.readiness !== undefined)
-      this.#add('readiness', startReadinessListener(config.readiness, this.#parts));
+  constructor(base: AgentBase) {
+    this.#base = base;
+  }
+
+  /** Resolves once another process has taken over, and what was open has ended. Rejects where this process may not serve after all. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   async run(): Promise<void> {
-    const { dataDirectory, sealKeyFile, capture: captureConfig } = this.#config;
-    const chosen = openCapture({
-      ...captureConfig.choice,
-      nft: { rulesFile: captureConfig.rulesFile, readGeneration: readRulesetGeneration },
+    const { predecessor, runtime, log } = this.#base;
+    const manager = await (predecessor === undefined ? this.#begin() : this.#takeOver(predecessor));
+    log.info('agent_ready', { agentId: manager.agentSvid.current.spiffeId, version: runtime.version });
+  }
+
+  /** As the only agent of the host: people are answered first, traffic is captured before the server is heard, and refused until then. */
+  async #begin(): Promise<IdentityManager> {
+    const base = this.#base;
+    const settings = await this.#readSettings();
+    const { chosen } = settings;
+    this.#admin = await answerPeople(base, chosen.capture);
+    const { store, known } = await this.#openKnowledge();
+    const { manager, directory } = known;
+    const traffic = await this.#prepareTraffic(known, settings);
+    const running = await traffic.start();
+    const capture = await captureHost(base, { chosen, directory });
+    const namespaces = await captureNamespaces(base, directory);
+    await namespaces?.listen(running.listenIn);
+    await serveWorkloads(base, known);
+    await manager.start();
+    base.add('identity', manager);
+    this.#goOn({ store, known, rules: rulesOf(capture, namespaces), running });
+    giveBackMemory();
+    await notifyReady(base.runtime.environment['NOTIFY_SOCKET']);
+    return manager;
+  }
+
+  /** From another agent, which serves until this one knows everything, the server's last word too. Which process is the main one the service manager hears from it. */
+  async #takeOver(predecessor: Predecessor): Promise<IdentityManager> {
+    const base = this.#base;
+    const { sockets } = base;
+    const settings = await this.#readSettings();
+    const { chosen } = settings;
+    sockets.inherit(await predecessor.takeSockets(base.runtime.version));
+    const { store, known } = await this.#openKnowledge();
+    const { manager, directory } = known;
+    await this.#hearServer(manager);
+    const traffic = await this.#prepareTraffic(known, settings);
+    // Before our turn: traffic comes then.
+    giveBackMemory();
+    sockets.inherit(await predecessor.awaitTurn(manager));
+    // What is for a pod comes to this process as soon as it listens: it knows by then where they live.
+    const namespaces = await captureNamespaces(base, directory);
+    const running = await traffic.start(namespaces);
+    const capture = await captureHost(base, { chosen, directory });
+    await serveWorkloads(base, known);
+    this.#admin = await answerPeople(base, chosen.capture);
+    this.#goOn({ store, known, rules: rulesOf(capture, namespaces), running });
+    sockets.closeUnused();
+    predecessor.whenLost(() => this.#endUnasked());
+    predecessor.serving();
+    return manager;
+  }
+
+  /** What goes on for as long as the agent serves, until another process takes over. */
+  #goOn({ store, known, rules, running }: Serving): void {
+    const base = this.#base;
+    const { identity, manager, holder } = known;
+    const { claims: addresses, log } = base;
+    const { version } = base.runtime;
+    base.addHandedOver('status reports', reportStatus({ version, identity, holder, addresses, clock, log }));
+    shipLeftOvers(base, identity);
+    this.#allowReplacement({ store, manager, rules, carrier: running.ship() });
+  }
+
+  /** The agent before this one ended before it gave way: what the server told it last, such as a quarantine, nobody knows. The next one is started as after any death. */
+  #endUnasked(): void {
+    this.#base.log.error('agent_predecessor_lost');
+    const message = 'Cannot take over: the agent before this one ended before it gave way';
+    this.#ended.reject(new PicketError('unavailable', 'incumbent_gone', message));
+  }
+
+  /** The start came to nothing. What another process handed to us is still its own. */
+  async giveUp(error: unknown): Promise<void> {
+    const { predecessor, sockets, shutdown } = this.#base;
+    predecessor?.failed(error);
+    if (predecessor !== undefined) sockets.handOn();
+    await shutdown.stop();
+  }
+
+  async #readSettings(): Promise<HostSettings> {
+    const chosen = this.#openCapture();
+    const leaving = await this.#readLeavingSettings();
+    await mkdir(this.#base.config.dataDirectory, { recursive: true, mode: 0o700 });
+    return { chosen, leaving };
+  }
+
+  #openCapture(): ChosenCapture {
+    const { choice, rulesFile, transparentId } = this.#base.config.capture;
+    return openCapture({
+      ...choice,
+      transparentId,
+      nft: { rulesFile, readGeneration: () => readRulesetGeneration() - countElementTransactions() },
       ownerUid: OWN_UID,
       ownAddresses: listOwnAddresses,
     });
-    const { capture } = chosen;
-    await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
-    await this.#startAdmin(capture);
-    const store = await openSealedDisk({
-      directory: dataDirectory,
-      keyFile: sealKeyFile,
-      credentialsDirectory: this.#runtime.environment['CREDENTIALS_DIRECTORY'],
+  }
+
+  async #readLeavingSettings(): Promise<LeavingSettings> {
+    const { config, runtime, parts } = this.#base;
+    const inspection = await readInspection(config.egress.inspection);
+    // Found out now: what is configured and cannot be done must not look as if it could.
+    parts.inspectionAuthority = inspection && new InspectionAuthority(inspection, clock);
+    return {
+      authorities: await readAuthorities(config.egress.authorities),
+      inspection,
+      isGateway: runtime.isGateway === true,
+    };
+  }
+
+  async #openStore(): Promise<HeldBackStore> {
+    const { config, runtime } = this.#base;
+    const disk = await openSealedDisk({
+      directory: config.dataDirectory,
+      keyFile: config.sealKeyFile,
+      credentialsDirectory: runtime.environment['CREDENTIALS_DIRECTORY'],
     });
-    const spool = await this.#openSpool();
-    const identity = await this.#openIdentity(store);
-    const { manager, api } = identity;
-    const quarantine = this.#holdQuarantine(manager);
-    const holder = await this.#holdPolicy(identity, store);
-    const processes = this.#identifyProcesses(manager);
-    const directory = this.#openDirectory(manager);
-    this.#startProxy({ manager, holder, processes, spool, directory, quarantine, chosen });
-    await this.#keepCapture(chosen, directory);
-    await this.#serveWorkloads({ manager, processes, quarantine });
+    return new HeldBackStore(disk);
+  }
+
+  async #openKnowledge(): Promise<{ readonly store: HeldBackStore; readonly known: Knowledge }> {
+    const store = await this.#openStore();
+    const adapters = { provers: PROVERS, identifiers: IDENTIFIERS };
+    return { store, known: await openKnowledge(this.#base, { store, adapters }) };
+  }
+
+  async #prepareTraffic(known: Knowledge, settings: HostSettings): Promise<Traffic> {
+    const parts = { ...known, ...settings };
+    return await (this.#base.workers === 1
+      ? prepareHere(this.#base, parts)
+      : prepareInWorkers(this.#base, parts));
+  }
+
+  /** For a while; whoever takes over does not wait for a server that is away. */
+  async #hearServer(manager: IdentityManager): Promise<void> {
+    this.#base.add('identity', manager);
     await manager.start();
-    this.#add('identity', manager);
-    const send = api.sendAudit.bind(api);
-    this.#add('shipper', startShipper({ spool, send, clock, random: Math.random, log: this.#log }));
-    this.#reportStatus(identity, holder);
-    this.#log.info('agent_ready', {
-      agentId: manager.agentSvid.current.spiffeId,
-      version: this.#runtime.version,
+    const endMs = clock.monotonicMs() + HEAR_SERVER_MS;
+    while (!manager.isConnected && clock.monotonicMs() < endMs)
+      await new Promise<void>((resolve) => void clock.schedule(LOOK_EVERY_MS, resolve));
+  }
+
+  /** From now on. */
+  #allowReplacement(parts: Pick<AgentIncumbentOptions, 'store' | 'manager' | 'rules' | 'carrier'>): void {
+    const { replacement, sockets, runtime, shutdown } = this.#base;
+    const socket = runtime.environment['NOTIFY_SOCKET'];
+    const incumbent = replacement.allow({
+      ...parts,
+      sockets,
+      tellMain: async (mainPid) => await notifyReady(socket, { mainPid }),
+      adminConnections: () => this.#admin?.connections ?? 0,
+      onEnd: () => this.#ended.resolve(),
     });
+    shutdown.add('shipper', async () => await incumbent.stop());
   }
+}
 
-  async #startAdmin(capture: Capture): Promise<void> {
-    const admin = await startAdmin({
-      path: this.#config.sockets.admin,
-      clock,
-      state: this.#parts,
-      denials: this.#denials,
-      capture,
-      agentUid: OWN_UID,
-      log: this.#log,
-    });
-    this.#add('admin', admin);
-  }
-
-  async #openSpool(): Promise<Spool> {
-    const { directory, maxBytes, durability } = this.#config.audit;
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const spool = new Spool({ directory, maxBytes, durability, clock, log: this.#log });
-    this.shutdown.add('spool', async () => await spool.close());
-    this.#parts.queue = spool;
-    return spool;
-  }
-
-  async #openIdentity(store: SealedStore): Promise<OpenedIdentity> {
-    const { trustDomain, servers, trust, capture, attestation } = this.#config;
-    const identity = await openIdentityManager({
-      trustDomain,
-      servers,
-      trust,
-      dial: createMarkedDial(capture.mark),
-      store,
-      prover: await openProver(attestation, { adapters: PROVERS, clock }),
-      agentVersion: this.#runtime.version,
-      addresses: () => this.#claims(),
-      clock,
-      random: Math.random,
-      log: this.#log,
-      observer: this.#metrics,
-    });
-    this.shutdown.add('server link', async () => await identity.close());
-    this.#parts.manager = identity.manager;
-    this.#parts.link = identity;
-    return identity;
-  }
-
-  /** First of all who follow what the server says: nothing of the same message is taken before it. */
-  #holdQuarantine(manager: IdentityManager): HeldQuarantine {
-    const quarantine = new HeldQuarantine({ told: manager.sync, ownNode: () => manager.nodeId });
-    this.shutdown.add('quarantine', () => quarantine.stop());
-    this.#parts.quarantine = quarantine;
-    return quarantine;
-  }
-
-  /** The last good policy is in force before anything is decided; a new one is taken as soon as the server tells of it. */
-  async #holdPolicy({ manager, api }: OpenedIdentity, store: SealedStore): Promise<PolicyHolder> {
-    const holder = new PolicyHolder({
-      trustDomain: this.#config.trustDomain,
-      bundle: () => manager.ownBundle,
-      verifySignature: verifyPolicySignature,
-      loader: createOpaWasmLoader(),
-      fetchArtifact: async (digest) => await api.fetchArtifact(digest),
-      store,
-      clock,
-      random: Math.random,
-      log: this.#log,
-      observer: this.#metrics,
-    });
-    await holder.restore();
-    const unfollow = followPolicy(manager.sync, holder);
-    this.shutdown.add('policy', () => {
-      unfollow();
-      holder.stop();
-    });
-    this.#parts.holder = holder;
-    return holder;
-  }
-
-  #identifyProcesses(manager: IdentityManager): ProcessIdentifier {
-    const finder = openHolderFinder(HOLDER_FINDERS, { clock, log: this.#log });
-    this.#parts.finder = finder;
-    this.shutdown.add('process finder', () => finder.close());
-    const unix = new UnixAttestor({
-      isDigestWanted: (known) => isDigestWanted(manager.sync.current.entries.values(), known),
-      clock,
-      log: this.#log,
-    });
-    return createProcessIdentifier({
-      entries: manager.entries,
-      attestors: [unix],
-      finder,
-      clock,
-      log: this.#log,
-    });
-  }
-
-  #openDirectory(manager: IdentityManager): RegisteredDirectory {
-    const directory = new RegisteredDirectory({
-      records: manager.directory,
-      entries: manager.entries,
-      isOwnAddress: (address) => this.#addresses.has(address),
-      log: this.#log,
-    });
-    this.shutdown.add('directory', () => directory.stop());
-    this.#parts.directory = directory;
-    return directory;
-  }
-
-  #startProxy(parts: {
-    readonly manager: IdentityManager;
-    readonly holder: PolicyHolder;
-    readonly processes: ProcessIdentifier;
-    readonly spool: Spool;
-    readonly directory: RegisteredDirectory;
-    readonly quarantine: Quarantine;
-    readonly chosen: ChosenCapture;
-  }): void {
-    const { manager, holder, processes, spool, directory, chosen } = parts;
-    const { ports, forwards, mesh, capture, limits } = this.#config;
-    const proxy = startProxy({
-      ports,
-      forwards,
-      dialerLimits: {
-        ...(mesh.reusesConnections ? {} : { maxIdle: 0 }),
-        ...(mesh.resumesSessions ? {} : { maxTickets: 0 }),
-      },
-      listenerLimits: {
-        // Those that carry nothing at the moment are among them.
-        maxConnections: 2 * limits.connections,
-        maxConnectionsPerPeer: limits.connectionsPerHost,
-      },
-      ...(chosen.capture.backend === 'nftables'
-        ? {}
-        : { findOutboundWay: (socket) => findSteeredWay(socket, chosen.findRecord) }),
-      mark: capture.mark,
-      maxConnections: limits.connections,
-      maxConnectionsPerHost: limits.connectionsPerHost,
-      identities: manager,
-      directory,
-      processes,
-      quarantine: parts.quarantine,
-      authorizer: withAuditMode(
-        createAuthorizer({ policy: holder.policy, clock, log: this.#log }),
-        manager.enforcement,
-      ),
-      domains: new DnsDomainCheck({ resolvers: this.#config.egress.resolvers, clock }),
-      recorder: spool,
-      denials: this.#denials,
-      observer: this.#metrics,
-      clock,
-      random: Math.random,
-      newId: () => randomUUID(),
-      log: this.#log,
-    });
-    this.#add('proxy', proxy);
-    this.#parts.proxy = proxy;
-  }
-
-  async #keepCapture(chosen: ChosenCapture, directory: RegisteredDirectory): Promise<void> {
-    const { capture, whyNot } = chosen;
-    if (!this.#config.capture.isEnabled) return this.#log.warn('capture_disabled');
-    if (whyNot !== undefined) this.#log.info('capture_not_by_ebpf', { error: whyNot });
-    const keeper = await startCapture({
-      config: this.#config,
-      sshConnection: this.#runtime.environment['SSH_CONNECTION'],
-      agentUid: OWN_UID,
-      capture,
-      openRulesWatch: async (listeners) => await watchTable({ table: NFT_TABLE_NAME, ...listeners }),
-      directory,
-      clock,
-      log: this.#log,
-    });
-    this.#add('capture', keeper);
-    this.#parts.keeper = keeper;
-    if (capture.backend !== 'ebpf') return;
-    const onChange = chosen.followAddresses;
-    this.#add('addresses', await followAddresses({ watch: watchAddresses, onChange, clock, log: this.#log }));
-  }
-
-  async #serveWorkloads(parts: {
-    readonly manager: IdentityManager;
-    readonly processes: ProcessIdentifier;
-    readonly quarantine: Quarantine;
-  }): Promise<void> {
-    const { manager, processes, quarantine } = parts;
-    const api = await startWorkloadApi({
-      path: this.#config.sockets.workloadApi,
-      identities: manager,
-      processes,
-      quarantine,
-      clock,
-      log: this.#log,
-      limits: { ...DEFAULT_WORKLOAD_API_LIMITS, ...this.#config.limits.workloadApi },
-    });
-    this.#add('workload api', api);
-    this.#parts.api = api;
-  }
-
-  #reportStatus(identity: OpenedIdentity, holder: PolicyHolder): void {
-    const { version } = this.#runtime;
-    const addresses = (): readonly string[] => this.#claims();
-    this.#add(
-      'status reports',
-      reportStatus({ version, identity, holder, addresses, clock, log: this.#log }),
-    );
-  }
-
-  #claims(): readonly string[] {
-    return this.#config.addresses ?? this.#addresses.claimable();
-  }
-
-  #add(name: string, part: Running): void {
-    this.shutdown.add(name, async () => await part.stop());
-  }
+function rulesOf(capture: KeptCapture, namespaces: NamespaceKeeper | undefined): Serving['rules'] {
+  return [capture, ...(namespaces === undefined ? [] : [namespaces])];
 }

@@ -24,24 +24,27 @@ export class AgentClient {
     query: Readonly<Record<string, string>> = {},
   ): Promise<z.output<T>> {
     const response = await this.#send(`${path}?${new URLSearchParams(query).toString()}`);
-    const body: unknown = await response.json().catch(() => undefined);
-    if (!response.ok) throw errorOfProblem(body, response.status);
-    const parsed = answer.safeParse(body);
-    if (parsed.success) return parsed.data;
-    throw new PicketError(
-      'unavailable',
-      'bad_answer',
-      `The agent answered GET ${path} in a form that this version does not know`,
-      { cause: parsed.error },
-    );
+    return await read(response, `GET ${path}`, answer);
   }
 
-  async #send(target: string): Promise<Response> {
+  /** As `get`, for what takes up to `timeoutMs`. */
+  async post<T extends z.ZodType>(path: string, answer: T, timeoutMs: number): Promise<z.output<T>> {
+    return await read(await this.#send(path, { method: 'POST', timeoutMs }), `POST ${path}`, answer);
+  }
+
+  async #send(
+    target: string,
+    {
+      method = 'GET',
+      timeoutMs = TIMEOUT_MS,
+    }: { readonly method?: string; readonly timeoutMs?: number } = {},
+  ): Promise<Response> {
     try {
       return await fetch(`http://agent${target}`, {
+        method,
         unix: this.#path,
         redirect: 'error',
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
       });
     } catch (cause) {
       throw new PicketError(
@@ -52,6 +55,20 @@ export class AgentClient {
       );
     }
   }
+}
+
+/** Throws the agent's own error, and `unavailable`, reason `bad_answer`. */
+async function read<T extends z.ZodType>(response: Response, what: string, answer: T): Promise<z.output<T>> {
+  const body: unknown = await response.json().catch(() => undefined);
+  if (!response.ok) throw errorOfProblem(body, response.status);
+  const parsed = answer.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new PicketError(
+    'unavailable',
+    'bad_answer',
+    `The agent answered ${what} in a form that this version does not know`,
+    { cause: parsed.error },
+  );
 }
 
 /** Adds the option that says where the agent answers. */

@@ -2,33 +2,45 @@
 import 'reflect-metadata';
 import { Command, CommanderError, Option } from 'commander';
 import { ERROR_CODES, describeError, type PicketError, toPicketError } from '../shared/errors/errors.ts';
-import { registerAgent } from './commands/agent.ts';
-import { registerAudit } from './commands/audit.ts';
-import { registerCa } from './commands/ca.ts';
-import { registerCompletion } from './commands/completion.ts';
-import { registerDoctor } from './commands/doctor.ts';
-import { registerEnforcement } from './commands/enforcement.ts';
-import { registerEntry } from './commands/entry.ts';
-import { registerNode } from './commands/node.ts';
-import { registerOperator } from './commands/operator.ts';
-import { registerPolicy } from './commands/policy.ts';
-import { registerQuarantine } from './commands/quarantine.ts';
-import { registerServer } from './commands/server.ts';
-import { registerToken } from './commands/token.ts';
-import { registerVersion } from './commands/version.ts';
-import { registerWhy } from './commands/why.ts';
-import { registerWorkload } from './commands/workload.ts';
+import type { AgentParts, StartAgent } from './commands/agent.ts';
+import type { OpenInstruments } from './commands/doctor.ts';
 import { addExamplesOfGroups } from './example.ts';
 import { printable } from './output.ts';
 import { DEFAULT_SERVER_SOCKET } from './session.ts';
 
 const EXIT_USAGE = 2;
+/** Behind the executable and its program. */
+const FIRST_WORD = 2;
+
+type LoadCommand = () => Promise<(program: Command) => void>;
+
+/** By their first word, in the order of the help. A role runs for months, and keeps in memory what was loaded: nothing of the other commands. */
+const COMMANDS: ReadonlyMap<string, LoadCommand> = new Map<string, LoadCommand>([
+  ['ca', async () => (await import('./commands/ca.ts')).registerCa],
+  ['server', async () => (await import('./commands/server.ts')).registerServer],
+  ['token', async () => (await import('./commands/token.ts')).registerToken],
+  ['node', async () => (await import('./commands/node.ts')).registerNode],
+  ['entry', async () => (await import('./commands/entry.ts')).registerEntry],
+  ['service', async () => (await import('./commands/service.ts')).registerService],
+  ['policy', async () => (await import('./commands/policy.ts')).registerPolicy],
+  ['workload', async () => (await import('./commands/workload.ts')).registerWorkload],
+  ['audit', async () => (await import('./commands/audit.ts')).registerAudit],
+  ['operator', async () => (await import('./commands/operator.ts')).registerOperator],
+  ['quarantine', async () => (await import('./commands/quarantine.ts')).registerQuarantine],
+  ['enforcement', async () => (await import('./commands/enforcement.ts')).registerEnforcement],
+  ['agent', loadAgentCommand],
+  ['gateway', loadGatewayCommand],
+  ['why', async () => (await import('./commands/why.ts')).registerWhy],
+  ['doctor', loadDoctorCommand],
+  ['completion', async () => (await import('./commands/completion.ts')).registerCompletion],
+  ['version', async () => (await import('./commands/version.ts')).registerVersion],
+]);
 
 process.exitCode = await main(process.argv);
 
 async function main(argv: readonly string[]): Promise<number> {
-  const program = buildProgram();
   try {
+    const program = await buildProgram(argv);
     await program.parseAsync([...argv]);
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
@@ -36,7 +48,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-function buildProgram(): Command {
+async function buildProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command('picket')
     .description('Zero-trust mesh: workload identities, mutual TLS and a policy decision for every request.')
     .addOption(new Option('--json', 'print results and errors as JSON'))
@@ -55,39 +67,42 @@ function buildProgram(): Command {
     .exitOverride()
     .showSuggestionAfterError()
     .configureHelp({ showGlobalOptions: true });
-  const registrations = [
-    registerCa,
-    registerServer,
-    registerToken,
-    registerNode,
-    registerEntry,
-    registerPolicy,
-    registerWorkload,
-    registerAudit,
-    registerOperator,
-    registerQuarantine,
-    registerEnforcement,
-    registerAgentHere,
-    registerWhy,
-    registerDoctorHere,
-    registerCompletion,
-    registerVersion,
-  ];
-  for (const register of registrations) register(program);
+  for (const load of wantedCommands(argv)) (await load())(program);
   addExamplesOfGroups(program);
   inheritSettings(program);
   return program;
 }
 
+/** One command of those that were named, or all: for help, for a mistake, for options before the command, and for what asks about all. */
+function wantedCommands(argv: readonly string[]): Iterable<LoadCommand> {
+  const name = argv[FIRST_WORD] ?? '';
+  const wanted = name === 'completion' ? undefined : COMMANDS.get(name);
+  return wanted === undefined ? COMMANDS.values() : [wanted];
+}
+
 /** A role is loaded when it is asked for. */
-function registerAgentHere(program: Command): void {
-  registerAgent(program, {
-    startAgent: async (runtime) => await (await import('../agent/main.ts')).startAgent(runtime),
+async function startAgent(runtime: Parameters<StartAgent>[0]): ReturnType<StartAgent> {
+  return await (await import('../agent/main.ts')).startAgent(runtime);
+}
+
+async function loadGatewayCommand(): ReturnType<LoadCommand> {
+  const { registerGateway } = await import('./commands/gateway.ts');
+  return (program) => registerGateway(program, startAgent);
+}
+
+async function loadAgentCommand(): ReturnType<LoadCommand> {
+  const { registerAgent } = await import('./commands/agent.ts');
+  const parts: AgentParts = {
+    runWorker: async (runtime) => await (await import('../agent/workers/main.ts')).runWorker(runtime),
+    startAgent,
     openCapture: async ({ rulesFile, ...choice }) => {
       const { openCapture } = await import('../agent/capture/open-capture.ts');
       return openCapture({ ...choice, ...(await hostOfCapture()), nft: { rulesFile } }).capture;
     },
-  });
+    removeFromNamespaces: async (namespaces) =>
+      await (await import('../agent/capture/open-capture.ts')).removeFromNamespaces(namespaces),
+  };
+  return (program) => registerAgent(program, parts);
 }
 
 async function hostOfCapture(): Promise<{
@@ -98,8 +113,9 @@ async function hostOfCapture(): Promise<{
   return { ownerUid: process.geteuid?.() ?? 0, ownAddresses: listOwnAddresses };
 }
 
-function registerDoctorHere(program: Command): void {
-  registerDoctor(program, async () => {
+async function loadDoctorCommand(): ReturnType<LoadCommand> {
+  const { registerDoctor } = await import('./commands/doctor.ts');
+  const openInstruments: OpenInstruments = async () => {
     const { probeCapture } = await import('../agent/capture/open-capture.ts');
     const { findTcpListeners } = await import('../agent/native/sock-diag.ts');
     const host = await hostOfCapture();
@@ -107,7 +123,8 @@ function registerDoctorHere(program: Command): void {
       probeCapture: (keeping) => probeCapture({ ...keeping, ...host }),
       diagnoseSockets: () => void findTcpListeners(1),
     };
-  });
+  };
+  return (program) => registerDoctor(program, openInstruments);
 }
 
 /** Sub-commands throw instead of ending the process, too. */

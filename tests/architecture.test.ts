@@ -68,6 +68,8 @@ describe('architecture', () => {
       'agent/node-attestation/tpm.ts',
       'agent/capture/nft.ts',
       'agent/capture/ebpf.ts',
+      'agent/users/key-file.ts',
+      'agent/users/key-url.ts',
       'agent/workload-attestation/unix.ts',
       'agent/workload-attestation/kernel-holder-finder.ts',
       'agent/workload-attestation/thread-holder-finder.ts',
@@ -85,6 +87,7 @@ describe('architecture', () => {
       'agent/key-store',
       'agent/capture',
       'agent/workload-attestation',
+      'agent/users',
     ];
     expect(folders.filter((folder) => !sources.includes(`${folder}/contract.ts`))).toEqual([]);
   });

@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { ERROR_CODES, PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { problemOf } from '../../shared/protocol/problem.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import type { Upgraded } from '../handover/upgrade.ts';
 import type { Capture } from '../capture/capture.ts';
-import type { RecentDenials } from '../proxy/recent-denials.ts';
+import type { RecentDenials } from '../proxy/records/recent-denials.ts';
 import { MAX_LAST } from './admin-answers.ts';
 import { buildStatus, type AgentState } from './status.ts';
 
@@ -13,6 +14,8 @@ export interface AdminSources {
   readonly state: AgentState;
   readonly denials: Pick<RecentDenials, 'list'>;
   readonly capture: Pick<Capture, 'show'>;
+  /** Replaces the agent by a process of the binary that stands now where it came from. Absent: it cannot be yet. */
+  readonly upgrade?: () => Promise<Upgraded>;
   /** The user that the agent runs as: he may see what root may. */
   readonly agentUid: number;
   readonly log: Log;
@@ -32,7 +35,7 @@ const whyQuery = z.object({
     .default(DEFAULT_LAST),
 });
 
-/** The routes of the admin socket. All of them only tell. */
+/** The routes of the admin socket. All of them only tell, but for `/upgrade`. */
 export function buildAdminApp(sources: AdminSources, uidOf: UidOf): Hono {
   const app = new Hono();
   const callerOf = (context: Context): { readonly uid: number; readonly isRoot: boolean } => {
@@ -43,19 +46,27 @@ export function buildAdminApp(sources: AdminSources, uidOf: UidOf): Hono {
   const requireRoot = (context: Context): void => {
     if (!callerOf(context).isRoot) throw forbidden('Only root may ask for that');
   };
-  app.get('/status', (context) => {
+  app.get('/status', async (context) => {
     requireRoot(context);
+    await sources.state.refresh();
     return context.json(buildStatus(sources.state));
   });
-  app.get('/why', (context) => {
+  app.get('/why', async (context) => {
     const { uid, isRoot } = callerOf(context);
     const limit = parseLast(context.req.query('last'));
+    await sources.state.refresh();
     const denials = sources.denials.list(isRoot ? { limit } : { uid, limit });
     return context.json({ denials });
   });
   app.get('/capture', async (context) => {
     requireRoot(context);
     return context.json({ rules: await sources.capture.show() });
+  });
+  app.post('/upgrade', async (context) => {
+    requireRoot(context);
+    if (sources.upgrade === undefined)
+      throw new PicketError('failed_precondition', 'agent_starting', 'The agent is still starting');
+    return context.json(await sources.upgrade());
   });
   app.notFound(() => answerError(new PicketError('not_found', 'route_unknown', 'There is no such route')));
   app.onError((error) => {

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PicketError } from '../../shared/errors/errors.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { createLog } from '../../shared/runtime/log.ts';
-import type { Running } from '../../shared/runtime/shutdown.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { startingAgentState } from '../../tests/kit/agent-state.ts';
@@ -14,10 +14,11 @@ import { run, type RunResult } from '../../tests/kit/child.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { requireRoot } from '../../tests/kit/netns.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
-import { RecentDenials } from '../proxy/recent-denials.ts';
+import type { Upgraded } from '../handover/upgrade.ts';
+import { RecentDenials } from '../proxy/records/recent-denials.ts';
 import { makeDomain, makeIdentity, makeSvid } from '../workload-api/fixtures/workload-rig.ts';
 import { captureAnswer, statusAnswer, whyAnswer } from './admin-answers.ts';
-import { startAdmin } from './admin.ts';
+import { startAdmin, type Admin } from './admin.ts';
 import type { AgentState } from './status.ts';
 
 setDefaultTimeout(20_000);
@@ -59,7 +60,8 @@ let path: string;
 let denials: RecentDenials;
 let state: AgentState;
 let rules: () => Promise<string>;
-let admin: Running | undefined;
+let admin: Admin | undefined;
+let upgrade: (() => Promise<Upgraded>) | undefined;
 const clock = new FakeClock();
 
 beforeEach(() => {
@@ -74,6 +76,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   await admin?.stop();
+  upgrade = undefined;
   rmSync(folder, { recursive: true });
 });
 
@@ -84,6 +87,7 @@ async function start(agentUid = 0): Promise<void> {
     state,
     denials,
     capture: { show: () => rules() },
+    ...(upgrade === undefined ? {} : { upgrade }),
     agentUid,
     log: createLog({ level: 'error', nowMs: () => 0, write: () => undefined }),
   });
@@ -136,8 +140,10 @@ describe('GET /status', () => {
         repairs: 2,
         isWatched: true,
         isContested: false,
+        transparentPorts: { steered: [], leftAlone: [] },
       }),
       localPorts: () => [80],
+      transparentPorts: () => ({ steered: [], leftAlone: [] }),
       spool: () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 }),
       workloadApi: () => new LiveCounts(),
       holderSearch: () => 'bpf_walk',
@@ -220,6 +226,43 @@ describe('GET /capture', () => {
     const { status, body } = await answer('/capture');
     expect(status).toBe(500);
     expect(JSON.stringify(body)).not.toContain('secret');
+  });
+});
+
+describe('POST /upgrade', () => {
+  const upgraded = { pid: 7, version: '2.0.0', tookMs: 5, connections: 1, drainMs: 9 };
+
+  test('startAdmin() replaces the agent for root and the agent’s own user, and for nobody else', async () => {
+    let calls = 0;
+    upgrade = () => {
+      calls += 1;
+      return Promise.resolve(upgraded);
+    };
+    await start(ALICE);
+    expect((await ask('/upgrade', BOB, '-X', 'POST')).stdout).toEndWith('403');
+    expect(calls).toBe(0);
+    for (const uid of [0, ALICE])
+      expect((await ask('/upgrade', uid, '-X', 'POST')).stdout).toStartWith(JSON.stringify(upgraded));
+    expect(calls).toBe(2);
+    expect((await ask('/upgrade', 0)).stdout).toEndWith('404');
+  });
+
+  test('startAdmin() tells why the agent was not replaced', async () => {
+    upgrade = () => Promise.reject(new PicketError('unavailable', 'successor_failed', 'It does not start'));
+    await start();
+    expect((await ask('/upgrade', 0, '-X', 'POST')).stdout).toContain('It does not start');
+  });
+
+  test('startAdmin() answers who asked before it was retired, and leaves its path to others', async () => {
+    upgrade = () => {
+      admin?.retire();
+      return Promise.resolve(upgraded);
+    };
+    await start();
+    const asked = await ask('/upgrade', 0, '-X', 'POST');
+    expect(asked.stdout).toStartWith(JSON.stringify(upgraded));
+    expect((await ask('/status')).exitCode).not.toBe(0);
+    await waitUntil('nobody is connected', () => admin?.connections === 0);
   });
 });
 

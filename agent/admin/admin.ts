@@ -1,18 +1,27 @@
 import { getRequestListener } from '@hono/node-server';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Socket } from 'node:net';
-import { rmSync } from 'node:fs';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
-import { claimSocketPath, descriptorOf, listenAtPath } from '../../shared/runtime/unix-socket.ts';
+import { descriptorOf, listenOnDescriptor } from '../../shared/runtime/unix-socket.ts';
+import { ListeningSockets, type SocketSource } from '../handover/listening-sockets.ts';
 import { findPeerCredentials } from '../native/peer-credentials.ts';
 import { buildAdminApp, type AdminSources } from './admin-app.ts';
 
 export interface AdminOptions extends AdminSources {
   /** Of the unix socket. */
   readonly path: string;
+  /** Where the socket comes from. */
+  readonly sockets?: SocketSource;
   readonly clock: Clock;
+}
+
+export interface Admin extends Running {
+  /** Takes no more connections; those that there are get their answers. */
+  retire(): void;
+  /** How many there are. */
+  readonly connections: number;
 }
 
 /** Every user may ask why his own connections were refused. */
@@ -25,12 +34,12 @@ const LIFE_MS = 30_000;
 const MAX_HEADER_BYTES = 8 * 1024;
 
 /**
- * Local administration by HTTP/1.1 on a unix socket; who asks is told by the kernel. It only tells: nothing can be changed through it. Throws like
+ * Local administration by HTTP/1.1 on a unix socket; who asks is told by the kernel. It tells, and replaces the agent by another process; nothing else can be changed through it. Throws like
  * `claimSocketPath`. `stop` ends its connections and removes the socket.
  */
-export async function startAdmin(options: AdminOptions): Promise<Running> {
-  const { path } = options;
-  await claimSocketPath(path);
+export async function startAdmin(options: AdminOptions): Promise<Admin> {
+  const { path, sockets = new ListeningSockets() } = options;
+  const listening = await sockets.unix(path, SOCKET_MODE);
   const gate = new AdminGate(options.clock);
   const app = buildAdminApp(options, (environment) => gate.uidOf(socketOf(environment)));
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
@@ -41,12 +50,19 @@ export async function startAdmin(options: AdminOptions): Promise<Running> {
     if (gate.admit(socket)) http.emit('connection', socket);
     else socket.destroy();
   });
-  await listenAtPath(server, path, SOCKET_MODE);
+  await listenOnDescriptor(server, listening.fd);
+  const retire = (): void => {
+    server.close();
+    listening.closed();
+  };
   return {
+    retire,
+    get connections() {
+      return gate.connections;
+    },
     stop: async () => {
-      server.close();
+      retire();
       gate.close();
-      rmSync(path, { force: true });
       await Promise.resolve();
     },
   };
@@ -76,6 +92,10 @@ class AdminGate {
       leave();
     });
     return true;
+  }
+
+  get connections(): number {
+    return this.#uids.size;
   }
 
   uidOf(socket: Socket): number | undefined {

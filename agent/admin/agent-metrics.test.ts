@@ -9,6 +9,7 @@ import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import type { IdentitySource, WorkloadIdentity } from '../identity/identity.ts';
 import { makeDomain, makeIdentity, makeSvid } from '../workload-api/fixtures/workload-rig.ts';
 import { AgentMetrics } from './agent-metrics.ts';
+import { addStateFigures } from './state-figures.ts';
 import type { AgentState } from './status.ts';
 
 const RECORD = {
@@ -30,7 +31,8 @@ beforeEach(() => {
   registry = createMetrics({ version: '1', role: 'agent', startedAtMs: 0 });
   clock = new FakeClock();
   state = startingAgentState({ version: '1', findMissing: () => 'no identity yet' });
-  metrics = new AgentMetrics(registry, { state, clock });
+  metrics = new AgentMetrics(registry, state);
+  addStateFigures(registry, { state, clock });
 });
 
 /** The value of one series, or undefined when it is not there. */
@@ -72,12 +74,20 @@ describe('AgentMetrics', () => {
     expect(text).not.toContain('constructor');
   });
 
-  test('handshaken() counts by side and outcome, refused() by reason', async () => {
+  test('handshaken() counts by side and outcome, refused() by reason, spare() by what became of it', async () => {
     metrics.handshaken({ side: 'caller', outcome: 'resumed' });
     metrics.handshaken({ side: 'called', outcome: 'failed' });
+    metrics.handshaken({ side: 'called', outcome: 'full', protocol: 'hbone' });
     metrics.refused('policy_foreign');
+    metrics.spare('made');
+    metrics.spare('made');
+    metrics.spare('taken');
+    expect(await value('picket_mesh_spares_total{what="made"}')).toBe(2);
+    expect(await value('picket_mesh_spares_total{what="taken"}')).toBe(1);
     expect(await value('picket_mesh_handshakes_total{side="caller",outcome="resumed"}')).toBe(1);
     expect(await value('picket_mesh_handshakes_total{side="called",outcome="failed"}')).toBe(1);
+    expect(await value('picket_mesh_handshakes_total{side="called",outcome="full"}')).toBe(1);
+    expect(await value('picket_hbone_handshakes_total{side="called",outcome="full"}')).toBe(1);
     expect(await value('picket_policy_refusals_total{reason="policy_foreign"}')).toBe(1);
   });
 
@@ -137,6 +147,7 @@ describe('AgentMetrics', () => {
       repairs: 2,
       isWatched: true,
       isContested: false,
+      transparentPorts: { steered: [], leftAlone: [] },
     });
     state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
     state.workloadApi = () => ({ connections: 1, streams: 2 });

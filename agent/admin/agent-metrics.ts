@@ -1,72 +1,51 @@
-import { Counter, Histogram, type Registry } from 'prom-client';
-import { DECISION_REASONS } from '../../shared/policy/decision.ts';
-import type { AccessRecord } from '../../shared/protocol/audit.ts';
-import type { Clock } from '../../shared/runtime/clock.ts';
+import { Counter, type Registry } from 'prom-client';
+import type { Distance } from '../directory/service-index.ts';
+import type { MemberFailure } from '../services/services.ts';
 import type { PolicyObserver } from '../policy/policy-holder.ts';
-import type { DecidedRecord } from '../proxy/proxy-observer.ts';
-import { addStateFigures } from './state-figures.ts';
+import type { DecidedRecord, DecisionKind } from '../proxy/records/proxy-observer.ts';
+import { DecisionFigures } from './decision-figures.ts';
+import type { UnknownUser } from '../../shared/policy/circumstances.ts';
 import type { AgentState } from './status.ts';
 
 /** A TLS handshake between agents: which side we were, and what came of it. */
 export interface Handshake {
   readonly side: 'caller' | 'called';
   readonly outcome: 'full' | 'resumed' | 'failed';
+  readonly protocol?: 'tunnel' | 'hbone';
 }
 
-/** Upper bounds of how long decisions take, in seconds: from the plan of a small policy to wasm over ten thousand rules. */
-const DECISION_BUCKETS = [
-  0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_5, 0.002, 0.01, 0.1,
-];
-const MICROSECONDS = 1_000_000;
-
-/** The agent's figures. What happens is counted here; how things stand is read from `state` when somebody asks. */
+/** The agent's figures. What happens is counted here. */
 export class AgentMetrics implements PolicyObserver {
-  readonly #decisions: Counter<'direction' | 'protocol' | 'decision' | 'reason'>;
-  readonly #services: Counter<'service' | 'caller'>;
-  readonly #decisionCounts = new Map<string, Counter.Internal>();
-  readonly #serviceCounts = {
-    mesh: new Map<string, Counter.Internal>(),
-    plaintext: new Map<string, Counter.Internal>(),
-  };
-  readonly #decisionSeconds: Readonly<Record<AccessRecord['direction'], Histogram.Internal<'direction'>>>;
+  readonly #decisions: DecisionFigures;
   readonly #handshakes: Counter<'side' | 'outcome'>;
+  readonly #hboneHandshakes: Counter<'side' | 'outcome'>;
   readonly #crowd: AgentState['crowd'];
   readonly #unkept: Counter<'what'>;
   readonly #broken: Counter<'side'>;
+  readonly #spares: Counter<'what'>;
   readonly #policyRefusals: Counter<'reason'>;
+  readonly #userTokens: Counter<'outcome'>;
+  readonly #spansLost: Counter<'why'>;
+  readonly #membersTaken: Counter<'distance'>;
+  readonly #membersEjected: Counter<'why'>;
 
-  constructor(registry: Registry, options: { readonly state: AgentState; readonly clock: Clock }) {
+  /** How the agent stands is not among them: see `addStateFigures`. */
+  constructor(registry: Registry, options: Pick<AgentState, 'crowd'>) {
     const registers = [registry];
-    this.#decisions = new Counter({
-      name: 'picket_decisions_total',
-      help: 'Decisions by outcome.',
-      labelNames: ['direction', 'protocol', 'decision', 'reason'],
-      registers,
-    });
-    this.#services = new Counter({
-      name: 'picket_service_decisions_total',
-      help: 'Decisions of the called side by service, and whether its caller came through the mesh or in plaintext, without identity.',
-      labelNames: ['service', 'caller'],
-      registers,
-    });
-    const seconds = new Histogram({
-      name: 'picket_decision_seconds',
-      help: 'How long the evaluation of the policy took.',
-      labelNames: ['direction'],
-      buckets: DECISION_BUCKETS,
-      registers,
-    });
-    this.#decisionSeconds = {
-      inbound: seconds.labels('inbound'),
-      outbound: seconds.labels('outbound'),
-    };
+    this.#decisions = new DecisionFigures(registry);
     this.#handshakes = new Counter({
       name: 'picket_mesh_handshakes_total',
       help: 'TLS handshakes between agents.',
       labelNames: ['side', 'outcome'],
       registers,
     });
-    this.#crowd = options.state.crowd;
+    this.#hboneHandshakes = new Counter({
+      name: 'picket_hbone_handshakes_total',
+      help: 'Of the TLS handshakes of the mesh those for HBONE, with nodes of other meshes.',
+      labelNames: ['side', 'outcome'],
+      registers,
+    });
+    this.#crowd = options.crowd;
     this.#unkept = new Counter({
       name: 'picket_state_write_failures_total',
       help: 'What could not be written to disk: it is in force, and a restart would miss it.',
@@ -79,33 +58,58 @@ export class AgentMetrics implements PolicyObserver {
       labelNames: ['side'],
       registers,
     });
+    this.#spares = new Counter({
+      name: 'picket_mesh_spares_total',
+      help: 'Connections to other agents that were made before anybody asked for them: made, taken by a connection of a program, ended unused, or failed.',
+      labelNames: ['what'],
+      registers,
+    });
     this.#policyRefusals = new Counter({
       name: 'picket_policy_refusals_total',
       help: 'Policies of the server that were not taken.',
       labelNames: ['reason'],
       registers,
     });
-    addStateFigures(registry, options);
+    this.#userTokens = new Counter({
+      name: 'picket_user_tokens_total',
+      help: 'User tokens that were verified: known, or why they are nobody’s. One that is remembered is not counted again.',
+      labelNames: ['outcome'],
+      registers,
+    });
+    this.#spansLost = new Counter({
+      name: 'picket_spans_lost_total',
+      help: 'Spans that never reached the receiver of traces: the queue was full, or it did not take them.',
+      labelNames: ['why'],
+      registers,
+    });
+    this.#membersTaken = new Counter({
+      name: 'picket_service_connections_total',
+      help: 'Connections to services in several places, by how far the member is that took them.',
+      labelNames: ['distance'],
+      registers,
+    });
+    this.#membersEjected = new Counter({
+      name: 'picket_service_ejections_total',
+      help: 'How often a member of a service was passed over from then on, for a while.',
+      labelNames: ['why'],
+      registers,
+    });
   }
 
   /** A decision was recorded. */
   decided(record: DecidedRecord): void {
-    const { direction, protocol } = record;
-    const decision = record.would_deny === true ? 'would_deny' : record.decision;
-    // The list of reasons is closed; what is not on it must not make new series.
-    const reason = Object.hasOwn(DECISION_REASONS, record.reason) ? record.reason : 'other';
-    this.#decisionCount(direction, protocol, decision, reason).inc();
-    if (direction === 'inbound' && record.target_spiffe_id !== null)
-      this.#serviceCount(
-        record.target_spiffe_id,
-        record.caller_spiffe_id === null ? 'plaintext' : 'mesh',
-      ).inc();
-    this.#decisionSeconds[direction].observe(record.latency_us / MICROSECONDS);
+    this.#decisions.decided(record);
+  }
+
+  /** Counts decisions of one kind. */
+  counterOf(kind: DecisionKind): (latencyUs: number) => void {
+    return this.#decisions.counterOf(kind);
   }
 
   /** A handshake with another agent ended. */
-  handshaken({ side, outcome }: Handshake): void {
+  handshaken({ side, outcome, protocol }: Handshake): void {
     this.#handshakes.inc({ side, outcome });
+    if (protocol === 'hbone') this.#hboneHandshakes.inc({ side, outcome });
   }
 
   /** A connection of another host was turned away because places ran short. */
@@ -118,29 +122,34 @@ export class AgentMetrics implements PolicyObserver {
     this.#unkept.inc({ what });
   }
 
+  /** A connection to a service was taken. */
+  memberTaken(distance: Distance): void {
+    this.#membersTaken.inc({ distance });
+  }
+
+  /** A member of a service is passed over from now on. */
+  memberEjected(why: MemberFailure): void {
+    this.#membersEjected.inc({ why });
+  }
+
   /** A connection to another agent broke. */
   broke(side: Handshake['side']): void {
     this.#broken.inc({ side });
   }
 
-  /** Looked up once for each set of labels: that is most of the cost of counting, which every request pays. */
-  #decisionCount(...labels: readonly [string, string, string, string]): Counter.Internal {
-    const key = labels.join(' ');
-    const known = this.#decisionCounts.get(key);
-    if (known !== undefined) return known;
-    const count = this.#decisions.labels(...labels);
-    this.#decisionCounts.set(key, count);
-    return count;
+  /** What became of a connection to another agent that nobody had asked for yet. */
+  spare(what: 'made' | 'taken' | 'unused' | 'failed'): void {
+    this.#spares.inc({ what });
   }
 
-  /** Services are those that are registered on this host: there are not many. */
-  #serviceCount(service: string, caller: 'mesh' | 'plaintext'): Counter.Internal {
-    const counts = this.#serviceCounts[caller];
-    const known = counts.get(service);
-    if (known !== undefined) return known;
-    const count = this.#services.labels(service, caller);
-    counts.set(service, count);
-    return count;
+  /** A user's token was looked at. */
+  userVerified(outcome: 'known' | UnknownUser['reason']): void {
+    this.#userTokens.inc({ outcome });
+  }
+
+  /** Spans of traces were dropped. */
+  spansLost(why: 'queue_full' | 'not_taken', count: number): void {
+    this.#spansLost.inc({ why }, count);
   }
 
   inForce(): void {

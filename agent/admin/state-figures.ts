@@ -4,6 +4,8 @@ import { addCounter, addGauge } from '../../shared/runtime/metrics.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
 import { descriptorReserve } from '../native/descriptor-reserve.ts';
 import type { HeldSvid } from '../identity/identity.ts';
+import type { WorkerReport } from '../workers/worker-messages.ts';
+import type { WorkerStatus } from '../workers/worker-slot.ts';
 import type { AgentState } from './status.ts';
 
 /** How the agent stands, as figures that are read when somebody asks; what is not known yet is not told. */
@@ -20,13 +22,36 @@ export function addStateFigures(
   addServerFigures(figures, state);
   addTrafficFigures(figures, state);
   addCaptureFigures(figures, state);
+  addNamespaceFigures(registry, state);
+  addHandoverFigures(figures, state);
   addSpoolFigures(figures, state);
+  addWorkerFigures(registry, state);
   addCounter(registry, {
     name: 'picket_mesh_turned_away_total',
     help: 'Connections of other hosts that had to go because places ran short: unproven, idle, or newcomers while all were full.',
     labels: ['why'],
     read: (tell) => {
       for (const [why, count] of state.crowd.counts) tell(count, { why });
+    },
+  });
+  addGauge(registry, {
+    name: 'picket_user_keys',
+    help: 'Keys of an issuer of user tokens that are held here; with none, nobody is known by it.',
+    labels: ['issuer'],
+    read: (tell) => {
+      for (const { name, keys } of state.userIssuers()) tell(keys, { issuer: name });
+    },
+  });
+  addGauge(registry, {
+    name: 'picket_service_members',
+    help: 'Members of services in several places as this host sees them: well, or passed over for a while.',
+    labels: ['service', 'state'],
+    read: (tell) => {
+      for (const { name, members } of state.services()) {
+        const ejected = members.filter(({ ejectedMs }) => ejectedMs > 0).length;
+        tell(members.length - ejected, { service: name, state: 'well' });
+        tell(ejected, { service: name, state: 'ejected' });
+      }
     },
   });
   addGauge(registry, {
@@ -38,6 +63,74 @@ export function addStateFigures(
       if (by !== undefined) tell(1, { by });
     },
   });
+}
+
+/** One series for each worker, of which there are as many as cores. */
+function addWorkerFigures(registry: Registry, state: AgentState): void {
+  const figure = (
+    add: typeof addGauge,
+    name: string,
+    help: string,
+    of: (worker: WorkerStatus) => number | undefined,
+  ): void =>
+    add(registry, {
+      name,
+      help,
+      labels: ['worker'],
+      read: (tell) => {
+        for (const worker of state.workerStatus()) {
+          const value = of(worker);
+          if (value !== undefined) tell(value, { worker: String(worker.worker) });
+        }
+      },
+    });
+  figure(
+    addGauge,
+    'picket_worker_ready',
+    '1 while the worker of the data path takes connections.',
+    ({ isReady }) => flag(isReady),
+  );
+  figure(
+    addCounter,
+    'picket_worker_restarts_total',
+    'How often the worker ended without being told to, and was started again.',
+    ({ restarts }) => restarts,
+  );
+  figure(
+    addGauge,
+    'picket_worker_connections',
+    'Connections that pass through the worker.',
+    ({ report }) => report?.connections,
+  );
+  figure(
+    addGauge,
+    'picket_worker_decisions',
+    'Decisions of the worker since it started.',
+    ({ report }) => report && sumOf(report, 'picket_decisions_total'),
+  );
+  figure(
+    addGauge,
+    'picket_worker_handshakes',
+    'TLS handshakes with other agents of the worker since it started.',
+    ({ report }) => report && sumOf(report, 'picket_mesh_handshakes_total'),
+  );
+  figure(
+    addGauge,
+    'picket_worker_cpu_seconds',
+    'CPU time that the worker has spent since it started, user and system.',
+    ({ report }) => report?.cpuSeconds,
+  );
+  figure(
+    addGauge,
+    'picket_worker_resident_memory_bytes',
+    'Resident memory of the worker.',
+    ({ report }) => report?.residentBytes,
+  );
+}
+
+function sumOf({ metrics }: WorkerReport, name: string): number {
+  const values = metrics.find((metric) => metric.name === name)?.values ?? [];
+  return values.reduce((sum, { value }) => sum + value, 0);
 }
 
 type AddFigure = (name: string, help: string, read: () => number | undefined) => void;
@@ -107,10 +200,31 @@ function addServerFigures({ gauge }: Figures, state: AgentState): void {
 }
 
 function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void {
+  gauge('picket_udp_deciding', '1 while UDP that leaves this host is heard of and decided on.', () => {
+    const udp = state.udp();
+    return udp === undefined ? undefined : flag(udp.isHearing);
+  });
+  gauge(
+    'picket_udp_deaf_namespaces',
+    'Captured namespaces in which UDP is not heard of, and dropped.',
+    () => state.udp()?.deafIn.length,
+  );
+  gauge('picket_udp_flows', 'Flows of UDP that may pass.', () => state.udp()?.flows);
+  gauge('picket_udp_flows_max', 'Flows of UDP that may pass at once.', () => state.udp()?.maxFlows);
+  counter(
+    'picket_udp_denied_datagrams_total',
+    'Datagrams of flows that were denied.',
+    () => state.udp()?.denied,
+  );
+  counter(
+    'picket_udp_lost_datagrams_total',
+    'Datagrams that were dropped undecided: too many at once, too long, or not to be sent on.',
+    () => state.udp()?.lost,
+  );
   counter(
     'picket_descriptor_refusals_total',
     'Connections that were refused for want of file descriptors.',
-    () => descriptorReserve().refused,
+    () => descriptorReserve().refused + state.workerDescriptorsRefused(),
   );
   gauge(
     'picket_workload_identities',
@@ -136,6 +250,23 @@ function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void
   gauge('picket_workload_api_streams', 'Streams of the Workload API.', () => state.workloadApi()?.streams);
 }
 
+/** Nothing where the host's own network namespace is captured alone. */
+function addNamespaceFigures(registry: Registry, state: AgentState): void {
+  addGauge(registry, {
+    name: 'picket_namespaces',
+    help: 'Other network namespaces of the host: captured, absent, failed, or beyond the number that is captured at once.',
+    labels: ['state'],
+    read: (tell) => {
+      const all = state.namespaceStatus();
+      const beyond = Array.from(state.namespacesBeyond().values()).reduce((sum, count) => sum + count, 0);
+      if (all.length + beyond === 0) return;
+      for (const each of ['captured', 'absent', 'failed'] as const)
+        tell(all.filter((namespace) => namespace.state === each).length, { state: each });
+      tell(beyond, { state: 'beyond' });
+    },
+  });
+}
+
 function addCaptureFigures({ gauge, counter }: Figures, state: AgentState): void {
   gauge('picket_capture_intact', '1 when the rules in the kernel are the agent’s.', () => {
     const capture = state.capture();
@@ -150,6 +281,14 @@ function addCaptureFigures({ gauge, counter }: Figures, state: AgentState): void
     const capture = state.capture();
     return capture === undefined ? undefined : flag(capture.isContested);
   });
+}
+
+function addHandoverFigures({ gauge }: Figures, state: AgentState): void {
+  gauge(
+    'picket_predecessor_connections',
+    'Connections of the agent that this one took over from; absent once that has ended.',
+    () => state.predecessor()?.connections,
+  );
 }
 
 function addSpoolFigures({ gauge, counter }: Figures, state: AgentState): void {

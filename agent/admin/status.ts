@@ -1,14 +1,23 @@
 import { summarizeCrowd, type CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import { findDiskSpace, readDescriptorUse } from '../../shared/runtime/process-limits.ts';
+import type { DatagramStatus } from '../proxy/datagrams/datagrams.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { CaptureStatus } from '../capture/capture-keeper.ts';
 import { descriptorReserve } from '../native/descriptor-reserve.ts';
+import type { HboneStatus } from '../directory/hbone-status.ts';
 import type { HeldSvid, IdentitySource } from '../identity/identity.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
-import type { TurnedAway } from '../proxy/mesh.ts';
+import type { InspectionStatus } from '../inspection/inspection.ts';
+import type { TransparentPorts } from '../capture/resolved-settings.ts';
+import type { NamespaceStatus } from '../namespaces/namespace-place.ts';
+import type { TurnedAway } from '../proxy/mesh/mesh.ts';
 import type { HolderSearch } from '../workload-attestation/holder-finder.ts';
+import type { IssuerStatus } from '../users/users.ts';
+import type { ServiceStatus } from '../services/services.ts';
 import type { QuarantineStatus } from '../quarantine/quarantine.ts';
+import type { WorkerStatus } from '../workers/worker-slot.ts';
+import type { DrainStatus } from '../handover/predecessor.ts';
 import type { StatusAnswer } from './admin-answers.ts';
 
 /** Where status and metrics read how the agent stands. Each is asked anew every time; undefined means not yet or not at all. */
@@ -25,6 +34,15 @@ export interface AgentState {
   /** Undefined when the agent does not keep the rules. */
   readonly capture: () => CaptureStatus | undefined;
   readonly localPorts: () => readonly number[];
+  /** Where listeners of this host ask for connections from callers' addresses. */
+  readonly transparentPorts: () => TransparentPorts;
+  readonly gateway: () => StatusAnswer['gateway'];
+  /** By what TLS is inspected; undefined: it is not. */
+  readonly inspection: () => InspectionStatus | undefined;
+  /** Other namespaces of this host that are to be captured. */
+  readonly namespaceStatus: () => readonly NamespaceStatus[];
+  /** Of those that are found in folders, how many are closed because they are too many, by label. */
+  readonly namespacesBeyond: () => ReadonlyMap<string, number>;
   /** Services of this host that are in audit mode. */
   readonly auditedServices: () => readonly SpiffeId[];
   readonly spool: () => SpoolStatus | undefined;
@@ -32,18 +50,35 @@ export interface AgentState {
   readonly holderSearch: () => HolderSearch | undefined;
   readonly workloadApi: () => { readonly connections: number; readonly streams: number } | undefined;
   readonly quarantined: () => QuarantineStatus | undefined;
+  /** Whose tokens tell who the user is, and how their keys stand. */
+  readonly userIssuers: () => readonly IssuerStatus[];
+  readonly hbone: () => HboneStatus;
   /** Connections that pass through the proxy now. */
   readonly connections: () => number;
   readonly maxConnections: () => number;
   /** Connections of other hosts that were turned away because places ran short. */
   readonly crowd: CrowdTally<TurnedAway>;
   readonly dataDirectory: string;
+  /** The processes of the data path; empty where it runs in the agent itself. */
+  readonly workerStatus: () => readonly WorkerStatus[];
+  /** Connections that workers refused for want of file descriptors. */
+  readonly workerDescriptorsRefused: () => number;
+  /** Has the workers tell how they stand now. */
+  readonly refresh: () => Promise<void>;
+  /** The process that this one took over from, as long as it is there. */
+  readonly predecessor: () => DrainStatus | undefined;
+  /** Services in several places, and how this host sees their members. */
+  readonly services: () => readonly ServiceStatus[];
+  /** Undefined where it is dropped undecided. */
+  readonly udp: () => DatagramStatus | undefined;
 }
 
 /** How the agent stands, as told on the admin socket. */
 export function buildStatus(state: AgentState): StatusAnswer {
+  const predecessor = state.predecessor();
   const source = state.identities();
   const capture = state.capture();
+  const transparent = state.transparentPorts();
   const spool = state.spool();
   const missing = state.findMissing();
   const api = state.workloadApi();
@@ -71,7 +106,15 @@ export function buildStatus(state: AgentState): StatusAnswer {
       isContested: capture?.isContested ?? false,
       ...(capture?.changedBy === undefined ? {} : { changedBy: capture.changedBy }),
       localPorts: [...state.localPorts()],
+      transparentPorts: [...transparent.steered],
+      transparentLeftAlone: [...transparent.leftAlone],
+      ...(capture?.returnPath === undefined ? {} : { returnPath: { ...capture.returnPath } }),
     },
+    ...(predecessor === undefined ? {} : { predecessor }),
+    gateway: state.gateway(),
+    inspection: inspectionOf(state.inspection()),
+    namespaces: state.namespaceStatus().map((each) => ({ ...each, addresses: [...each.addresses] })),
+    namespacesBeyond: Object.fromEntries(state.namespacesBeyond()),
     auditedServices: [...state.auditedServices()],
     audit: {
       depth: spool?.depth ?? 0,
@@ -81,12 +124,32 @@ export function buildStatus(state: AgentState): StatusAnswer {
     },
     holderSearch: state.holderSearch() ?? null,
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
+    hbone: hboneOf(state.hbone()),
     quarantine: quarantineOf(state),
+    userIssuers: state.userIssuers().map(({ name, keys, readAtMs, failure }) => ({
+      name,
+      keys,
+      ...(readAtMs === undefined ? {} : { readAt: new Date(readAtMs).toISOString() }),
+      ...(failure === undefined ? {} : { failure }),
+    })),
+    services: state.services().map(describeService),
+    udp: describeUdp(state.udp()),
     connections: state.connections(),
     maxConnections: state.maxConnections(),
     turnedAway: summarizeCrowd([state.crowd]),
-    ...resourcesOf(state.dataDirectory),
+    workers: state.workerStatus().map(workerOf),
+    ...resourcesOf(state),
   };
+}
+
+function inspectionOf(inspection: InspectionStatus | undefined): StatusAnswer['inspection'] {
+  if (inspection === undefined) return null;
+  const { authority, notAfterMs } = inspection;
+  return { authority, notAfter: new Date(notAfterMs).toISOString() };
+}
+
+function hboneOf({ callable, untrusted, ...status }: HboneStatus): StatusAnswer['hbone'] {
+  return { ...status, callable: [...callable], untrusted: [...untrusted] };
 }
 
 function quarantineOf(state: AgentState): StatusAnswer['quarantine'] {
@@ -97,13 +160,47 @@ function quarantineOf(state: AgentState): StatusAnswer['quarantine'] {
   return { inForce, isThisHost, workloads: [...own].filter((id) => holdsOwn?.(id)).toSorted() };
 }
 
+function workerOf({ pid, isReady, restarts, report }: WorkerStatus): StatusAnswer['workers'][number] {
+  return {
+    pid: pid ?? null,
+    isReady,
+    restarts,
+    connections: report?.connections ?? 0,
+    policySequence: report?.policySequence ?? 0,
+  };
+}
+
+function describeService({ name, spiffeId, members }: ServiceStatus): StatusAnswer['services'][number] {
+  return {
+    name,
+    spiffeId,
+    members: members.map(({ address, port, locality, distance, connections, ejectedMs, lastFailure }) => ({
+      address,
+      port,
+      ...(locality === undefined ? {} : { locality }),
+      distance,
+      connections,
+      ejectedSeconds: Math.ceil(ejectedMs / 1000),
+      ...(lastFailure === undefined ? {} : { lastFailure }),
+    })),
+  };
+}
+
 /** What the process has of the host. */
-function resourcesOf(dataDirectory: string): Pick<StatusAnswer, 'descriptors' | 'dataDirectory' | 'disk'> {
+function resourcesOf({
+  dataDirectory,
+  workerDescriptorsRefused,
+}: AgentState): Pick<StatusAnswer, 'descriptors' | 'dataDirectory' | 'disk'> {
   const { open, limit } = readDescriptorUse();
   const { reserved, refused } = descriptorReserve();
   const disk = findDiskSpace(dataDirectory);
   return {
-    descriptors: { open, limit: Number.isFinite(limit) ? limit : null, reserved, refused },
+    descriptors: {
+      open,
+      limit: Number.isFinite(limit) ? limit : null,
+      reserved,
+      refused: refused + workerDescriptorsRefused(),
+    },
     dataDirectory,
     ...(disk === undefined ? {} : { disk }),
   };
@@ -114,4 +211,10 @@ function lifeOf(svid: HeldSvid): { readonly notBefore: string; readonly notAfter
     notBefore: new Date(svid.notBeforeMs).toISOString(),
     notAfter: new Date(svid.notAfterMs).toISOString(),
   };
+}
+
+function describeUdp(status: DatagramStatus | undefined): StatusAnswer['udp'] {
+  if (status === undefined) return null;
+  const { isHearing, deafIn, otherUsersIn, flows, maxFlows } = status;
+  return { isHearing, deafIn: [...deafIn], otherUsersIn: [...otherUsersIn], flows, maxFlows };
 }

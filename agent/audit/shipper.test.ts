@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { startShipper } from './shipper.ts';
 import { sampleRecord } from './spool-sample.ts';
 import { Spool } from './spool.ts';
@@ -120,6 +121,33 @@ describe('startShipper()', () => {
     spool.record(sampleRecord(41));
     await until(() => server.stored.length === 41);
     expect(server.stored).toEqual(upTo(41));
+    await shipper.stop();
+    await spool.close();
+  });
+
+  test('what comes soon after a batch waits a little, and goes together', async () => {
+    const spool = openSpool();
+    const server = new StoringServer();
+    const clock = new FakeClock();
+    const shipper = startShipper({
+      spool,
+      send: async (b) => await server.send(b),
+      clock,
+      random: () => 0,
+      log,
+    });
+    spool.record(sampleRecord(1));
+    await until(() => server.stored.length === 1);
+    for (let index = 2; index <= 9; index++) {
+      const ready = Promise.withResolvers<void>();
+      const unwatch = spool.watch(() => ready.resolve());
+      spool.record(sampleRecord(index));
+      await ready.promise.finally(unwatch);
+    }
+    expect(server.calls).toBe(1);
+    clock.advance(100);
+    await until(() => server.stored.length === 9);
+    expect(server.calls).toBe(2);
     await shipper.stop();
     await spool.close();
   });

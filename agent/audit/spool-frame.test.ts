@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'bun:test';
 import { MAX_AUDIT_RECORD_BYTES, type AccessRecord } from '../../shared/protocol/audit.ts';
+import { FrameBuffer } from './frame-buffer.ts';
 import {
   chainHash,
   decodeFrame,
   decodeSegmentHead,
-  encodeFrame,
   encodeRecord,
   encodeSegmentHead,
   scanSegment,
@@ -15,15 +15,21 @@ import {
 const zeros = new Uint8Array(32);
 const head: SegmentHead = { epoch: 'ab'.repeat(16), firstSequence: 7, previousHash: Buffer.alloc(32, 3) };
 
+function frameOf(sequence: number, text: string): Buffer {
+  const frames = new FrameBuffer();
+  frames.add(sequence, zeros, text);
+  return Buffer.from(frames.bytes);
+}
+
 function segmentOf(texts: readonly string[]): Buffer {
-  const parts = [encodeSegmentHead(head)];
-  let hash: Uint8Array = head.previousHash;
-  texts.forEach((text, index) => {
-    const frame = encodeFrame(head.firstSequence + index, hash, Buffer.from(text));
-    parts.push(frame.bytes);
-    hash = frame.hash;
-  });
-  return Buffer.concat(parts);
+  const frames = new FrameBuffer();
+  for (const text of texts)
+    frames.add(
+      head.firstSequence + frames.count,
+      frames.count === 0 ? head.previousHash : frames.lastHash,
+      text,
+    );
+  return Buffer.concat([encodeSegmentHead(head), frames.bytes]);
 }
 
 const record: AccessRecord = {
@@ -76,14 +82,14 @@ describe('decodeSegmentHead()', () => {
 });
 
 describe('decodeFrame()', () => {
-  test('mirrors encodeFrame()', () => {
-    const frame = decodeFrame(encodeFrame(9, zeros, Buffer.from('{"ä":1}')).bytes, 0, 9);
+  test('mirrors FrameBuffer.add()', () => {
+    const frame = decodeFrame(frameOf(9, '{"ä":1}'), 0, 9);
     expect(frame?.text).toBe('{"ä":1}');
     expect(frame?.sequence).toBe(9);
   });
 
   test('takes no other sequence and no length of 0 or beyond the limit', () => {
-    const { bytes } = encodeFrame(9, zeros, Buffer.from('{}'));
+    const bytes = frameOf(9, '{}');
     expect(decodeFrame(bytes, 0, 8)).toBeUndefined();
     for (const length of [0, MAX_AUDIT_RECORD_BYTES + 1, 0xffff_ffff]) {
       bytes.writeUInt32BE(length, 0);
@@ -115,12 +121,11 @@ describe('scanSegment()', () => {
 
 describe('encodeRecord()', () => {
   test('is the JSON text of the record', () => {
-    expect(JSON.parse(Buffer.from(encodeRecord(record)!).toString())).toEqual(record);
+    expect(JSON.parse(encodeRecord(record))).toEqual(record);
   });
 
-  test('cuts a path that would not fit, and gives up on what cannot fit', () => {
+  test('cuts a path that would not fit', () => {
     const long = encodeRecord({ ...record, path: `/${'\u0001'.repeat(8000)}` });
-    expect(JSON.parse(Buffer.from(long!).toString())).toHaveProperty('path.length', 2049);
-    expect(encodeRecord({ ...record, message: 'x'.repeat(MAX_AUDIT_RECORD_BYTES) })).toBeUndefined();
+    expect(JSON.parse(long)).toHaveProperty('path.length', 2049);
   });
 });

@@ -38,7 +38,7 @@ export async function readFrames(
     sequence = frame.sequence;
     if (sequence <= after) continue;
     size += frame.text.length;
-    records.push({ sequence, hash: Buffer.from(frame.hash).toString('hex'), record: frame.text });
+    records.push({ sequence, hash: frame.hash.toString('hex'), record: frame.text });
   }
   if (sequence === from.sequence)
     throw new PicketError('internal', 'spool_damaged', `Record ${sequence + 1} is missing in ${path}`);

@@ -2,11 +2,13 @@ import { unlinkSync } from 'node:fs';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { isDiskFull } from './disk-full.ts';
+import { FrameBuffer } from './frame-buffer.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentList } from './segment-list.ts';
 import { createSegment, type Segment } from './segment.ts';
-import { encodeFrame } from './spool-frame.ts';
+import { FRAME_HEAD_BYTES } from './spool-frame.ts';
 import type { SpoolReserve } from './spool-reserve.ts';
+import { UnsyncedFrames } from './unsynced-frames.ts';
 
 export interface SpoolWriterOptions {
   readonly directory: string;
@@ -35,8 +37,9 @@ export class SpoolWriter {
   readonly #options: SpoolWriterOptions;
   readonly #segments: SegmentList;
   #file: SegmentFile;
-  /** Frames behind the last fdatasync: written once more if that fails. */
-  #unsynced: Buffer[] = [];
+  readonly #waiting = new FrameBuffer();
+  /** What was written behind the last fdatasync, to be written once more if that fails. */
+  readonly #unsynced = new UnsyncedFrames();
   #syncedSequence: number;
   #isSyncing = false;
   #isFailed = false;
@@ -56,23 +59,47 @@ export class SpoolWriter {
     return this.#syncedSequence;
   }
 
-  /** Appends a record with one write. Returns why it cannot be kept, undefined when it is; never throws. */
-  append(text: Uint8Array): SpoolRefusal | undefined {
+  /** How many records wait for `commit`. */
+  get waiting(): number {
+    return this.#waiting.count;
+  }
+
+  /** Whether `commit` is due before another record is added. */
+  get isFull(): boolean {
+    return this.#waiting.isFull;
+  }
+
+  /** Takes a record for the next write. Returns why it cannot be kept, undefined when it may be; never throws. */
+  add(text: string): SpoolRefusal | undefined {
     if (this.#isFailed || this.#isClosed) return 'spool_failed';
-    const { maxBytes, durability } = this.#options;
+    const waiting = this.#waiting;
+    const bytes = waiting.length + FRAME_HEAD_BYTES + text.length;
+    if (this.#segments.bytes + bytes > this.#options.maxBytes) return 'spool_full';
     const { lastSequence, lastHash } = this.#segments.active;
-    const sequence = lastSequence + 1;
-    const { bytes, hash } = encodeFrame(sequence, lastHash, text);
-    if (this.#segments.bytes + bytes.length > maxBytes) return 'spool_full';
-    const refusal = this.#roll() ?? this.#write(bytes);
+    const previousHash = waiting.count === 0 ? lastHash : waiting.lastHash;
+    return waiting.add(lastSequence + waiting.count + 1, previousHash, text) ? undefined : 'record_too_long';
+  }
+
+  /** Appends the records that wait with one write. Returns why they cannot be kept, undefined when they are; they still wait then. Never throws. */
+  commit(): SpoolRefusal | undefined {
+    if (this.#isFailed || this.#isClosed) return 'spool_failed';
+    const waiting = this.#waiting;
+    if (waiting.count === 0) return undefined;
+    const refusal = this.#roll() ?? this.#write(waiting.bytes);
     if (refusal !== undefined) return refusal;
     const { active } = this.#segments;
-    active.lastSequence = sequence;
-    active.lastHash = hash;
-    this.#unsynced.push(bytes);
-    if (durability === 'sync') return this.#syncNow() ? undefined : 'spool_failed';
+    active.lastSequence += waiting.count;
+    active.lastHash = new Uint8Array(waiting.lastHash);
+    this.#unsynced.push(active.lastSequence, waiting.bytes);
+    waiting.clear();
+    if (this.#options.durability === 'sync') return this.#syncNow() ? undefined : 'spool_failed';
     this.#scheduleSync();
     return undefined;
+  }
+
+  /** Forgets the records that wait. */
+  discard(): void {
+    this.#waiting.clear();
   }
 
   /** Goes on in a new segment, for which the reserve gives room. Returns why it cannot, undefined when it does. */
@@ -132,7 +159,7 @@ export class SpoolWriter {
       this.#fail(error);
       return false;
     }
-    this.#synced(this.#segments.active.lastSequence, this.#unsynced.length);
+    this.#synced(this.#segments.active.lastSequence);
     return true;
   }
 
@@ -153,14 +180,13 @@ export class SpoolWriter {
       if (this.#isClosed || this.#isFailed) return;
       if (error) return this.#fail(error);
       // A segment that was followed by another one in the meantime was synced then.
-      if (active === this.#segments.active && lastSequence > this.#syncedSequence)
-        this.#synced(lastSequence, lastSequence - this.#syncedSequence);
-      if (this.#unsynced.length > 0) this.#scheduleSync();
+      if (active === this.#segments.active && lastSequence > this.#syncedSequence) this.#synced(lastSequence);
+      if (!this.#unsynced.isEmpty) this.#scheduleSync();
     });
   }
 
-  #synced(sequence: number, frames: number): void {
-    this.#unsynced.splice(0, frames);
+  #synced(sequence: number): void {
+    this.#unsynced.synced(sequence);
     if (sequence === this.#syncedSequence) return;
     this.#syncedSequence = sequence;
     this.#options.onSynced();
@@ -177,11 +203,11 @@ export class SpoolWriter {
   #repair(): void {
     if (this.#isClosed) return;
     try {
-      const bytes = Buffer.concat(this.#unsynced);
+      const { bytes } = this.#unsynced;
       this.#file.rewriteFrom(this.#segments.active.size - bytes.length, bytes);
       this.#isFailed = false;
       this.#options.log.info('audit_spool_repaired');
-      this.#synced(this.#segments.active.lastSequence, this.#unsynced.length);
+      this.#synced(this.#segments.active.lastSequence);
     } catch (error) {
       this.#options.log.error('audit_spool_failed', { error });
       this.#options.clock.schedule(REPAIR_MS, () => this.#repair());

@@ -2,6 +2,7 @@ import type { AccessRecord, AuditBatch } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { AccessRecorder } from './access-recorder.ts';
+import { RecordBatch } from './record-batch.ts';
 import { SegmentList } from './segment-list.ts';
 import { SpoolDelivery, type Standing } from './spool-delivery.ts';
 import { encodeRecord, SEGMENT_HEAD_BYTES } from './spool-frame.ts';
@@ -44,7 +45,7 @@ const SLOW_FROM = 0.9;
 const MAX_DELAY_MS = 200;
 
 /**
- * The durable queue of access records (design: decision 14). `record` appends with one write, so a record survives the agent's death;
+ * The durable queue of access records (design: decision 14). Records are appended with one write before what they stand for happens, so they survive the agent's death;
  * a power cut may take those of the last interval. Only records that reached the disk are handed out for shipping, so that a number that
  * the server has seen is never given to another record.
  */
@@ -56,6 +57,8 @@ export class Spool implements AccessRecorder {
   readonly #delivery: SpoolDelivery;
   readonly #listeners = new Set<() => void>();
   readonly #log: Log;
+  /** What is added goes into this one. */
+  #batch = new RecordBatch();
   #refused = 0;
   #refusing: SpoolRefusal | undefined;
 
@@ -83,11 +86,32 @@ export class Spool implements AccessRecorder {
   }
 
   record(record: AccessRecord): boolean {
-    const text = encodeRecord(record);
-    const refusal = text === undefined ? 'record_too_long' : this.#append(text);
-    if (refusal !== undefined) this.#refused++;
-    if (refusal !== this.#refusing) this.#turn(refusal);
-    return refusal === undefined;
+    const batch = this.add(encodeRecord(record));
+    this.commit();
+    return batch?.isKept === true;
+  }
+
+  add(text: string): RecordBatch | undefined {
+    if (this.#writer.isFull) this.commit();
+    const refusal = this.#writer.add(text);
+    if (refusal === undefined) return this.#batch;
+    this.#refuse(refusal, 1);
+    return undefined;
+  }
+
+  commit(): void {
+    const { waiting } = this.#writer;
+    if (waiting === 0) return;
+    const batch = this.#batch;
+    this.#batch = new RecordBatch();
+    const refusal = this.#write();
+    if (refusal === undefined) {
+      batch.keep();
+      if (this.#refusing !== undefined) this.#turn(undefined);
+      return;
+    }
+    this.#writer.discard();
+    this.#refuse(refusal, waiting);
   }
 
   /** How long, in milliseconds, a caller should wait before it takes on more work: 0 unless the spool is nearly full. */
@@ -127,12 +151,18 @@ export class Spool implements AccessRecorder {
 
   /** Puts everything on disk and closes the spool; later records are refused. */
   async close(): Promise<void> {
+    this.commit();
     this.#writer.close();
   }
 
-  #append(text: Uint8Array): SpoolRefusal | undefined {
-    const refusal = this.#writer.append(text);
-    return refusal === 'disk_full' && this.#makeRoom() ? this.#writer.append(text) : refusal;
+  #write(): SpoolRefusal | undefined {
+    const refusal = this.#writer.commit();
+    return refusal === 'disk_full' && this.#makeRoom() ? this.#writer.commit() : refusal;
+  }
+
+  #refuse(refusal: SpoolRefusal, records: number): void {
+    this.#refused += records;
+    if (refusal !== this.#refusing) this.#turn(refusal);
   }
 
   /** On a full disk the segment that is written goes as well, if the server has all of it. */

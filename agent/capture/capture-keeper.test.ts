@@ -5,6 +5,7 @@ import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { startCaptureKeeper, type CaptureKeeper } from './capture-keeper.ts';
+import { KeptReturnRoutes, type ReturnPath } from './kept-return-routes.ts';
 import type { OpenRulesWatch } from './rules-watch.ts';
 import { SAMPLE_SETTINGS } from './contract.ts';
 import { NftCapture } from './nft.ts';
@@ -19,14 +20,20 @@ describe('startCaptureKeeper()', () => {
   afterAll(async () => await network.remove());
 
   let localPorts: readonly number[] = [80];
+  let transparentPorts: readonly number[] = [];
   const listeners = new Set<() => void>();
   let tellOfChange: Parameters<OpenRulesWatch>[0]['onChange'] | undefined;
-  const start = async (command = host.in('nft'), lookEveryMs = 50): Promise<CaptureKeeper> =>
+  const start = async (
+    command = host.in('nft'),
+    lookEveryMs = 50,
+    returnRoutes?: KeptReturnRoutes,
+  ): Promise<CaptureKeeper> =>
     await startCaptureKeeper({
       capture: new NftCapture({ command }),
-      settings: SAMPLE_SETTINGS,
-      localPorts: () => localPorts,
-      watchLocalPorts: (listener) => {
+      settings: { ...SAMPLE_SETTINGS, transparentId: 0x504a },
+      ...(returnRoutes === undefined ? {} : { returnRoutes }),
+      registered: () => ({ localPorts, transparentPorts }),
+      watchRegistered: (listener) => {
         listeners.add(listener);
         return () => listeners.delete(listener);
       },
@@ -48,13 +55,34 @@ describe('startCaptureKeeper()', () => {
       repairs: 0,
       isWatched: true,
       isContested: false,
+      transparentPorts: { steered: [], leftAlone: [] },
     });
     localPorts = [80, 5432];
     for (const listener of listeners) listener();
     await waitUntil('the new port is captured on loopback', async () => (await rules()).includes('5432'));
     await keeper.stop();
+    expect(keeper.status.isIntact).toBe(false);
     expect(listeners.size).toBe(0);
     expect(await rules()).toContain('table inet picket');
+  });
+
+  test('keeps no way back for a port that the rules leave alone, and says which that is', async () => {
+    const returnPath: ReturnPath = {
+      look: () => 'in_force',
+      install: () => undefined,
+      remove: () => undefined,
+    };
+    const returnRoutes = new KeptReturnRoutes(returnPath, silentLog);
+    transparentPorts = [SAMPLE_SETTINGS.exclude.inboundPorts[0] ?? 0];
+    const keeper = await start(host.in('nft'), 3_600_000, returnRoutes);
+    expect(keeper.status.transparentPorts).toEqual({ steered: [], leftAlone: transparentPorts });
+    expect(keeper.status.returnPath).toBeUndefined();
+    transparentPorts = [...transparentPorts, 5432];
+    for (const listener of listeners) listener();
+    await waitUntil('the way back is kept', () => keeper.status.returnPath?.isInForce === true);
+    expect(keeper.status.transparentPorts.steered).toEqual([5432]);
+    transparentPorts = [];
+    await keeper.stop();
   });
 
   test('undoes what somebody else did to the rules, and says so', async () => {

@@ -2,16 +2,20 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { Capture, CaptureBackend, CaptureSettings } from './capture.ts';
+import type { KeptReturnRoutes, ReturnPathStatus } from './kept-return-routes.ts';
+import { splitTransparentPorts, type TransparentPorts } from './resolved-settings.ts';
 import { RepairPace } from './repair-pace.ts';
 import { startRulesWatch, type OpenRulesWatch, type RulesWatch } from './rules-watch.ts';
 
 export interface CaptureKeeperOptions {
   readonly capture: Capture;
-  /** Everything but the local ports, which change with registration. */
-  readonly settings: Omit<CaptureSettings, 'localPorts'>;
-  readonly localPorts: () => readonly number[];
-  /** Calls back after the local ports may have changed. */
-  readonly watchLocalPorts: (listener: () => void) => () => void;
+  /** Everything but what changes with registration. */
+  readonly settings: Omit<CaptureSettings, keyof RegisteredPorts>;
+  readonly registered: () => RegisteredPorts;
+  /** Calls back after that may have changed. */
+  readonly watchRegistered: (listener: () => void) => () => void;
+  /** Where connections may be made from callers' addresses. */
+  readonly returnRoutes?: KeptReturnRoutes;
   /** Hears of changes in the kernel. */
   readonly openRulesWatch: OpenRulesWatch;
   /** How often the kernel is asked whether the rules are still ours, whatever was heard, in milliseconds; 5 s unless given. */
@@ -19,6 +23,9 @@ export interface CaptureKeeperOptions {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+/** What registration says of this host, or of a namespace of it. */
+export type RegisteredPorts = Pick<CaptureSettings, 'localPorts' | 'transparentPorts'>;
 
 /** How the rules stand, for metrics and status. */
 export interface CaptureStatus {
@@ -32,6 +39,9 @@ export interface CaptureStatus {
   readonly isContested: boolean;
   /** Who made the change that was undone last, where that was heard. */
   readonly changedBy?: string;
+  readonly transparentPorts: TransparentPorts;
+  /** Where listeners of this host ask for connections from callers' addresses. */
+  readonly returnPath?: ReturnPathStatus;
 }
 
 export interface CaptureKeeper extends Running {
@@ -42,7 +52,7 @@ const LOOK_EVERY_MS = 5000;
 
 /**
  * Installs the rules, follows registration, and undoes what others do to the rules: Debian's own nftables.conf begins with a flush (design: decision 6). Throws
- * when the rules cannot be installed at start. Stopping leaves them in place: they then point at nothing.
+ * when the rules cannot be installed at start. Stopping leaves them in place, and nobody says any more that they are intact.
  */
 export async function startCaptureKeeper(options: CaptureKeeperOptions): Promise<CaptureKeeper> {
   const keeper = new Keeper(options);
@@ -58,6 +68,7 @@ class Keeper implements CaptureKeeper {
   #cancelLook: () => void = () => undefined;
   #isLookDue = false;
   #applied = '';
+  #transparentPorts: TransparentPorts = { steered: [], leftAlone: [] };
   #isIntact = false;
   #repairs = 0;
   #changedBy: string | undefined;
@@ -70,6 +81,7 @@ class Keeper implements CaptureKeeper {
   }
 
   get status(): CaptureStatus {
+    const returnPath = this.#options.returnRoutes?.status;
     return {
       backend: this.#options.capture.backend,
       isIntact: this.#isIntact,
@@ -77,6 +89,8 @@ class Keeper implements CaptureKeeper {
       isWatched: this.#watch?.isHearing === true,
       isContested: this.#pace.isContested(this.#nowMs()),
       ...(this.#changedBy === undefined ? {} : { changedBy: this.#changedBy }),
+      transparentPorts: this.#transparentPorts,
+      ...(returnPath === undefined ? {} : { returnPath }),
     };
   }
 
@@ -92,7 +106,7 @@ class Keeper implements CaptureKeeper {
     });
     // What was done before it was heard.
     await this.#enqueue(async () => await this.#look());
-    this.#unwatchPorts = this.#options.watchLocalPorts(
+    this.#unwatchPorts = this.#options.watchRegistered(
       () => void this.#enqueue(async () => await this.#follow()),
     );
     this.#scheduleLook();
@@ -104,10 +118,12 @@ class Keeper implements CaptureKeeper {
     this.#cancelLook();
     await this.#watch?.stop();
     await this.#last;
+    // Nobody looks any more.
+    this.#isIntact = false;
   }
 
   async #follow(): Promise<void> {
-    if (JSON.stringify(this.#options.localPorts()) !== this.#applied) await this.#apply();
+    if (JSON.stringify(this.#options.registered()) !== this.#applied) await this.#apply();
   }
 
   /** Changes that come while one look is due are found by that look. */
@@ -132,6 +148,7 @@ class Keeper implements CaptureKeeper {
     const sinceMs = this.#heardAtMs ?? this.#nowMs();
     this.#heardAtMs = undefined;
     this.#isLookDue = false;
+    this.#keepReturnRoutes();
     if (await this.#options.capture.isIntact()) return;
     this.#isIntact = false;
     await this.#apply();
@@ -148,12 +165,29 @@ class Keeper implements CaptureKeeper {
   }
 
   async #apply(): Promise<void> {
-    const localPorts = this.#options.localPorts();
-    await this.#options.capture.apply({ ...this.#options.settings, localPorts });
-    const applied = JSON.stringify(localPorts);
-    if (applied !== this.#applied) this.#options.log.info('capture_applied', { local_ports: localPorts });
+    const registered = this.#options.registered();
+    const settings = { ...this.#options.settings, ...registered };
+    await this.#options.capture.apply(settings);
+    this.#transparentPorts = splitTransparentPorts(settings);
+    const applied = JSON.stringify(registered);
+    if (applied !== this.#applied) this.#tellApplied(registered);
     this.#applied = applied;
     this.#isIntact = true;
+    this.#keepReturnRoutes();
+  }
+
+  #tellApplied({ localPorts }: RegisteredPorts): void {
+    const { steered, leftAlone } = this.#transparentPorts;
+    this.#options.log.info('capture_applied', {
+      local_ports: localPorts,
+      ...(steered.length === 0 ? {} : { transparent_ports: steered }),
+      ...(leftAlone.length === 0 ? {} : { transparent_left_alone: leftAlone }),
+    });
+  }
+
+  /** Behind the rules that keep what needs them on this host: without the rules they would do nothing. */
+  #keepReturnRoutes(): void {
+    this.#options.returnRoutes?.keep(this.#transparentPorts.steered.length > 0);
   }
 
   /** A failure is told and tried again at the next look: until then the old rules, or somebody else's flush, stand. */

@@ -10,6 +10,11 @@ export interface CaptureSettings {
   readonly ports: CapturePorts;
   /** SO_MARK of every connection that the agent makes itself. */
   readonly mark: number;
+  /**
+   * What tells the answers to connections from a caller's address: their mark, their routing table and their zone of connection tracking have this number. Needed where there are
+   * `transparentPorts`.
+   */
+  readonly transparentId?: number;
   /** The user that the agent runs as, 0 unless given: nobody else may answer on the agent's ports, which are free while it is down. */
   readonly agentUid?: number;
   /** Never captured, either way; the live SSH port is always among the inbound ones (design: decision 29). */
@@ -23,8 +28,16 @@ export interface CaptureSettings {
   };
   /** UDP that may leave: destination CIDR and port. Everything else is dropped. */
   readonly allowUdp: readonly { readonly address: string; readonly port: number }[];
+  /** DNS servers that every program of this host may ask, by UDP and TCP. None unless given. */
+  readonly resolvers?: readonly { readonly address: string; readonly port: number }[];
+  /** Whether other UDP is logged for the agent, which lets a flow pass by making it a member of sets; false unless given. */
+  readonly decidesUdp?: boolean;
+  /** Addresses of other namespaces of this host, or networks of such: what comes for them is steered to the agent. None unless given. */
+  readonly namespaceAddresses?: readonly string[];
   /** Ports of listeners registered on this host: captured on loopback too. */
   readonly localPorts: readonly number[];
+  /** Those of them whose applications are connected from the caller's address. None unless given. */
+  readonly transparentPorts?: readonly number[];
 }
 
 /** What brings a host's own connections to the agent. */

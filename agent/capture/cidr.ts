@@ -37,6 +37,12 @@ export function formatCidr(network: Cidr): string {
   return `${network.address}/${network.prefixBits}`;
 }
 
+/** Whether an address, as `encodeIpAddress` writes it, is in the network. IPv4 and IPv6 are apart. */
+export function isInNetwork({ address, prefixBits }: Cidr, bytes: Uint8Array): boolean {
+  const own = encodeIpAddress(address);
+  return own.length === bytes.length && decodeIpAddress(clearBeyond(bytes, prefixBits)) === address;
+}
+
 function contains(outer: Cidr, inner: Cidr): boolean {
   if (outer.family !== inner.family || outer.prefixBits > inner.prefixBits) return false;
   return decodeIpAddress(clearBeyond(encodeIpAddress(inner.address), outer.prefixBits)) === outer.address;

@@ -95,10 +95,11 @@ export class EbpfCapture implements TryableCapture {
 /** The settings as the programs know them. Throws like `resolveSettings`. */
 export function steeringSettings(settings: CaptureSettings): SteeringSettings {
   const resolved = resolveSettings(settings);
-  const { ports, mark, users, outboundPorts, localPorts, outboundAddresses, allowUdp } = resolved;
+  const { ports, mark, users, outboundPorts, localPorts, outboundAddresses, allowUdp, resolvers } = resolved;
   return {
     ports,
     mark,
+    passesUdp: resolved.decidesUdp,
     numbers: [
       ...users.map((number) => ({ kind: 'user' as const, number })),
       ...outboundPorts.map((number) => ({ kind: 'outboundPort' as const, number })),
@@ -106,7 +107,8 @@ export function steeringSettings(settings: CaptureSettings): SteeringSettings {
     ],
     networks: [
       ...outboundAddresses.map((network) => ({ kind: 'tcp' as const, ...network, port: 0 })),
-      ...allowUdp.map(({ network, port }) => ({ kind: 'udp' as const, ...network, port })),
+      ...resolvers.map(({ network, port }) => ({ kind: 'tcp' as const, ...network, port })),
+      ...[...allowUdp, ...resolvers].map(({ network, port }) => ({ kind: 'udp' as const, ...network, port })),
     ],
   };
 }

@@ -23,6 +23,14 @@ table inet filter {
 		type filter hook forward priority 0; policy drop;
 	}
 }
+table ip early {
+	chain masks {
+		type nat hook postrouting priority -150; policy accept;
+	}
+	chain usual {
+		type nat hook postrouting priority 100; policy accept;
+	}
+}
 table inet firewalld {
 	chain filter_OUTPUT {
 		type filter hook output priority 10; policy drop;
@@ -30,15 +38,16 @@ table inet firewalld {
 }
 `;
 
-test('findForeignChains() names the programs that have rules, and the chains that drop what this host receives or sends', () => {
+test('findForeignChains() names the programs that have rules, the chains that drop what this host receives or sends, and those that translate before ours', () => {
   expect(findForeignChains(LISTING)).toEqual({
     programs: ['Docker', 'kube-proxy', 'firewalld'],
     dropping: ['inet filter input (input)', 'inet firewalld filter_OUTPUT (output)'],
+    translating: ['ip early masks'],
   });
 });
 
 test('findForeignChains() finds nothing in our own rules, nor in nothing', () => {
   const ours = LISTING.slice(0, LISTING.indexOf('table ip nat'));
   for (const listing of [ours, ''])
-    expect(findForeignChains(listing)).toEqual({ programs: [], dropping: [] });
+    expect(findForeignChains(listing)).toEqual({ programs: [], dropping: [], translating: [] });
 });

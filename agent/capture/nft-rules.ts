@@ -1,9 +1,24 @@
 import type { CaptureSettings } from './capture.ts';
 import { formatCidr, type Cidr } from './cidr.ts';
 import { resolveSettings, type ResolvedSettings } from './resolved-settings.ts';
+import { transparentRules } from './transparent-rules.ts';
+import {
+  askUdp,
+  dropForgedAnswers,
+  udpAnswersIn,
+  udpFlowSets,
+  udpFlowsOut,
+  udpForwardsBack,
+  udpForwardsOut,
+  udpForwardSets,
+  undecidedMark,
+} from './udp-rules.ts';
 
-/** What brings this host's own connections to the agent: a redirection by the rules, or programs that run at connect(2). */
-export type OutboundSteering = 'redirect' | 'programs';
+/**
+ * What brings this host's own connections to the agent: a redirection by the rules, or programs that run at connect(2). `enclosed`: a redirection, in another namespace of the host
+ * into which nothing comes but through the agent.
+ */
+export type OutboundSteering = 'redirect' | 'programs' | 'enclosed';
 
 /** Everything that capture installs is in this table of the family inet, and nothing of anybody else's. */
 export const NFT_TABLE_NAME = 'picket';
@@ -24,18 +39,38 @@ export function renderNftRules(settings: CaptureSettings, outbound: OutboundStee
   const resolved = resolveSettings(settings);
   const members = [
     ...userFlowSets(resolved),
-    outbound === 'redirect'
+    ...(resolved.decidesUdp ? udpFlowSets() : []),
+    ...(forwardsUdp(resolved) ? udpForwardSets() : []),
+    outbound !== 'programs'
       ? chain('steer_outbound', 'type nat hook output priority -110; policy accept;', steerOutbound(resolved))
       : chain('untrack', 'type filter hook output priority raw; policy accept;', untrackSteered(resolved)),
-    chain('steer_inbound', 'type nat hook prerouting priority -110; policy accept;', steerInbound(resolved)),
+    ...(outbound === 'enclosed'
+      ? []
+      : [
+          chain(
+            'steer_inbound',
+            'type nat hook prerouting priority -110; policy accept;',
+            steerInbound(resolved),
+          ),
+        ]),
+    ...(outbound === 'enclosed'
+      ? []
+      : transparentRules(resolved).chains.map(({ name, head, rules }) => chain(name, head, rules))),
     chain('guard_local', '', guardLocal(resolved)),
     chain(
       'guard_output',
       'type filter hook output priority 0; policy drop;',
       guardOutput(resolved, outbound),
     ),
-    chain('guard_input', 'type filter hook input priority 0; policy drop;', guardInput(resolved)),
-    chain('guard_forward', 'type filter hook forward priority 0; policy drop;', ['counter drop']),
+    ...(resolved.decidesUdp
+      ? [chain('ask_udp', 'type route hook output priority 1; policy accept;', askUdp(resolved.mark))]
+      : []),
+    chain(
+      'guard_input',
+      'type filter hook input priority 0; policy drop;',
+      outbound === 'enclosed' ? guardEnclosed(resolved) : guardInput(resolved),
+    ),
+    chain('guard_forward', 'type filter hook forward priority 0; policy drop;', guardForward(resolved)),
   ];
   return `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\ntable ${NFT_TABLE} {\n${members.join('\n')}\n}\n`;
 }
@@ -45,6 +80,8 @@ const OPENS = 'tcp flags & (fin | syn | rst | ack) == syn';
 const CONTINUES = 'tcp flags & (fin | syn | rst | ack) != syn';
 const RESETS = 'tcp flags & (fin | syn | rst) == rst';
 const ANSWERS = 'tcp flags & (syn | ack) == (syn | ack)';
+
+const NOT_LOCAL = 'fib daddr type != local';
 
 /** Registered listeners of this host come before the exclusions of addresses and ports, which were meant for other hosts. */
 function steerOutbound({ ports, mark, ...resolved }: ResolvedSettings): string[] {
@@ -58,6 +95,9 @@ function steerOutbound({ ports, mark, ...resolved }: ResolvedSettings): string[]
     'fib daddr type local return',
     ...among('tcp dport', resolved.outboundPorts, 'return'),
     ...amongNetworks('daddr', resolved.outboundAddresses, 'return'),
+    ...resolved.resolvers.map(
+      ({ network, port }) => `${inNetwork('daddr', network)} tcp dport ${port} return`,
+    ),
     steer,
   ];
 }
@@ -67,10 +107,18 @@ function untrackSteered({ ports }: ResolvedSettings): string[] {
   return ['dport', 'sport'].map((side) => `oifname "lo" tcp ${side} ${ports.outbound} notrack`);
 }
 
-function steerInbound({ ports, inboundPorts }: ResolvedSettings): string[] {
+/** Who calls a namespace of this host meets the agent, which is asked for by its original address: nothing is forwarded. */
+function steerInbound({ ports, inboundPorts, namespaceAddresses }: ResolvedSettings): string[] {
   return [
     'iifname "lo" return',
-    'fib daddr type != local return',
+    // An address of the host in a network of its namespaces, such as their gateway, stays the host's.
+    ...amongNetworks(
+      'daddr',
+      namespaceAddresses,
+      `${NOT_LOCAL} tcp dport ${ports.mesh} redirect to :${ports.mesh}`,
+    ),
+    ...amongNetworks('daddr', namespaceAddresses, `${NOT_LOCAL} ${OPENS} redirect to :${ports.inbound}`),
+    `${NOT_LOCAL} return`,
     ...among('tcp dport', [ports.mesh, ...inboundPorts], 'return'),
     `${OPENS} redirect to :${ports.inbound}`,
   ];
@@ -93,12 +141,14 @@ function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteering): st
   const answersOnAgentPorts = `tcp sport ${setOf([ports.outbound, ports.inbound, ports.mesh])} ${ANSWERS}`;
   return [
     `meta mark ${mark} accept`,
+    ...(outbound === 'enclosed' ? [] : transparentRules(resolved).output),
     // While the agent is down anybody could listen on its ports: only the agent's user may answer there. An answer that belongs to no
     // socket is a SYN cookie; it passes by the mark of the agent's listener alone, since a full queue is easily made.
-    `${answersOnAgentPorts} meta skuid ${agentUid} accept`,
+    // In another namespace root may be anybody: there the agent's listener has the mark.
+    ...(outbound === 'enclosed' ? [] : [`${answersOnAgentPorts} meta skuid ${agentUid} accept`]),
     `${answersOnAgentPorts} counter drop`,
     `tcp sport ${ports.mesh} ${CONTINUES} accept`,
-    ...(outbound === 'redirect' ? redirected(ports) : steered(ports)),
+    ...(outbound === 'programs' ? steered(ports) : redirected(ports)),
     'fib daddr type local goto guard_local',
     ...among('tcp sport', resolved.inboundPorts, `${CONTINUES} accept`),
     ...userFlowsOut(resolved),
@@ -107,8 +157,13 @@ function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteering): st
     ...resolved.allowUdp.map(
       ({ network, port }) => `${inNetwork('daddr', network)} udp dport ${port} accept`,
     ),
+    ...resolved.resolvers.map(
+      ({ network, port }) =>
+        `${inNetwork('daddr', network)} meta l4proto { tcp, udp } th dport ${port} accept`,
+    ),
     ...ICMP_OUT,
     'meta l4proto tcp counter reject with tcp reset',
+    ...(resolved.decidesUdp ? udpFlowsOut(mark) : []),
     'counter drop',
   ];
 }
@@ -133,18 +188,77 @@ function steered(ports: ResolvedSettings['ports']): string[] {
 function guardInput(resolved: ResolvedSettings): string[] {
   const { ports, mark } = resolved;
   return [
+    ...dropUndecided(resolved),
     'iifname "lo" accept',
     ...among('tcp dport', [ports.mesh, ...resolved.inboundPorts], 'accept'),
     `tcp dport ${ports.inbound} ct status dnat accept`,
+    ...transparentRules(resolved).input,
     `${CONTINUES} socket mark ${mark} accept`,
     ...userFlowsIn(resolved),
     ...among('tcp sport', resolved.outboundPorts, `${CONTINUES} accept`),
     ...amongNetworks('saddr', resolved.outboundAddresses, `${CONTINUES} accept`),
-    ...resolved.allowUdp.map(
-      ({ network, port }) => `${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,
-    ),
     ...dhcpAnswers(resolved),
+    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedAnswers()] : []),
+    ...udpAnswers([...resolved.allowUdp, ...resolved.resolvers]),
+    ...resolved.resolvers.map(
+      ({ network, port }) => `${inNetwork('saddr', network)} tcp sport ${port} ${CONTINUES} accept`,
+    ),
+    ...(resolved.decidesUdp ? udpAnswersIn() : []),
     ...ICMP_IN,
+    'counter drop',
+  ];
+}
+
+/** Nobody comes in: the agent's connections to programs of the namespace are made within it, on loopback. */
+function guardEnclosed(resolved: ResolvedSettings): string[] {
+  return [
+    ...dropUndecided(resolved),
+    'iifname "lo" accept',
+    ...udpAnswers(resolved.allowUdp),
+    ...(resolved.decidesUdp ? udpAnswersIn() : []),
+    ...ICMP_IN,
+    'counter drop',
+  ];
+}
+
+/** What the agent was asked about has been turned to here, and goes no further. */
+function dropUndecided({ decidesUdp, mark }: ResolvedSettings): string[] {
+  return decidesUdp ? [`meta mark ${undecidedMark(mark)} counter drop`] : [];
+}
+
+function forwardsUdp({ decidesUdp, namespaceAddresses }: ResolvedSettings): boolean {
+  return decidesUdp && namespaceAddresses.length > 0;
+}
+
+function udpAnswers(allowUdp: ResolvedSettings['allowUdp']): string[] {
+  return allowUdp.map(
+    ({ network, port }) => `${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,
+  );
+}
+
+/** Of what other namespaces of this host send, the UDP that may leave is let through, and nothing else. */
+function guardForward(resolved: ResolvedSettings): string[] {
+  const { allowUdp, namespaceAddresses } = resolved;
+  const isOwn = (family: Cidr['family'], side: 'saddr' | 'daddr'): string =>
+    `${family} ${side} { ${namespaceAddresses
+      .filter((each) => each.family === family)
+      .map(formatCidr)
+      .join(', ')} }`;
+  const passes = allowUdp.filter(({ network }) =>
+    namespaceAddresses.some(({ family }) => family === network.family),
+  );
+  return [
+    ...passes.map(
+      ({ network, port }) =>
+        `${isOwn(network.family, 'saddr')} ${inNetwork('daddr', network)} udp dport ${port} accept`,
+    ),
+    ...(forwardsUdp(resolved) ? udpForwardsOut() : []),
+    ...(namespaceAddresses.length > 0 ? [dropForgedAnswers()] : []),
+    ...passes.map(
+      ({ network, port }) =>
+        `${isOwn(network.family, 'daddr')} ${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,
+    ),
+    ...(forwardsUdp(resolved) ? udpForwardsBack() : []),
     'counter drop',
   ];
 }

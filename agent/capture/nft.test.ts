@@ -6,6 +6,8 @@ import { runOk } from '../../tests/kit/child.ts';
 import { createTestNetwork, type TestHost, type TestNetwork } from '../../tests/kit/netns.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { describeCapture, SAMPLE_SETTINGS } from './contract.ts';
+import { NetworkNamespace } from '../native/network-namespace.ts';
+import { readRulesetGeneration } from '../native/nftables.ts';
 import { NftCapture } from './nft.ts';
 
 let folder: string;
@@ -122,9 +124,33 @@ test('NftCapture.apply() does not take for its own what somebody changed before 
   await watched.apply(SAMPLE_SETTINGS);
   expect(changes).toBe(4);
   expect(await watched.isIntact()).toBe(true);
+  const asked = changes;
   await watched.apply(SAMPLE_SETTINGS);
-  expect(changes).toBe(4);
+  expect(changes).toBe(asked);
   const restless = new NftCapture({ command: host.in('nft'), readGeneration: () => 7 });
   expect((await refusalOf(restless.apply(SAMPLE_SETTINGS))).reason).toBe('nft_contested');
   expect(await restless.isIntact()).toBe(false);
+});
+
+test('NftCapture.isIntact() runs nft only where there was a transaction since it looked', async () => {
+  using namespace = NetworkNamespace.open('host', `/run/netns/${host.name}`);
+  const runs = join(folder, 'runs');
+  const counted = new NftCapture({
+    command: ['sh', '-c', 'echo >>"$0"; exec "$@"', runs, ...host.in('nft')],
+    readGeneration: () => readRulesetGeneration({ namespace }),
+  });
+  const countRuns = (): number => readFileSync(runs, 'utf8').length;
+  await counted.apply(SAMPLE_SETTINGS);
+  expect(await counted.isIntact()).toBe(true);
+  const before = countRuns();
+  expect([await counted.isIntact(), countRuns()]).toEqual([true, before]);
+  // Of somebody else, and nothing of ours.
+  await host.runOk('nft', 'add', 'table', 'inet', 'mine');
+  expect([await counted.isIntact(), countRuns()]).toEqual([true, before + 1]);
+  await host.runOk('nft', 'flush', 'ruleset');
+  expect([await counted.isIntact(), await counted.isIntact()]).toEqual([false, false]);
+  await counted.apply(SAMPLE_SETTINGS);
+  expect(await counted.isIntact()).toBe(true);
+  await counted.remove();
+  expect(await counted.isIntact()).toBe(false);
 });

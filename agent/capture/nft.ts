@@ -1,6 +1,7 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { CaptureSettings } from './capture.ts';
+import type { ReturnPath } from './kept-return-routes.ts';
 import { NFT_TABLE, renderNftRules, type OutboundSteering } from './nft-rules.ts';
 import type { TryableCapture } from './tryable-capture.ts';
 
@@ -18,6 +19,8 @@ export interface NftOptions {
   readonly outbound?: OutboundSteering;
   /** Programs that the other backend may have left here: they are taken away once the rules do their work. */
   readonly leftOver?: LeftOverPrograms;
+  /** What is taken away with the rules. */
+  readonly returnPath?: Pick<ReturnPath, 'remove'>;
 }
 
 /** As `Steering` of agent/native: those of another network namespace are not there. */
@@ -48,6 +51,7 @@ export class NftCapture implements TryableCapture {
   readonly command: readonly string[];
   readonly #outbound: OutboundSteering;
   readonly #leftOver: LeftOverPrograms | undefined;
+  readonly #returnPath: Pick<ReturnPath, 'remove'> | undefined;
   readonly #rulesFile: string | undefined;
   readonly #timeLimitMs: number;
   readonly #readGeneration: (() => number) | undefined;
@@ -55,6 +59,8 @@ export class NftCapture implements TryableCapture {
   /** What was installed last, and how nft writes it. */
   #script: string | undefined;
   #applied: string | undefined;
+  /** The last transaction after which the rules were looked at, and were what was installed. */
+  #intactAfter: number | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: NftOptions = {}) {
@@ -64,6 +70,7 @@ export class NftCapture implements TryableCapture {
     this.#readGeneration = options.readGeneration;
     this.#outbound = options.outbound ?? 'redirect';
     this.#leftOver = options.leftOver;
+    this.#returnPath = options.returnPath;
   }
 
   async apply(settings: CaptureSettings): Promise<void> {
@@ -91,8 +98,14 @@ export class NftCapture implements TryableCapture {
 
   async isIntact(): Promise<boolean> {
     return await this.#inTurn(async () => {
+      if (this.#leftOver?.isThere === true) return false;
+      const generation = this.#readGeneration?.();
+      // Without a transaction nothing has changed, and nft need not be run: there may be a hundred namespaces.
+      if (generation !== undefined && generation === this.#intactAfter) return true;
       const listing = await this.#list();
-      return listing !== undefined && listing === this.#applied && this.#leftOver?.isThere !== true;
+      const isIntact = listing !== undefined && listing === this.#applied;
+      this.#intactAfter = isIntact ? generation : undefined;
+      return isIntact;
     });
   }
 
@@ -127,8 +140,10 @@ export class NftCapture implements TryableCapture {
     await this.#inTurn(async () => {
       if (this.#leftOver?.isThere === true) this.#leftOver.remove();
       await this.#load(REMOVAL);
+      this.#returnPath?.remove();
       this.#script = undefined;
       this.#applied = undefined;
+      this.#intactAfter = undefined;
       if (this.#rulesFile !== undefined) await rm(this.#rulesFile, { force: true });
     });
   }

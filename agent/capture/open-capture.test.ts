@@ -23,6 +23,7 @@ function optionsFor(backend: BackendChoice, change: Partial<OpenCaptureOptions> 
     bpfFolder: place.bpfFolder,
     cgroup: place.cgroup,
     maxRecords: 128,
+    transparentId: 0x504a,
     ownerUid: 0,
     ownAddresses: () => [],
     ...change,

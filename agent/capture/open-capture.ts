@@ -1,10 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { toPicketError, type PicketError } from '../../shared/errors/errors.ts';
 import { findCgroupMount } from '../native/cgroup.ts';
+import { HostNamespaces } from '../namespaces/host-namespaces.ts';
+import type { NamespaceSettings } from '../namespaces/namespace-source.ts';
+import { NetworkNamespace } from '../native/network-namespace.ts';
+import { readRulesetGeneration } from '../native/nftables.ts';
+import { countElementTransactions } from '../native/nftables-elements.ts';
+import { ReturnRoutes } from '../native/return-routes.ts';
 import { readNetnsCookie } from '../native/netns-cookie.ts';
 import { Steering } from '../native/steering.ts';
 import type { SteeringRecord } from '../native/steering-maps.ts';
-import type { BackendChoice, CaptureBackend } from './capture.ts';
+import type { BackendChoice, Capture, CaptureBackend } from './capture.ts';
 import { EbpfCapture, steeringSettings } from './ebpf.ts';
 import { NftCapture, type NftOptions } from './nft.ts';
 import type { TryableCapture } from './tryable-capture.ts';
@@ -20,6 +26,8 @@ export interface CaptureChoice {
 }
 
 export interface OpenCaptureOptions extends CaptureChoice {
+  /** As `CaptureSettings.transparentId`. */
+  readonly transparentId: number;
   readonly nft?: NftOptions;
   readonly ownerUid: number;
   /** The addresses of this host's interfaces. */
@@ -81,6 +89,33 @@ export function probeCapture(options: OpenCaptureOptions): CaptureProbe {
   };
 }
 
+/** Opens the capture of another namespace of this host. It throws nothing, as `openCapture`. */
+export type OpenEnclosedCapture = (namespace: NetworkNamespace) => Capture;
+
+/** Capture by nftables, which is run within the namespace. */
+export function openEnclosedCapture(namespace: NetworkNamespace): Capture {
+  return new NftCapture({
+    command: ['nsenter', `--net=${namespace.path}`, 'nft'],
+    readGeneration: () => readRulesetGeneration({ namespace }) - countElementTransactions({ namespace }),
+    outbound: 'enclosed',
+  });
+}
+
+/** Takes the rules out of those namespaces of a configuration that are there, however many. Throws as `NetworkNamespace.open` and `Capture.remove`, for the first that it cannot do it for. */
+export async function removeFromNamespaces({ named, patterns }: NamespaceSettings): Promise<void> {
+  const source = new HostNamespaces({
+    named,
+    patterns: patterns.map((each) => ({ ...each, most: Infinity })),
+  });
+  for (const { declared, sight } of source.look()) {
+    if (sight.kind === 'failed') throw sight.error;
+    if (sight.kind === 'absent') continue;
+    const { name, path } = declared;
+    using namespace = NetworkNamespace.open(name, path);
+    await openEnclosedCapture(namespace).remove();
+  }
+}
+
 function openSteering({ bpfFolder, cgroup, maxRecords, ownerUid }: OpenCaptureOptions): Steering {
   return new Steering({
     folder: bpfFolder,
@@ -93,10 +128,17 @@ function openSteering({ bpfFolder, cgroup, maxRecords, ownerUid }: OpenCaptureOp
 
 function open(
   backend: CaptureBackend,
-  { steering, nft, bpfFolder, ownAddresses }: OpenCaptureOptions & { readonly steering: Steering },
+  {
+    steering,
+    nft,
+    bpfFolder,
+    transparentId,
+    ownAddresses,
+  }: OpenCaptureOptions & { readonly steering: Steering },
 ): TryableCapture {
-  if (backend === 'nftables') return new NftCapture({ ...nft, leftOver: steering });
-  const rules = new NftCapture({ ...nft, outbound: 'programs' });
+  const returnPath = new ReturnRoutes(transparentId);
+  if (backend === 'nftables') return new NftCapture({ ...nft, leftOver: steering, returnPath });
+  const rules = new NftCapture({ ...nft, outbound: 'programs', returnPath });
   return new EbpfCapture({ steering, rules, folder: bpfFolder, ownAddresses });
 }
 

@@ -12,8 +12,23 @@ export interface ResolvedSettings {
   readonly outboundAddresses: readonly Cidr[];
   readonly users: readonly number[];
   readonly allowUdp: readonly { readonly network: Cidr; readonly port: number }[];
+  /** Whom every program of this host may ask by UDP and TCP. */
+  readonly resolvers: readonly { readonly network: Cidr; readonly port: number }[];
+  readonly decidesUdp: boolean;
+  /** Single addresses, and networks of them. */
+  readonly namespaceAddresses: readonly Cidr[];
   /** Without the ports that are excluded inbound: an exclusion holds on loopback too. */
   readonly localPorts: readonly number[];
+  /** `ports` is as `TransparentPorts.steered`: empty where nobody asks for it. */
+  readonly transparent: { readonly id: number; readonly ports: readonly number[] };
+}
+
+/** Where listeners ask for connections from callers' addresses. */
+export interface TransparentPorts {
+  /** Those that the rules can have. */
+  readonly steered: readonly number[];
+  /** Those that they leave alone, where such connections are refused: excluded inbound, or the agent's own. What the agent sends from its own ports must leave the host. */
+  readonly leftAlone: readonly number[];
 }
 
 /** The most members of each list: a mistake or an attack upstream must not become a rule set that the kernel refuses or crawls through. */
@@ -40,12 +55,50 @@ export function resolveSettings(settings: CaptureSettings): ResolvedSettings {
       bounded('exclude.outboundAddresses', exclude.outboundAddresses).map(parseCidr),
     ),
     users: numberList('exclude.users', exclude.users, { from: 0, to: MAX_U32 - 1 }),
-    allowUdp: bounded('allowUdp', settings.allowUdp).map(({ address, port }) => {
-      requireInteger('allowUdp.port', port, PORT);
-      return { network: parseCidr(address), port };
-    }),
+    allowUdp: endpointList('allowUdp', settings.allowUdp),
+    resolvers: endpointList('resolvers', settings.resolvers ?? []),
+    decidesUdp: settings.decidesUdp === true,
+    namespaceAddresses: withoutNested(
+      bounded('namespaceAddresses', settings.namespaceAddresses ?? []).map(parseCidr),
+    ),
     localPorts: portList('localPorts', settings.localPorts).filter((port) => !inboundPorts.includes(port)),
+    transparent: resolveTransparent(settings),
   };
+}
+
+/** Throws as `resolveSettings`. */
+export function splitTransparentPorts({
+  ports: { outbound, inbound, mesh },
+  exclude,
+  transparentPorts = [],
+}: Pick<CaptureSettings, 'ports' | 'exclude' | 'transparentPorts'>): TransparentPorts {
+  const avoided = new Set([outbound, inbound, mesh, ...exclude.inboundPorts]);
+  const asked = portList('transparentPorts', transparentPorts);
+  return {
+    steered: asked.filter((port) => !avoided.has(port)),
+    leftAlone: asked.filter((port) => avoided.has(port)),
+  };
+}
+
+function resolveTransparent(settings: CaptureSettings): ResolvedSettings['transparent'] {
+  const { steered } = splitTransparentPorts(settings);
+  const id = settings.transparentId ?? 0;
+  if (steered.length > 0) requireInteger('transparentId', id, TRANSPARENT_ID);
+  if (id === settings.mark)
+    throw invalid('transparentId must not be the mark of the agent’s own connections');
+  return { id, ports: steered };
+}
+
+/** Above the routing tables that the kernel has names for, and within what a zone of connection tracking may be. */
+const TRANSPARENT_ID = { from: 256, to: 65_535 };
+function endpointList(
+  name: string,
+  endpoints: CaptureSettings['allowUdp'],
+): readonly { readonly network: Cidr; readonly port: number }[] {
+  return bounded(name, endpoints).map(({ address, port }) => {
+    requireInteger(`${name}.port`, port, PORT);
+    return { network: parseCidr(address), port };
+  });
 }
 
 const PORT = { from: 1, to: 65_535 };

@@ -83,7 +83,7 @@ describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
 
       test('tell who called, also where one source port calls several places', async () => {
         await net.capture.apply(STRICT);
-        const port = family === 'ipv4' ? '40014' : '40016';
+        const port = family === 'ipv4' ? '20014' : '20016';
         for (const destination of [80, 8080, 81, 80]) {
           const text = await callFrom(here, { port, address: outside[family], destination });
           expect(text).toBe(`outbound ${outside[family]} ${destination} from ${ownSource(family)} ${port}\n`);

@@ -37,6 +37,8 @@ export interface IdentityManagerOptions {
 const RETRY = { firstMs: 500, maxMs: 15_000 };
 /** A host that is turned away although it just proved itself does not prove itself over and over. */
 const PROVE_AGAIN_MS = 5000;
+/** How often a process that was replaced looks for what its successor renewed. */
+const FOLLOW_EVERY_MS = 2000;
 /** Clocks may jump: what is due is looked at this often at least. */
 const MAX_SLEEP_MS = 30_000;
 
@@ -52,6 +54,8 @@ export class IdentityManager implements IdentitySource, Running {
   readonly #entries: WatchedValue<SyncState['entries']>;
   readonly #directory: WatchedValue<SyncState['directory']>;
   readonly #enforcement: WatchedValue<SyncState['enforcement']>;
+  readonly #services: WatchedValue<SyncState['services']>;
+  readonly #places: WatchedValue<SyncState['places']>;
   readonly #stream: SyncStream;
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
@@ -63,6 +67,7 @@ export class IdentityManager implements IdentitySource, Running {
   #provenMs = -Infinity;
   #failure: string | undefined;
   #isStopped = false;
+  #isAside = false;
   #unwatch: () => void = () => undefined;
   #run: Promise<void> | undefined;
 
@@ -74,6 +79,8 @@ export class IdentityManager implements IdentitySource, Running {
     this.#entries = new WatchedValue(this.#sync.current.entries);
     this.#directory = new WatchedValue(this.#sync.current.directory);
     this.#enforcement = new WatchedValue(this.#sync.current.enforcement);
+    this.#services = new WatchedValue(this.#sync.current.services);
+    this.#places = new WatchedValue(this.#sync.current.places);
     this.#wakeUp = new WakeUp(options.clock);
     this.#backoff = new Backoff({ ...RETRY, random: options.random });
     this.#workloads = new WorkloadSvids({
@@ -116,6 +123,15 @@ export class IdentityManager implements IdentitySource, Running {
   /** Modes of enforcement by scope: told of only when they change. */
   get enforcement(): Watched<SyncState['enforcement']> {
     return this.#enforcement;
+  }
+
+  /** Services by name, and where hosts are by their agent's SPIFFE ID: told of only when they change. */
+  get services(): Watched<SyncState['services']> {
+    return this.#services;
+  }
+
+  get places(): Watched<SyncState['places']> {
+    return this.#places;
   }
 
   /** What the server said last. */
@@ -184,6 +200,27 @@ export class IdentityManager implements IdentitySource, Running {
     this.#run ??= this.#tend();
   }
 
+  /**
+   * Another process takes over: all that is known is written down for it, and from now on it alone attests, renews and asks for certificates. This one goes on hearing the
+   * server, and takes the certificates that the other one writes down.
+   */
+  async stepAside(): Promise<void> {
+    this.#isAside = true;
+    this.#wakeUp.wake();
+    await this.#keeper.flush();
+  }
+
+  /** The other process is gone: renews again. */
+  stepBack(): void {
+    this.#isAside = false;
+    this.#wakeUp.wake();
+  }
+
+  /** Writes down what changed and was not written yet. */
+  async writeDown(): Promise<void> {
+    await this.#keeper.flush();
+  }
+
   /** Ends the connection to the server, which nothing waits for then, and writes down what is known. */
   async stop(): Promise<void> {
     this.#isStopped = true;
@@ -231,7 +268,10 @@ export class IdentityManager implements IdentitySource, Running {
     if (next === previous) return;
     this.#sync.set(next);
     if (next.bundles !== previous.bundles) this.#takeBundles(next.bundles, previous.bundles);
+    // Members before the addresses that lead to them.
     if (next.directory !== previous.directory) this.#directory.set(next.directory);
+    if (next.places !== previous.places) this.#places.set(next.places);
+    if (next.services !== previous.services) this.#services.set(next.services);
     if (next.enforcement !== previous.enforcement) this.#enforcement.set(next.enforcement);
     if (next.entries !== previous.entries) {
       this.#entries.set(next.entries);
@@ -261,6 +301,10 @@ export class IdentityManager implements IdentitySource, Running {
   /** Does what is due, sleeps until the next thing is, and backs off while the server does not answer. */
   async #tend(): Promise<void> {
     while (!this.#isStopped) {
+      if (this.#isAside) {
+        await this.#follow();
+        continue;
+      }
       const error = (await failureOf(this.#tendOwn())) ?? (await failureOf(this.#tendWorkloads()));
       this.#workloads.publish();
       if (error !== undefined) await this.#pause('renewal_failed', error);
@@ -270,6 +314,22 @@ export class IdentityManager implements IdentitySource, Running {
         await this.#wakeUp.sleep(this.#untilNextMs());
       }
     }
+  }
+
+  async #follow(): Promise<void> {
+    const { store, clock, log } = this.#options;
+    try {
+      const svid = await store.readAgentSvid();
+      const isNew = svid !== undefined && svid.chainPem !== this.#own?.svid.chainPem;
+      if (isNew && svid.notAfterMs > clock.nowMs()) {
+        this.#takeOwn(svid);
+        this.#redial();
+      }
+      this.#workloads.adopt(await store.readWorkloadSvids());
+    } catch (error) {
+      log.warn('renewed_not_read', { error: toPicketError(error) });
+    }
+    await this.#wakeUp.sleep(FOLLOW_EVERY_MS);
   }
 
   async #tendOwn(): Promise<void> {

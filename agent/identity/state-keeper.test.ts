@@ -51,6 +51,22 @@ describe('StateKeeper', () => {
     expect(run.begun).toBe(1);
   });
 
+  test('flush() writes what was not written yet, waits for it, and later changes are written as before', async () => {
+    const { clock, run, gates, keeper } = open();
+    keeper.changed();
+    const flushed = keeper.flush();
+    await waitUntil('it writes', () => run.begun === 1);
+    gates[0]?.();
+    await flushed;
+    await keeper.flush();
+    expect([run.begun, run.ended]).toEqual([1, 1]);
+    keeper.changed();
+    clock.advance(1000);
+    await waitUntil('it writes again', () => run.begun === 2);
+    gates[1]?.();
+    await keeper.close();
+  });
+
   test('close() writes what was not written yet, and nothing that is', async () => {
     const { clock, run, gates, keeper } = open();
     keeper.changed();

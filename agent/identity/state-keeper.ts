@@ -56,6 +56,11 @@ export class StateKeeper {
   /** Writes what changed and was not written yet; nothing is written after that. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    await this.flush();
+  }
+
+  /** Writes what changed and was not written yet. */
+  async flush(): Promise<void> {
     if (this.#cancel !== undefined || this.#cancelRetry !== undefined) {
       this.#cancel?.();
       this.#cancel = undefined;

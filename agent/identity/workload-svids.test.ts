@@ -128,6 +128,26 @@ async function follow(...list: readonly Entry[]): Promise<void> {
 const held = (entry: Entry) => svids.identities.current.get(entry.entryId)?.svid;
 
 describe('WorkloadSvids', () => {
+  test('adopt() takes what another process got, once, and asks for nothing', async () => {
+    const entry = entryOf('/web');
+    await follow(entry);
+    const stored = svids.stored();
+    const before = held(entry);
+    let changes = 0;
+    svids.identities.watch(() => (changes += 1));
+    svids.adopt(stored);
+    expect([held(entry), changes]).toEqual([before, 0]);
+    clock.advance(LIFE_MS / 2 + 1);
+    await svids.renewDue();
+    const renewed = svids.stored();
+    expect(held(entry)?.chainPem).not.toBe(before?.chainPem ?? '');
+    svids.adopt(stored);
+    expect(held(entry)?.chainPem).toBe(before?.chainPem ?? '');
+    const askedBefore = asked.length;
+    svids.adopt(renewed);
+    expect([asked.length, changes]).toEqual([askedBefore, 3]);
+  });
+
   test('asks for many at once, each with a key of its own, and never for more than a batch', async () => {
     const list = Array.from({ length: MAX_SIGNING_BATCH + 1 }, (_, i) => entryOf(`/w${i}`));
     await follow(...list);

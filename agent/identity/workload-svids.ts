@@ -46,6 +46,13 @@ export class WorkloadSvids {
     for (const [id, { svid, revision }] of stored) this.#hold(id, svid, revision);
   }
 
+  /** Takes what another process got and wrote down, which renews in our place. */
+  adopt(stored: ReadonlyMap<string, StoredWorkloadSvid>): void {
+    for (const [id, { svid, revision }] of stored)
+      if (this.#held.get(id)?.renewable.svid.chainPem !== svid.chainPem) this.#hold(id, svid, revision);
+    this.publish();
+  }
+
   /** What a later run needs. */
   stored(): ReadonlyMap<string, StoredWorkloadSvid> {
     return new Map(

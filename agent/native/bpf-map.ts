@@ -14,7 +14,9 @@ const ENOENT = 2;
 const MAP_INFO_BYTES = 24;
 
 /** Kinds of maps (linux/bpf.h: enum bpf_map_type). */
-const TYPES = { hash: 1, lru_hash: 9, lpm_trie: 11 } as const;
+const TYPES = { hash: 1, lru_hash: 9, lpm_trie: 11, reuseport_sockarray: 20 } as const;
+/** Their places are made in advance, always. */
+const PREALLOCATED: ReadonlySet<keyof typeof TYPES> = new Set(['lru_hash', 'reuseport_sockarray']);
 
 /** What a map is like. */
 export interface MapShape {
@@ -36,8 +38,7 @@ export function createMap(shape: MapShape, name: string): number {
   attributes.writeUInt32LE(shape.keyBytes, 4);
   attributes.writeUInt32LE(shape.valueBytes, 8);
   attributes.writeUInt32LE(shape.maxEntries, 12);
-  // Places of an LRU map are made in advance, always.
-  attributes.writeUInt32LE(shape.type === 'lru_hash' ? 0 : BPF_F_NO_PREALLOC, 16);
+  attributes.writeUInt32LE(PREALLOCATED.has(shape.type) ? 0 : BPF_F_NO_PREALLOC, 16);
   attributes.write(name, 28, 15, 'latin1');
   return requireBpf(BPF_MAP_CREATE, attributes, `make the map ${name}`);
 }

@@ -19,13 +19,31 @@ describe('encodeTrackingQuery()', () => {
   test('asks for the connection that answers from the listener, in IPv4 and IPv6', () => {
     const target = Buffer.alloc(MAX_TRACKING_QUERY_BYTES, 0x55);
     const ask = (source: typeof LISTENER, destination: typeof PROGRAM): string => {
-      const length = encodeTrackingQuery(target, 7, { source, destination });
+      const length = encodeTrackingQuery(target, 7, { side: 'reply', source, destination });
       return target.toString('hex', 0, length);
     };
     expect(ask(LISTENER, PROGRAM)).toBe(QUESTIONS.ipv4);
     const listener = { address: '::1', port: 15_001 };
     expect(ask(listener, { address: 'fd09::1', port: 36_584 })).toBe(QUESTIONS.ipv6);
   });
+
+  test('names the zone behind it', () => {
+    const target = Buffer.alloc(MAX_TRACKING_QUERY_BYTES, 0x55);
+    const asked = {
+      source: { address: '::1', port: 15_001 },
+      destination: { address: 'fd09::1', port: 36_584 },
+    };
+    const length = encodeTrackingQuery(target, 7, { ...asked, side: 'reply', zone: 0x504a });
+    expect(target.toString('hex', 0, length)).toBe(`68${QUESTIONS.ipv6.slice(2)}06001200504a0000`);
+  });
+});
+
+test('encodeTrackingQuery() asks by the opening direction too', () => {
+  const target = Buffer.alloc(MAX_TRACKING_QUERY_BYTES, 0x55);
+  const asked = { side: 'original', source: LISTENER, destination: PROGRAM } as const;
+  const length = encodeTrackingQuery(target, 7, asked);
+  // CTA_TUPLE_ORIG, nested, in place of CTA_TUPLE_REPLY.
+  expect(target.toString('hex', 0, length)).toBe(QUESTIONS.ipv4.replace('34000280', '34000180'));
 });
 
 describe('decodeTrackingAnswer()', () => {

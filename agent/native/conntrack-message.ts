@@ -1,5 +1,5 @@
 import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
-import { ATTRIBUTE_BYTES, findAttribute } from './netlink-attribute.ts';
+import { buildAttribute, buildNest, findAttribute } from './netlink-attribute.ts';
 import { AF_INET, AF_INET6 } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 
@@ -9,9 +9,20 @@ export interface TrackedDirection {
   readonly destination: SocketAddress;
 }
 
+/** Both of them. They mirror each other unless an address or a port is translated. */
+export interface TrackedConnection {
+  readonly original: TrackedDirection;
+  readonly reply: TrackedDirection;
+}
+
+/** A direction by which a connection is asked for, and which one it is. */
+export interface KnownDirection extends TrackedDirection {
+  readonly side: keyof TrackedConnection;
+}
+
 /** What connection tracking answers. `errorNumber` is positive. */
 export type TrackingAnswer =
-  | { readonly kind: 'connection'; readonly original: TrackedDirection; readonly reply: TrackedDirection }
+  | ({ readonly kind: 'connection' } & TrackedConnection)
   | { readonly kind: 'error'; readonly errorNumber: number };
 
 const NLMSG_ERROR = 2;
@@ -21,8 +32,8 @@ const CONNTRACK_NEW = 0x0100;
 const NLM_F_REQUEST = 0x1;
 
 /** Attributes of enum ctattr_type, ctattr_tuple, ctattr_ip and ctattr_l4proto. */
-const TUPLE_ORIGINAL = 1;
-const TUPLE_REPLY = 2;
+const TUPLES = { original: 1, reply: 2 };
+const ZONE = 18;
 const TUPLE_IP = 1;
 const TUPLE_PROTOCOL = 2;
 const IPV4 = { source: 1, destination: 2 };
@@ -31,43 +42,47 @@ const PROTOCOL_NUMBER = 1;
 const SOURCE_PORT = 2;
 const DESTINATION_PORT = 3;
 
-const NESTED = 0x8000;
 /** nlmsghdr 16, nfgenmsg 4. */
 const HEADER_BYTES = 16;
 const PREFIX_BYTES = 20;
 const IPPROTO_TCP = 6;
 
 /** Longest question, of IPv6. */
-export const MAX_TRACKING_QUERY_BYTES = 96;
+export const MAX_TRACKING_QUERY_BYTES = 104;
 
 /**
- * Writes the question for the connection of which `reply` is the answering direction, and returns its length.
+ * Writes the question for the connection of which a direction is known, in a zone of connection tracking (0: where nobody chose one), and returns its length.
  *
  *     length u32 | type u16 | flags u16 | sequence u32 | port id u32
- *     family u8 | version u8 | 0 u16 | reply { addresses { source, destination }, protocol { number, source port, destination port } }
+ *     family u8 | version u8 | 0 u16 | direction { addresses { source, destination }, protocol { number, source port, destination port } } | zone u16be
  */
-export function encodeTrackingQuery(target: Buffer, sequence: number, reply: TrackedDirection): number {
-  const source = encodeIpAddress(reply.source.address);
-  const destination = encodeIpAddress(reply.destination.address);
+export function encodeTrackingQuery(
+  target: Buffer,
+  sequence: number,
+  { zone = 0, ...known }: KnownDirection & { readonly zone?: number | undefined },
+): number {
+  const source = encodeIpAddress(known.source.address);
+  const destination = encodeIpAddress(known.destination.address);
   const names = source.length === 4 ? IPV4 : IPV6;
-  const addresses = nest(TUPLE_IP, [
-    attribute(names.source, source),
-    attribute(names.destination, destination),
+  const addresses = buildNest(TUPLE_IP, [
+    buildAttribute(names.source, source),
+    buildAttribute(names.destination, destination),
   ]);
-  const protocol = nest(TUPLE_PROTOCOL, [
-    attribute(PROTOCOL_NUMBER, Uint8Array.of(IPPROTO_TCP)),
-    attribute(SOURCE_PORT, portBytes(reply.source.port)),
-    attribute(DESTINATION_PORT, portBytes(reply.destination.port)),
+  const protocol = buildNest(TUPLE_PROTOCOL, [
+    buildAttribute(PROTOCOL_NUMBER, Uint8Array.of(IPPROTO_TCP)),
+    buildAttribute(SOURCE_PORT, portBytes(known.source.port)),
+    buildAttribute(DESTINATION_PORT, portBytes(known.destination.port)),
   ]);
-  const tuple = nest(TUPLE_REPLY, [addresses, protocol]);
-  const length = PREFIX_BYTES + tuple.length;
+  const tuple = buildNest(TUPLES[known.side], [addresses, protocol]);
+  const zoned = zone === 0 ? tuple : Buffer.concat([tuple, buildAttribute(ZONE, portBytes(zone))]);
+  const length = PREFIX_BYTES + zoned.length;
   target.fill(0, 0, PREFIX_BYTES);
   target.writeUInt32LE(length, 0);
   target.writeUInt16LE(CONNTRACK_GET, 4);
   target.writeUInt16LE(NLM_F_REQUEST, 6);
   target.writeUInt32LE(sequence, 8);
   target.writeUInt8(source.length === 4 ? AF_INET : AF_INET6, HEADER_BYTES);
-  target.set(tuple, PREFIX_BYTES);
+  target.set(zoned, PREFIX_BYTES);
   return length;
 }
 
@@ -80,8 +95,8 @@ export function decodeTrackingAnswer(datagram: Buffer, sequence: number): Tracki
   if (type === NLMSG_ERROR) return { kind: 'error', errorNumber: -datagram.readInt32LE(HEADER_BYTES) };
   if (type !== CONNTRACK_NEW) return undefined;
   const attributes = datagram.subarray(PREFIX_BYTES, length);
-  const original = decodeDirection(findAttribute(attributes, TUPLE_ORIGINAL));
-  const reply = decodeDirection(findAttribute(attributes, TUPLE_REPLY));
+  const original = decodeDirection(findAttribute(attributes, TUPLES.original));
+  const reply = decodeDirection(findAttribute(attributes, TUPLES.reply));
   return original === undefined || reply === undefined ? undefined : { kind: 'connection', original, reply };
 }
 
@@ -112,18 +127,6 @@ function decodeEnd(
   const address = v4?.length === 4 ? v4 : v6?.length === 16 ? v6 : undefined;
   if (address === undefined || port?.length !== 2) return undefined;
   return { address: decodeIpAddress(address), port: port.readUInt16BE(0) };
-}
-
-function attribute(type: number, value: Uint8Array): Buffer {
-  const bytes = Buffer.alloc((ATTRIBUTE_BYTES + value.length + 3) & ~3);
-  bytes.writeUInt16LE(ATTRIBUTE_BYTES + value.length, 0);
-  bytes.writeUInt16LE(type, 2);
-  bytes.set(value, ATTRIBUTE_BYTES);
-  return bytes;
-}
-
-function nest(type: number, attributes: readonly Buffer[]): Buffer {
-  return attribute(type | NESTED, Buffer.concat(attributes));
 }
 
 function portBytes(port: number): Uint8Array {

@@ -1,6 +1,9 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { descriptorReserve } from './descriptor-reserve.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { bindToClient } from './client-bind.ts';
+import { setKeepalive } from './keepalive.ts';
+import { inNamespace, type InNamespace } from './network-namespace.ts';
 import { AF_INET, AF_INET6, encodeSockaddr, SOCKADDR_IN6_BYTES } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 import { IPPROTO_TCP, readSocketOption, setIntegerOption, SOL_SOCKET } from './socket-option.ts';
@@ -13,21 +16,19 @@ const EINPROGRESS = 115;
 const EMFILE = 24;
 
 const SO_ERROR = { level: SOL_SOCKET, name: 4 };
-const SO_KEEPALIVE = { level: SOL_SOCKET, name: 9, what: 'SO_KEEPALIVE' };
 const SO_MARK = { level: SOL_SOCKET, name: 36, what: 'SO_MARK' };
 const TCP_NODELAY = { level: IPPROTO_TCP, name: 1, what: 'TCP_NODELAY' };
-const TCP_KEEPIDLE = { level: IPPROTO_TCP, name: 4, what: 'TCP_KEEPIDLE' };
-const TCP_KEEPINTVL = { level: IPPROTO_TCP, name: 5, what: 'TCP_KEEPINTVL' };
-const TCP_KEEPCNT = { level: IPPROTO_TCP, name: 6, what: 'TCP_KEEPCNT' };
 
 /** A silent peer is given up after 30 s of silence and four probes, 10 s apart. */
 const KEEPALIVE = { idleSeconds: 30, intervalSeconds: 10, probes: 4 };
 
 const sockaddr = allocateNative(SOCKADDR_IN6_BYTES);
 
-/** Where to, and the mark by which capture lets the connection pass; 0 sets none and needs no privilege. */
-export interface DialTarget extends SocketAddress {
+/** Where to, from which network namespace, and the mark by which capture lets the connection pass; 0 sets none and needs no privilege. */
+export interface DialTarget extends SocketAddress, InNamespace {
   readonly mark: number;
+  /** An address that is not this host's, from which the connection is made; of the family of the target. Only as `dialAsClient` does it do answers come back. */
+  readonly client?: string | undefined;
 }
 
 /**
@@ -39,11 +40,12 @@ export interface DialTarget extends SocketAddress {
 export function dialMarked(target: DialTarget): number {
   const length = encodeSockaddr(sockaddr, target);
   const family = sockaddr.readUInt16LE(0) === AF_INET ? AF_INET : AF_INET6;
-  const fd = libc().socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const fd = inNamespace(target, () => libc().socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd < 0) throw dialError(target, errno());
   try {
     if (target.mark !== 0) setIntegerOption(fd, SO_MARK, target.mark);
     setUpTcp(fd);
+    if (target.client !== undefined) bindToClient(fd, target.client);
     startConnect(fd, target, length);
   } catch (error) {
     libc().close(fd);
@@ -75,10 +77,7 @@ export function closeDescriptor(fd: number): void {
 
 function setUpTcp(fd: number): void {
   setIntegerOption(fd, TCP_NODELAY, 1);
-  setIntegerOption(fd, SO_KEEPALIVE, 1);
-  setIntegerOption(fd, TCP_KEEPIDLE, KEEPALIVE.idleSeconds);
-  setIntegerOption(fd, TCP_KEEPINTVL, KEEPALIVE.intervalSeconds);
-  setIntegerOption(fd, TCP_KEEPCNT, KEEPALIVE.probes);
+  setKeepalive(fd, KEEPALIVE);
 }
 
 function startConnect(fd: number, target: DialTarget, length: number): void {

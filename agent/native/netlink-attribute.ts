@@ -1,4 +1,5 @@
 const TYPE_MASK = 0x3fff;
+const NESTED = 0x8000;
 
 /** Bytes of an attribute before its value. */
 export const ATTRIBUTE_BYTES = 4;
@@ -14,4 +15,18 @@ export function findAttribute(attributes: Buffer | undefined, type: number): Buf
     at += (length + 3) & ~3;
   }
   return undefined;
+}
+
+/** An attribute with its padding. */
+export function buildAttribute(type: number, value: Uint8Array): Buffer {
+  const bytes = Buffer.alloc((ATTRIBUTE_BYTES + value.length + 3) & ~3);
+  bytes.writeUInt16LE(ATTRIBUTE_BYTES + value.length, 0);
+  bytes.writeUInt16LE(type, 2);
+  bytes.set(value, ATTRIBUTE_BYTES);
+  return bytes;
+}
+
+/** An attribute of attributes. */
+export function buildNest(type: number, attributes: readonly Buffer[]): Buffer {
+  return buildAttribute(type | NESTED, Buffer.concat(attributes));
 }

@@ -1,5 +1,6 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { inNamespace, type InNamespace } from './network-namespace.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
@@ -13,12 +14,12 @@ const SOCKADDR_NL_BYTES = 12;
 const kernelAddress = allocateNative(SOCKADDR_NL_BYTES);
 const answer = allocateNative(ANSWER_BYTES);
 
-/** The sockets, by family, as long as every answer on them was read to its end. */
-const sockets = new Map<number, number>();
+/** The sockets of the agent's own namespace, by family, as long as every answer on them was read to its end. */
+const ownSockets = new Map<number, number>();
 const lastSequences = new Map<number, number>();
 
-/** One question to a family of netlink. */
-export interface NetlinkQuestion {
+/** One question to a family of netlink, about one network namespace. */
+export interface NetlinkQuestion extends InNamespace {
   /** NETLINK_SOCK_DIAG, NETLINK_NETFILTER and the like. */
   readonly family: number;
   /** Of `allocateNative`. */
@@ -30,10 +31,10 @@ export interface NetlinkQuestion {
   readonly action: string;
 }
 
-/** The number for the next question to a family. None comes twice on a socket. */
+/** The number for the next question to a family. None comes twice on a socket, but in other namespaces after four thousand million. */
 export function nextSequence(family: number): number {
   const last = lastSequences.get(family) ?? 0;
-  if (last === MAX_SEQUENCE) closeSocket(family);
+  if (last === MAX_SEQUENCE) closeSocket(ownSockets, family);
   const next = last === MAX_SEQUENCE ? 1 : last + 1;
   lastSequences.set(family, next);
   return next;
@@ -46,8 +47,9 @@ export function nextSequence(family: number): number {
  * recv, so there is always something to read until the answer is complete. Throws `unavailable` with the question's reason.
  */
 export function askNetlink<T>(question: NetlinkQuestion, read: (receive: () => Buffer) => T): T {
-  const { family, bytes, length } = question;
-  const fd = sockets.get(family) ?? openSocket(question);
+  const { family, bytes, length, namespace } = question;
+  const sockets = namespace?.netlinkSockets ?? ownSockets;
+  const fd = sockets.get(family) ?? openSocket(sockets, question);
   let value: T | undefined;
   try {
     if (Number(libc().send(fd, bytes, length, 0)) !== length)
@@ -59,7 +61,7 @@ export function askNetlink<T>(question: NetlinkQuestion, read: (receive: () => B
     });
     return value;
   } finally {
-    if (value === undefined) closeSocket(family);
+    if (value === undefined) closeSocket(sockets, family);
   }
 }
 
@@ -72,8 +74,12 @@ export function netlinkError(
 }
 
 /** A netlink socket that takes nothing from anybody but the kernel; the caller owns it. Throws as `askNetlink`. */
-export function openNetlinkSocket(question: Pick<NetlinkQuestion, 'family' | 'reason' | 'action'>): number {
-  const fd = libc().socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, question.family);
+export function openNetlinkSocket(
+  question: Pick<NetlinkQuestion, 'family' | 'reason' | 'action' | 'namespace'>,
+): number {
+  const fd = inNamespace(question, () =>
+    libc().socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, question.family),
+  );
   if (fd < 0) throw netlinkError(question, errnoName(errno()));
   kernelAddress.writeUInt16LE(AF_NETLINK, 0);
   if (libc().connect(fd, kernelAddress, SOCKADDR_NL_BYTES) === 0) return fd;
@@ -82,13 +88,13 @@ export function openNetlinkSocket(question: Pick<NetlinkQuestion, 'family' | 're
   throw netlinkError(question, why);
 }
 
-function openSocket(question: NetlinkQuestion): number {
+function openSocket(sockets: Map<number, number>, question: NetlinkQuestion): number {
   const fd = openNetlinkSocket(question);
   sockets.set(question.family, fd);
   return fd;
 }
 
-function closeSocket(family: number): void {
+function closeSocket(sockets: Map<number, number>, family: number): void {
   const fd = sockets.get(family);
   if (fd !== undefined) libc().close(fd);
   sockets.delete(family);

@@ -2,7 +2,7 @@ import { findAttribute } from './netlink-attribute.ts';
 
 /** What the kernel tells of nftables, as far as it is read here. */
 export type NftablesMessage =
-  /** Something of a table came or went: the table itself, a chain, a rule, a set, its elements. */
+  /** Something of a table came or went: the table itself, a chain, a rule, a set. */
   | { readonly kind: 'member'; readonly family: number; readonly table: string }
   /** A transaction has ended. Each has a number, one more than that of the transaction before. */
   | { readonly kind: 'generation'; readonly number: number; readonly author: RulesetAuthor }
@@ -21,6 +21,8 @@ const SUBSYSTEM = 10;
 /** Of enum nf_tables_msg_types. */
 const NEWGEN = 15;
 const GETGEN = 16;
+/** NEWSETELEM, DELSETELEM. */
+const ELEMENTS: readonly number[] = [12, 14];
 const NLMSG_ERROR = 2;
 const NLM_F_REQUEST = 0x1;
 
@@ -66,6 +68,8 @@ function decodeMessage(bytes: Buffer): NftablesMessage | undefined {
   if (type >> 8 !== SUBSYSTEM) return undefined;
   const attributes = bytes.subarray(PREFIX_BYTES);
   if ((type & 0xff) === NEWGEN) return decodeGeneration(attributes);
+  // Elements are what sets are for: they come and go all the time.
+  if (ELEMENTS.includes(type & 0xff)) return undefined;
   const table = readText(findAttribute(attributes, TABLE));
   return table === undefined ? undefined : { kind: 'member', family: bytes.readUInt8(HEADER_BYTES), table };
 }

@@ -1,6 +1,7 @@
 import type { Socket } from 'bun';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
 import { askNetlink, netlinkError, nextSequence, openNetlinkSocket } from './netlink.ts';
+import type { InNamespace } from './network-namespace.ts';
 import {
   decodeNftablesMessages,
   encodeGenerationQuery,
@@ -8,12 +9,17 @@ import {
   GENERATION_QUERY_BYTES,
   type RulesetAuthor,
 } from './nftables-message.ts';
+import { setIntegerOption, SOL_SOCKET } from './socket-option.ts';
 
 const NETLINK_NETFILTER = 12;
 /** Of linux/netlink.h and linux/netfilter/nfnetlink.h. */
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NFNLGRP_NFTABLES = 7;
+
+const SO_RCVBUFFORCE = { level: SOL_SOCKET, name: 33, what: 'SO_RCVBUFFORCE' };
+/** Every element of a set that comes or goes is told, too: some thousand at once. */
+const WAITING_BYTES = 4 * 1024 * 1024;
 
 const question = allocateNative(GENERATION_QUERY_BYTES);
 const group = allocateNative(4);
@@ -30,11 +36,11 @@ const WATCHED = {
   action: 'Cannot hear of changes of the firewall',
 };
 
-/** The number of the last transaction of nftables in this network namespace, whoever made it. Throws `unavailable`, reason `nftables`. */
-export function readRulesetGeneration(): number {
+/** The number of the last transaction of nftables in a network namespace, whoever made it. Throws `unavailable`, reason `nftables`. */
+export function readRulesetGeneration({ namespace }: InNamespace = {}): number {
   const sequence = nextSequence(ASKED.family);
   encodeGenerationQuery(question, sequence);
-  return askNetlink(ASKED, (receive) => {
+  return askNetlink({ ...ASKED, namespace }, (receive) => {
     const answer = decodeNftablesMessages(receive()).find((each) => each.sequence === sequence)?.message;
     if (answer?.kind === 'generation') return answer.number;
     const why =
@@ -43,7 +49,7 @@ export function readRulesetGeneration(): number {
   });
 }
 
-export interface TableWatchOptions {
+export interface TableWatchOptions extends InNamespace {
   /** Of the family inet. */
   readonly table: string;
   /** A transaction touched the table. */
@@ -53,10 +59,15 @@ export interface TableWatchOptions {
 }
 
 /**
- * Hears of every change of a table in the moment in which the kernel makes it, from anybody in this network namespace, this process included. What it
+ * Hears of every change of a table in the moment in which the kernel makes it, from anybody in its network namespace, this process included. What it
  * returns ends it, without `onEnd`. Needs CAP_NET_ADMIN. Throws `unavailable`, reason `nftables_watch`.
  */
-export async function watchTable({ table, onChange, onEnd }: TableWatchOptions): Promise<() => void> {
+export async function watchTable({
+  table,
+  namespace,
+  onChange,
+  onEnd,
+}: TableWatchOptions): Promise<() => void> {
   let isTouched = false;
   let isStopped = false;
   const data = (_: Socket, datagram: Buffer): void => {
@@ -71,7 +82,7 @@ export async function watchTable({ table, onChange, onEnd }: TableWatchOptions):
     if (!isStopped) onEnd();
   };
   // A netlink socket is read like any other; Bun's types leave the descriptor out.
-  const options = { fd: openSubscription(), socket: { data, close, error: () => undefined } };
+  const options = { fd: openSubscription({ namespace }), socket: { data, close, error: () => undefined } };
   const socket = await Bun.connect(options as unknown as Bun.TCPSocketConnectOptions);
   return () => {
     isStopped = true;
@@ -79,8 +90,9 @@ export async function watchTable({ table, onChange, onEnd }: TableWatchOptions):
   };
 }
 
-function openSubscription(): number {
-  const fd = openNetlinkSocket(WATCHED);
+function openSubscription({ namespace }: InNamespace): number {
+  const fd = openNetlinkSocket({ ...WATCHED, namespace });
+  setIntegerOption(fd, SO_RCVBUFFORCE, WAITING_BYTES);
   group.writeUInt32LE(NFNLGRP_NFTABLES, 0);
   if (libc().setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group, 4) === 0) return fd;
   const why = errnoName(errno());

@@ -1,4 +1,5 @@
 import { decodeIpAddress, encodeIpAddress } from '../../shared/runtime/ip-address.ts';
+import { IPPROTO_UDP } from './datagram-packet.ts';
 import { AF_INET, AF_INET6 } from './sockaddr.ts';
 import type { SocketAddress } from './socket-address.ts';
 
@@ -20,11 +21,21 @@ export interface TcpSocket {
   readonly isIpv6: boolean;
 }
 
+/** A UDP socket, which is described alike; `remote` is that of connect(2), if it was called. */
+export type UdpSocket = TcpSocket;
+
 /** States of TCP (net/tcp_states.h) as a mask. */
 export const TCP_LISTEN = 1 << 10;
 const TCP_TIME_WAIT = 1 << 6;
 /** Every connection that a process can still hold. */
 export const TCP_CONNECTIONS = 0xfff & ~(TCP_LISTEN | TCP_TIME_WAIT);
+
+/** All UDP sockets of one family at a local port. */
+export interface UdpQuery {
+  readonly kind: 'udp';
+  readonly isIpv6: boolean;
+  readonly localPort: number;
+}
 
 /** What to ask for. Addresses of an exact question are of one family; a dump is of both, filtered by ports where they are not 0. */
 export type TcpQuery =
@@ -88,6 +99,20 @@ export function encodeQuery(target: Buffer, sequence: number, query: TcpQuery): 
     target.writeUInt32LE(query.states, 68);
   }
   return length;
+}
+
+/** Writes the newer question, as a dump of the UDP sockets of a family, and returns its length. */
+export function encodeUdpQuery(target: Buffer, sequence: number, { isIpv6, localPort }: UdpQuery): number {
+  target.fill(0, 0, QUERY_BYTES);
+  target.writeUInt32LE(EXACT_BYTES, 0);
+  target.writeUInt16LE(SOCK_DIAG_BY_FAMILY, 4);
+  target.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6);
+  target.writeUInt32LE(sequence, 8);
+  target.writeUInt8(isIpv6 ? AF_INET6 : AF_INET, 16);
+  target.writeUInt8(IPPROTO_UDP, 17);
+  target.writeUInt32LE(0xffffffff, 20);
+  target.writeUInt16BE(localPort, 24);
+  return EXACT_BYTES;
 }
 
 /** Writes the order to end a connection, and returns its length: the exact question of `encodeQuery` under another type, with the socket's cookie. */

@@ -12,6 +12,7 @@ import {
   findOnlyTcpConnectionFrom,
   findTcpConnection,
   findTcpListeners,
+  findUdpSender,
 } from './sock-diag.ts';
 
 const open: { destroy?: () => void; close?: () => void }[] = [];
@@ -203,6 +204,59 @@ describe('findTcpListeners()', () => {
     expect([isOnly(dual), isOnly(alone)]).toEqual([false, true]);
   });
 });
+
+describe('findUdpSender()', () => {
+  const REMOTE = { address: '192.0.2.1', port: 9 };
+
+  test('finds the only one at a port, and nobody where several, or any number of others, are there', async () => {
+    const alone = await holdUdp({ address: '127.0.0.1', count: 1 });
+    expect(findUdpSender({ address: '127.0.0.1', port: alone }, REMOTE)?.local.port).toBe(alone);
+    expect(findUdpSender({ address: '127.0.0.2', port: alone }, REMOTE)).toBeUndefined();
+    const shared = await holdUdp({ address: '127.0.0.1', count: 2 });
+    expect(findUdpSender({ address: '127.0.0.1', port: shared }, REMOTE)).toBeUndefined();
+    const crowded = await holdUdp({ address: '127.0.0.1', count: 4200 });
+    // None of them is at the second address: one has to give up all the same.
+    for (const address of ['127.0.0.1', '127.0.0.2'])
+      expect(findUdpSender({ address, port: crowded }, REMOTE)).toBeUndefined();
+    // What is left of that answer is not taken for the next one.
+    expect(findUdpSender({ address: '127.0.0.1', port: alone }, REMOTE)?.local.port).toBe(alone);
+  });
+
+  test('is as quick where thousands share a port as where some do', async () => {
+    const port = await holdUdp({ address: '127.0.0.1', count: 4000 });
+    const beganMs = performance.now();
+    for (let i = 0; i < 100; i++) findUdpSender({ address: '127.0.0.1', port }, REMOTE);
+    // It takes 0.4 ms; to list all of them takes 4 ms.
+    expect((performance.now() - beganMs) / 100).toBeLessThan(2);
+  });
+});
+
+/** Has another process hold UDP sockets at one port, which it takes; the port. */
+async function holdUdp({
+  address,
+  count,
+}: {
+  readonly address: string;
+  readonly count: number;
+}): Promise<number> {
+  const program = [
+    'import resource, socket, sys',
+    'resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))',
+    'port, held = 0, []',
+    `for _ in range(${count}):`,
+    '    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)',
+    '    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)',
+    `    one.bind(("${address}", port))`,
+    '    port = one.getsockname()[1]',
+    '    held.append(one)',
+    'print(port, flush=True)',
+    'sys.stdin.read()',
+  ];
+  const child = Bun.spawn(['/usr/bin/python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+  open.push({ close: () => child.kill() });
+  const { value } = await child.stdout.getReader().read();
+  return Number(Buffer.from(value ?? []).toString());
+}
 
 async function listenOn(host: string): Promise<{ readonly server: Server; readonly port: number }> {
   const server = createServer((socket) => open.push(socket)).listen(0, host);

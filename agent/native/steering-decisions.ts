@@ -26,6 +26,7 @@ import {
   jumpIfNetwork,
   jumpIfNumber,
   jumpIfOwn,
+  pass,
   passOrDeny,
   readIpv4Destination,
   readIpv6Destination,
@@ -64,7 +65,8 @@ export function buildConnect(parts: SteeringParts, family: Family): Buffer<Array
 
 /** The program that a sendmsg(2) to an address runs on a UDP socket (BPF_CGROUP_UDP4_SENDMSG and UDP6). */
 export function buildSendmsg(parts: SteeringParts, family: Family): Buffer<ArrayBuffer> {
-  return assemble([...begin(parts, family), ...udp(parts), ...passOrDeny()]);
+  const decision = parts.passesUdp ? pass() : [...udp(parts), ...passOrDeny()];
+  return assemble([...begin(parts, family), ...decision]);
 }
 
 /** Sockets of other network namespaces and of the agent itself pass. */
@@ -96,6 +98,7 @@ function tcp(parts: SteeringParts, family: Family): readonly Line[] {
     compute(1, '=', register(7)),
     ...jumpIfNumber(parts, 'outboundPort', 'pass'),
     ...jumpIfNetwork(parts, { kind: 'tcp', port: 0 }, 'pass'),
+    ...jumpIfNetwork(parts, { kind: 'tcp', port: register(7) }, 'pass'),
     jump('steer'),
     { label: 'own' },
     ...ownPorts.map((port) => jumpIf(7, '==', port, 'refuse')),
@@ -116,6 +119,7 @@ function tcp(parts: SteeringParts, family: Family): readonly Line[] {
 
 /** What leaves the host as UDP leaves by permission alone; nothing is captured. */
 function udp(parts: SteeringParts): readonly Line[] {
+  if (parts.passesUdp) return [jump('pass')];
   return [
     ...jumpIfOwn(parts, 'pass').map(renameForUdp),
     ...jumpIfNetwork(parts, { kind: 'udp', port: register(7) }, 'pass'),

@@ -25,6 +25,7 @@ beforeAll(() => {
   parts = {
     types: queryBtf(readFileSync('/sys/kernel/btf/vmlinux'), STEERING_TYPES),
     netnsCookie: 0xffff_ffff_ffff_ffffn,
+    passesUdp: false,
     mark: 0xffff_ffff,
     ports: { outbound: 65_535, inbound: 32_768 },
     maps: {

@@ -26,6 +26,8 @@ export interface SteeringParts {
   /** SO_MARK of the agent's own sockets. */
   readonly mark: number;
   readonly ports: { readonly outbound: number; readonly inbound: number };
+  /** Whether all UDP passes: then the rules behind the programs decide on it. */
+  readonly passesUdp: boolean;
   /** Descriptors of the maps. */
   readonly maps: {
     readonly numbers: number;

@@ -16,6 +16,7 @@ import {
 export interface SteeringSettings {
   readonly ports: SteeringParts['ports'];
   readonly mark: number;
+  readonly passesUdp: SteeringParts['passesUdp'];
   readonly numbers: readonly { readonly kind: keyof typeof NUMBER_KINDS; readonly number: number }[];
   readonly networks: readonly SteeringNetwork[];
 }

@@ -4,6 +4,15 @@ const TCP_INFO = { level: IPPROTO_TCP, name: 11 };
 /** net/tcp_states.h: TCP_ESTABLISHED, and TCP_CLOSE_WAIT, where the other side has said all that it has to say. */
 const OPEN_STATES = new Set([1, 8]);
 
+/** TCP_CLOSE. */
+const CLOSED = 7;
+
+/** Whether a socket that was to connect has come to nothing already: its error is still to be read. */
+export function isTcpClosed(fd: number): boolean {
+  const info = readSocketOption(fd, TCP_INFO, 1);
+  return info?.length === 1 && info.readUInt8(0) === CLOSED;
+}
+
 /** Whether the connection of an accepted socket stands: it was neither reset nor closed by us. */
 export function isTcpOpen(fd: number): boolean {
   const info = readSocketOption(fd, TCP_INFO, 1);

@@ -23,6 +23,7 @@ function rig(reason: DecisionReason, modes: EnforcementModes = AUDIT) {
     authorize: () => verdictOf(reason),
     authorizeEgress: () => verdictOf(reason),
     asksForDomain: false,
+    changesWithTime: false,
     watch: (listener) => {
       policyChanged = listener;
       return () => (policyChanged = () => undefined);

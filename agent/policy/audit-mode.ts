@@ -31,6 +31,9 @@ export function withAuditMode(authorizer: Authorizer, modes: Watched<Enforcement
     get asksForDomain() {
       return authorizer.asksForDomain;
     },
+    get changesWithTime() {
+      return authorizer.changesWithTime;
+    },
     watch: (listener) => {
       const stops = [authorizer.watch(listener), modes.watch(() => listener())];
       return () => {

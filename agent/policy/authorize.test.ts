@@ -172,3 +172,22 @@ describe('createAuthorizer()', () => {
     expect(latencies[1000]).toBeLessThan(500);
   });
 });
+
+test('the terms of what leaves the mesh are none within it, whichever was asked first', async () => {
+  // It reads nothing that differs between the two.
+  const via = 'spiffe://example.org/gateway';
+  const rules = `egress := {"allowed": true, "via": "${via}"}`;
+  const outside = { ...request, target: { ...request.target, spiffeId: null }, http: null };
+  const within = { ...request, http: null };
+  for (const isFirst of [true, false]) {
+    const { authorizer } = await open('true', rules);
+    const ask = {
+      outside: () => authorizer.authorizeEgress(outside, 'outside'),
+      mesh: () => authorizer.authorizeEgress(within, 'mesh'),
+    };
+    if (isFirst) ask.mesh();
+    expect(ask.outside()).toMatchObject({ isAllowed: true, terms: { via } });
+    expect(ask.mesh()).toMatchObject({ isAllowed: false, reason: 'policy_error' });
+    expect(ask.outside()).toMatchObject({ isAllowed: true, terms: { via } });
+  }
+});

@@ -8,6 +8,8 @@ export interface Authorizer {
   authorizeEgress(request: DecisionRequest, destination: 'mesh' | 'outside'): Verdict;
   /** Whether what leaves the mesh may be decided by the name that the client asks for (`target.domain`): then its first bytes are worth waiting for. */
   readonly asksForDomain: boolean;
+  /** Whether an answer may change with time alone: what is open is then judged again and again. */
+  readonly changesWithTime: boolean;
   /** Calls `listener` after another policy came into force; open connections are then judged again. */
   watch(listener: () => void): () => void;
 }

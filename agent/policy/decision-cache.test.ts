@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { buildPolicy } from '../../tests/kit/build-policy.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
+import type { DecisionUser, KnownUser } from '../../shared/policy/circumstances.ts';
 import type { DecisionRequest, Verdict } from '../../shared/policy/decision.ts';
 import { createOpaWasmLoader } from '../../shared/policy/opa-wasm.ts';
 import type { InputPath } from '../../shared/policy/policy-bundle.ts';
@@ -9,7 +10,7 @@ import { createLog } from '../../shared/runtime/log.ts';
 import { WatchedValue } from '../../shared/runtime/watched-value.ts';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
-import { createAuthorizer } from './authorize.ts';
+import { createAuthorizer, type AuthorizerOptions } from './authorize.ts';
 import type { Authorizer } from './authorizer.ts';
 import { DecisionCache } from './decision-cache.ts';
 import { loadPolicy, type LoadedPolicy } from './loaded-policy.ts';
@@ -49,14 +50,18 @@ interface Rig {
   readonly evaluations: () => number;
 }
 
-async function open(reads: readonly InputPath[] | undefined, rego = REGO): Promise<Rig> {
+async function open(
+  reads: readonly InputPath[] | undefined,
+  rego = REGO,
+  more: Pick<AuthorizerOptions, 'users' | 'networks'> = {},
+): Promise<Rig> {
   let evaluations = 0;
   const policy = new WatchedValue<LoadedPolicy | undefined>(
     await load(rego, reads, () => (evaluations += 1)),
   );
   evaluations = 0;
   const log = createLog({ level: 'error', nowMs: () => 0, write: () => undefined });
-  const authorizer = createAuthorizer({ policy, clock: new FakeClock(), log });
+  const authorizer = createAuthorizer({ policy, clock: new FakeClock(), log, ...more });
   return { authorizer, policy, evaluations: () => evaluations };
 }
 
@@ -139,6 +144,74 @@ describe('DecisionCache', () => {
     policy.set(await load(REGO.replace('"GET"', '"PUT"'), READS, () => undefined));
     expect(authorizer.authorize(base).isAllowed).toBe(false);
   });
+
+  test('a user whose token ended, or who is another, is another question, on the very same request too', async () => {
+    const known = (id: string): KnownUser => ({
+      kind: 'known',
+      id,
+      issuer: 'i',
+      subject: id,
+      audience: [],
+      groups: [],
+      claims: {},
+      expiresMs: 1,
+    });
+    let user: DecisionUser = known('corp:alice');
+    const rego = 'package picket.authz\n\ndefault allow := false\n\nallow if input.user.id == "corp:alice"\n';
+    const users = { identify: () => user };
+    const { authorizer, evaluations } = await open([['user', 'id']], rego, { users });
+    expect(authorizer.authorize(base).isAllowed).toBe(true);
+    expect(authorizer.authorize(base).isAllowed).toBe(true);
+    expect(evaluations()).toBe(1);
+    user = { kind: 'unknown', reason: 'expired' };
+    expect(authorizer.authorize(base).isAllowed).toBe(false);
+    user = known('corp:mallory');
+    expect(authorizer.authorize(base).isAllowed).toBe(false);
+    expect(authorizer.changesWithTime).toBe(true);
+  });
+
+  test('a policy that reads no user asks for none, nor one for networks that reads none', async () => {
+    const asked: string[] = [];
+    const users = {
+      identify: (): DecisionUser => {
+        asked.push('user');
+        return { kind: 'unknown', reason: 'no_token' };
+      },
+    };
+    const networks = {
+      locate: () => {
+        asked.push('networks');
+        return { office: true };
+      },
+    };
+    const { authorizer } = await open(READS, REGO, { users, networks });
+    expect(authorizer.authorize(base).isAllowed).toBe(true);
+    expect(asked).toEqual([]);
+    expect(authorizer.changesWithTime).toBe(false);
+    const rego = 'package picket.authz\n\ndefault allow := false\n\nallow if input.context.networks.office\n';
+    const located = await open([['context', 'networks', 'office']], rego, { users, networks });
+    expect(located.authorizer.authorize(base).isAllowed).toBe(true);
+    expect(asked).toEqual(['networks']);
+    // Of one whose reads are not known all is asked.
+    const unknown = await open(undefined, rego, { users, networks });
+    expect(unknown.authorizer.authorize(base).isAllowed).toBe(true);
+    expect(asked).toEqual(['networks', 'user', 'networks']);
+    expect(unknown.authorizer.changesWithTime).toBe(true);
+  });
+
+  test.each(['input.context.hour >= 0', 'input.attributes.request.time != ""', 'time.now_ns() > 0'])(
+    'a policy that reads %p changes with time, and none of its verdicts is kept',
+    async (condition) => {
+      const rego = `package picket.authz\n\ndefault allow := false\n\nallow if ${condition}\n`;
+      const reads = condition.startsWith('input') ? [condition.split(' ')[0]!.split('.').slice(1)] : [];
+      const { authorizer, evaluations } = await open(reads, rego);
+      for (let i = 1; i <= 3; i++) {
+        expect(authorizer.authorize(base).isAllowed).toBe(true);
+        expect(evaluations()).toBe(i);
+      }
+      expect(authorizer.changesWithTime).toBe(true);
+    },
+  );
 
   test('an evaluation that failed is not kept', async () => {
     const conflict =

@@ -1,29 +1,34 @@
+import type { DecisionUser } from '../../shared/policy/circumstances.ts';
 import type { DecisionHttpRequest, DecisionRequest, Verdict } from '../../shared/policy/decision.ts';
 import type { InputPath } from '../../shared/policy/policy-bundle.ts';
 import type { PolicyInput } from '../../shared/policy/policy-engine.ts';
+import { CLOCK, mayRead } from './policy-reads.ts';
 
-/** What differs from one request to the next, or from one moment to the next, whoever asks for whatever. */
+/** What differs from one request to the next, whoever asks for whatever. */
 const NEVER_THE_SAME: readonly InputPath[] = [
   ['context', 'decision_id'],
-  ['context', 'time'],
-  ['context', 'time_ns'],
-  ['context', 'weekday'],
-  ['context', 'hour'],
-  ['context', 'minute'],
-  ['attributes', 'request', 'time'],
   ['attributes', 'request', 'http', 'id'],
+  ...CLOCK,
 ];
 
 const MAX_VERDICTS = 4096;
 const MAX_KEY_CHARACTERS = 1024;
 
-type Direction = 'inbound' | 'outbound';
+/** What is asked: the called side's rule, the calling side's within the mesh, or out of it, where a result means more. */
+export type DecisionKind = 'inbound' | 'outbound' | 'leaving';
 
 interface Recent {
   readonly caller: DecisionRequest['caller'];
   readonly target: DecisionRequest['target'];
-  readonly direction: Direction;
+  readonly kind: DecisionKind;
+  readonly user: DecisionUser;
   readonly verdict: Verdict;
+}
+
+/** Between which ends a request was asked about, by whom it was sent, and on which side. */
+interface Circumstances {
+  readonly kind: DecisionKind;
+  readonly user: DecisionUser;
 }
 
 /**
@@ -43,20 +48,20 @@ export class DecisionCache {
 
   /** Undefined where the policy's verdicts must not be kept. */
   static for(reads: readonly InputPath[] | undefined): DecisionCache | undefined {
-    const isTold = reads?.every((path) => !NEVER_THE_SAME.some((other) => overlaps(path, other))) === true;
+    const isTold = reads !== undefined && !mayRead(reads, NEVER_THE_SAME);
     return isTold ? new DecisionCache(reads) : undefined;
   }
 
-  /** The verdict on the very same request between the very same ends. */
-  findRecent({ http, caller, target }: DecisionRequest, direction: Direction): Verdict | undefined {
+  /** The verdict on the very same request between the very same ends, which took no time; a user whose token ended since is another one. */
+  findRecent({ http, caller, target }: DecisionRequest, { kind, user }: Circumstances): Verdict | undefined {
     const recent = http === null ? undefined : this.#recent.get(http);
-    const isSame = recent?.caller === caller && recent.target === target && recent.direction === direction;
-    return isSame ? recent.verdict : undefined;
+    const isSame = recent?.caller === caller && recent.target === target && recent.kind === kind;
+    return isSame && recent.user === user ? recent.verdict : undefined;
   }
 
   /** The key of what the policy reads of an input; undefined where that is too long to be kept. */
-  keyOf(input: PolicyInput, direction: Direction): string | undefined {
-    const key = JSON.stringify([direction, ...this.#reads.map((path) => valueAt(input, path) ?? ABSENT)]);
+  keyOf(input: PolicyInput, kind: DecisionKind): string | undefined {
+    const key = JSON.stringify([kind, ...this.#reads.map((path) => valueAt(input, path) ?? ABSENT)]);
     return key.length > MAX_KEY_CHARACTERS ? undefined : key;
   }
 
@@ -72,10 +77,11 @@ export class DecisionCache {
   keep(
     key: string | undefined,
     request: DecisionRequest,
-    answer: { readonly direction: Direction; readonly verdict: Verdict },
+    answer: Circumstances & { readonly verdict: Verdict },
   ): void {
     const { http, caller, target } = request;
-    if (http !== null) this.#recent.set(http, { caller, target, ...answer });
+    const verdict = { ...answer.verdict, latencyUs: 0 };
+    if (http !== null) this.#recent.set(http, { caller, target, ...answer, verdict });
     if (key === undefined) return;
     this.#verdicts.set(key, answer.verdict);
     const [oldest] = this.#verdicts.keys();
@@ -85,11 +91,6 @@ export class DecisionCache {
 
 /** Unlike every value that stands in an input: those are JSON, and an object there has names. */
 const ABSENT = { '': true };
-
-/** Whether one path leads to the other, or to something in it. */
-function overlaps(one: InputPath, other: InputPath): boolean {
-  return one.slice(0, other.length).every((name, depth) => name === other[depth]);
-}
 
 function valueAt(input: PolicyInput, path: InputPath): unknown {
   let value: unknown = input;

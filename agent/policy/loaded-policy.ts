@@ -7,6 +7,7 @@ import { findResultFault } from '../../shared/policy/verdict.ts';
 import type { PolicyStatement } from '../../shared/protocol/policy-statement.ts';
 import { buildSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { DecisionCache } from './decision-cache.ts';
+import { CLOCK, mayRead, NETWORKS, USER } from './policy-reads.ts';
 
 /** A policy that is in force on this host. */
 export interface LoadedPolicy {
@@ -16,12 +17,18 @@ export interface LoadedPolicy {
   readonly cache: DecisionCache | undefined;
   /** Whether its egress rule may read `target.domain`. */
   readonly asksForDomain: boolean;
+  /** Whether it may read who the user is. */
+  readonly asksForUser: boolean;
+  /** Whether it may read in which networks the caller is. */
+  readonly asksForNetworks: boolean;
+  /** Whether the same question may have another answer later, by itself: it reads the clock, or a user whose token ends. */
+  readonly changesWithTime: boolean;
 }
 
 /** The first evaluations of a module run in an interpreter and take up to 3 ms; no request should pay for that. */
 const WARM_UP_ROUNDS = 10;
 
-const DOMAIN: InputPath = ['target', 'domain'];
+const DOMAIN: readonly InputPath[] = [['target', 'domain']];
 
 /**
  * Loads an artefact, makes sure that it has the entry points of its statement, and evaluates each some times. Throws `invalid_argument`,
@@ -41,13 +48,15 @@ export async function loadPolicy(
     warmUp(engine, { entrypoint, statement, nowMs });
   }
   const { reads } = engine;
-  const asksForDomain = egress !== undefined && (reads?.some(leadsToDomain) ?? true);
-  return { statement, engine, cache: DecisionCache.for(reads), asksForDomain };
-}
-
-/** A policy that reads all of the target reads its domain. */
-function leadsToDomain(path: InputPath): boolean {
-  return path.every((name, depth) => depth >= DOMAIN.length || name === DOMAIN[depth]);
+  return {
+    statement,
+    engine,
+    cache: DecisionCache.for(reads),
+    asksForDomain: egress !== undefined && mayRead(reads, DOMAIN),
+    asksForUser: mayRead(reads, USER),
+    asksForNetworks: mayRead(reads, NETWORKS),
+    changesWithTime: mayRead(reads, [...CLOCK, ...USER]),
+  };
 }
 
 function warmUp(

@@ -2,13 +2,14 @@ import { PicketError } from '../../shared/errors/errors.ts';
 import { findOriginalDestination } from '../native/original-destination.ts';
 import { findOriginalSource } from '../native/original-source.ts';
 import { findExactTcpConnection } from '../native/sock-diag.ts';
+import type { InNamespace } from '../native/network-namespace.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { SteeringRecord } from '../native/steering-maps.ts';
 import { isTcpOpen } from '../native/tcp-state.ts';
-import type { AcceptedSocket } from './tcp-stream.ts';
+import type { AcceptedSocket } from './streams/tcp-stream.ts';
 
 /** A captured connection: the two ends of the socket of the program that made it, and where that wanted to go. */
-export interface CapturedWay {
+export interface CapturedWay extends InNamespace {
   readonly client: SocketAddress;
   readonly dialled: SocketAddress;
   readonly destination: SocketAddress;
@@ -18,13 +19,13 @@ export interface CapturedWay {
 export type FindCapturedWay = (socket: AcceptedSocket) => CapturedWay | undefined;
 
 /** A connection that nftables redirected: its program's socket knows nothing of it. */
-export function findRedirectedWay({ fd }: AcceptedSocket): CapturedWay | undefined {
+export function findRedirectedWay({ fd, namespace }: AcceptedSocket): CapturedWay | undefined {
   const destination = findOriginalDestination(fd);
   if (destination === undefined) return undefined;
-  const client = findOriginalSource(fd);
+  const client = findOriginalSource(fd, { namespace });
   if (client === undefined)
     throw new PicketError('unavailable', 'conntrack', 'The kernel does not track the connection any more');
-  return { client, dialled: destination, destination };
+  return { client, dialled: destination, destination, namespace };
 }
 
 /**

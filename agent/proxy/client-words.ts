@@ -4,9 +4,9 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import { classifyFirstBytes } from '../../shared/wire/http1-detect.ts';
 import { parseRequestHead, type RequestHead } from '../../shared/wire/http1-head.ts';
 import { readTlsWords } from '../../shared/wire/tls-words.ts';
-import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import { scanHead } from './http1-head-scan.ts';
-import { MAX_REQUEST_HEAD_BYTES } from './http1-requests.ts';
+import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
+import { scanHead } from './http1/head-scan.ts';
+import { MAX_REQUEST_HEAD_BYTES } from './http1/requests.ts';
 
 /** What a client says first, as far as it names whom it wants. `bytes` are all that were read, none of them passed on. */
 export type ClientWords =

@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import type { Judgement } from './judge.ts';
+import type { Judgement } from './judge/judge.ts';
 
 /** How a refusal is answered over HTTP. */
 export interface DenialOptions {

@@ -1,19 +1,25 @@
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { HeldSvid } from '../identity/identity.ts';
+import type { InNamespace } from '../native/network-namespace.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { ProcessIdentity } from '../workload-attestation/process-identity.ts';
-import type { ByteStream } from './byte-stream.ts';
-import type { Party } from './connections.ts';
-import type { Encounter } from './judge.ts';
+import type { ByteStream } from './streams/byte-stream.ts';
+import type { Party } from './connections/connections.ts';
+import type { Encounter } from './judge/judge.ts';
+import type { Passage } from '../traces/traces.ts';
 
-/** A captured connection of a process of this host. */
-export interface Departure {
+/** A captured connection of a process of this host, in the namespace of its socket. */
+export interface Departure extends InNamespace {
   /** On whose account it goes. */
   readonly party: Party;
   readonly stream: ByteStream;
   readonly source: SocketAddress;
   readonly destination: SocketAddress;
+  /** Who is asked to take it, where the destination is a service in several places. */
+  readonly member?: SocketAddress;
   readonly connectionId: string;
+  /** Its span, where connections are traced. */
+  readonly passage?: Passage | undefined;
   /** Null for a process without identity, or whose certificate is not there. */
   readonly svid: HeldSvid | null;
   readonly identity: ProcessIdentity;
@@ -28,7 +34,7 @@ export function encounterOf(
   target: SpiffeId | null,
   peerSerial?: string,
 ): Encounter {
-  const { svid, identity, source, destination, process } = departure;
+  const { svid, identity, source, destination, member, process, passage } = departure;
   const spiffeId = svid?.spiffeId ?? (identity.kind === 'identified' ? identity.spiffeId : null);
   return {
     direction: 'outbound',
@@ -36,9 +42,11 @@ export function encounterOf(
     target: {
       spiffeId: target,
       ...destination,
+      ...(member === undefined ? {} : { member: { address: member.address, port: member.port } }),
       ...(peerSerial === undefined ? {} : { certificateSerial: peerSerial }),
     },
     process,
+    passage,
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { isHttp2Server, type FirstBytes } from '../../shared/wire/http1-detect.ts';
-import type { ByteStream, ByteStreamReader, StreamFailure } from './byte-stream.ts';
+import type { ByteStream, ByteStreamReader, StreamFailure } from './streams/byte-stream.ts';
 
 /** Who makes the first move on a connection whose protocol is not known, and what it is. Bytes are those that were read and not passed on. */
 export type FirstMove =

@@ -12,6 +12,7 @@ const IDLE_MS = 500;
 export class ForeseenEnd {
   readonly #clock: Clock;
   readonly #atMs: number;
+  #isBroughtNear = false;
 
   /** `atMs` is a time of the monotonic clock, `Infinity` for no such end. */
   constructor(clock: Clock, atMs: number) {
@@ -21,7 +22,12 @@ export class ForeseenEnd {
 
   /** Whether an answer that begins now is the last one. */
   get isNear(): boolean {
-    return this.#clock.monotonicMs() >= this.#atMs - LAST_ANSWERS_MS;
+    return this.#isBroughtNear || this.#clock.monotonicMs() >= this.#atMs - LAST_ANSWERS_MS;
+  }
+
+  /** The agent goes: from now on every answer is the last one. */
+  bringNear(): void {
+    this.#isBroughtNear = true;
   }
 
   /** Calls back when whoever is told so beforehand must hear that no new request is to begin here, unless the returned function was called before. */

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { encodeFields } from '../../shared/wire/hpack-encoder.ts';
 import { CLIENT_CERT_HEADER } from '../../shared/wire/http1-syntax.ts';
-import type { MeshCaller } from './mesh.ts';
+import type { MeshCaller } from './mesh/mesh.ts';
 
 /** The field line by which the application learns who calls; nothing for a caller without identity. */
 export function buildClientCertLine(target: SpiffeId, caller: MeshCaller | null): Uint8Array {

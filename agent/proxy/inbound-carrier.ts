@@ -1,17 +1,23 @@
 import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
+import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import { buildProxyHeader, type ProxyEnd } from '../../shared/wire/proxy-protocol.ts';
 import type { Directory } from '../directory/directory.ts';
+import type { InNamespace } from '../native/network-namespace.ts';
 import type { Arrival } from './arrival.ts';
-import type { ByteStream, StreamFailure } from './byte-stream.ts';
-import { STRANGERS, type OpenConnections, type Party } from './connections.ts';
-import { failureOf } from './judgement-failure.ts';
+import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
+import { STRANGERS, type OpenConnections, type Party } from './connections/connections.ts';
+import { findClientSource } from './client-source.ts';
+import { failureOf } from './judge/judgement-failure.ts';
 import { buildClientCertBlock, buildClientCertLine } from './forwarded-client-cert.ts';
-import { Http1Relay } from './http1-relay.ts';
-import { Http2Relay } from './http2-relay.ts';
-import type { Encounter, Judge } from './judge.ts';
-import { splice } from './splice.ts';
-import { dialTcp } from './tcp-stream.ts';
+import { relayHttp1, relayHttp2, type RelayedRequests } from './relayed-requests.ts';
+import type { Traces } from '../traces/traces.ts';
+import type { Encounter, Judge, Judgement } from './judge/judge.ts';
+import { judgeTraced } from './judge/judge-traced.ts';
+import type { SocketAddress } from '../native/socket-address.ts';
+import { splice } from './streams/splice.ts';
+import { dialTcp } from './streams/tcp-stream.ts';
 
 export interface InboundCarrierOptions {
   readonly judge: Judge;
@@ -19,16 +25,24 @@ export interface InboundCarrierOptions {
   readonly connections: OpenConnections;
   /** Of the connections to applications. */
   readonly mark: number;
+  /** Of those that are made from the caller's address, as of `TransparentTarget`. */
+  readonly transparentZone: number;
   readonly clock: Clock;
+  /** Unless given, nothing is traced. */
+  readonly traces?: Traces | undefined;
 }
 
-/** An arrival that found its listener. */
-export interface Visit {
+/** An arrival that found its listener, in the listener's namespace. */
+export interface Visit extends InNamespace {
   readonly arrival: Arrival;
   readonly target: SpiffeId;
   readonly encounter: Encounter;
   /** When what it is permitted by was looked at (`OpenConnections.round`). */
   readonly round: number;
+  /** What the program expects before everything else. */
+  readonly proxyProtocol?: 'v2' | undefined;
+  /** It is connected from the caller's address. */
+  readonly transparent?: true | undefined;
 }
 
 const DIAL_MS = 10_000;
@@ -45,66 +59,23 @@ export class InboundCarrier {
   relayHttp(
     visit: Visit,
     client: ByteStream,
-    begin: { readonly first: Uint8Array; readonly application?: ByteStream },
+    { first, application }: { readonly first: Uint8Array; readonly application?: ByteStream },
   ): void {
-    const { judge, connections, clock } = this.#options;
-    const { encounter, target, arrival } = visit;
-    // One that has lost its permit by now is over before it has begun.
-    const place: { leave: (() => void) | undefined } = { leave: undefined };
-    const relay = new Http1Relay({
-      client,
-      openApplication: async () => await this.connect(arrival),
-      judge: (http) => judge.judge(encounter, judge.newId(), http),
-      refuse: (refusal) => judge.refuse(encounter, refusal),
-      clientCertLine: buildClientCertLine(target, arrival.caller),
-      clock,
-      endsAtMs: arrival.endsAtMs,
-      onDone: () => place.leave?.(),
-    });
-    const connection = {
-      party: partyOf(arrival),
-      reconsider: () => this.reconsider(visit, relay.current),
-      cut: (failure: StreamFailure) => relay.cut(failure),
-    };
-    place.leave = connections.add(connection, visit.round);
-    if (place.leave === undefined) return begin.application?.abort();
-    relay.start(begin.first, begin.application);
-    client.resume();
-    begin.application?.resume();
+    const clientCertLine = buildClientCertLine(visit.target, visit.arrival.caller);
+    relayHttp1(this.#requestsOf(visit, client, application), { first, clientCertLine });
   }
 
   /** Each stream is decided by itself. */
   relayHttp2(
     visit: Visit,
     client: ByteStream,
-    begin: { readonly first: Uint8Array; readonly application?: ByteStream; readonly spoken?: Uint8Array },
+    {
+      application,
+      ...begin
+    }: { readonly first: Uint8Array; readonly application?: ByteStream; readonly spoken?: Uint8Array },
   ): void {
-    const { judge, connections, clock } = this.#options;
-    const { encounter, target, arrival } = visit;
-    // One that has lost its permit by now is over before it has begun.
-    const place: { leave: (() => void) | undefined } = { leave: undefined };
-    const relay = new Http2Relay({
-      client,
-      openApplication: async () => await this.connect(arrival),
-      judge: (http) => judge.judge(encounter, judge.newId(), http),
-      refuse: (refusal) => judge.refuse(encounter, refusal),
-      clientCertBlock: buildClientCertBlock(target, arrival.caller),
-      clock,
-      endsAtMs: arrival.endsAtMs,
-      onDone: () => place.leave?.(),
-    });
-    const connection = {
-      party: partyOf(arrival),
-      reconsider: () => {
-        const failure = this.reconsider(visit, undefined);
-        if (failure === undefined) relay.reconsider((http) => this.reconsider(visit, http));
-        return failure;
-      },
-      cut: (failure: StreamFailure) => relay.cut(failure),
-    };
-    place.leave = connections.add(connection, visit.round);
-    if (place.leave === undefined) return begin.application?.abort();
-    relay.start(begin);
+    const clientCertBlock = buildClientCertBlock(visit.target, visit.arrival.caller);
+    relayHttp2(this.#requestsOf(visit, client, application), { ...begin, clientCertBlock });
   }
 
   /** What was allowed as a connection passes as it is, behind `first`, which was read before. */
@@ -122,9 +93,42 @@ export class InboundCarrier {
     const forget = this.#options.connections.add(connection, visit.round);
     if (forget === undefined) return;
     if (first !== undefined) application.write(first);
-    splice(client, application, () => forget());
+    splice(client, application, (failure) => {
+      forget();
+      visit.encounter.passage?.end(failure);
+    });
     client.resume();
     application.resume();
+  }
+
+  #requestsOf(visit: Visit, client: ByteStream, application: ByteStream | undefined): RelayedRequests {
+    const { judge, connections, clock } = this.#options;
+    const { encounter, arrival, round } = visit;
+    // From now on each request has a span.
+    encounter.passage?.drop();
+    return {
+      judge,
+      connections,
+      clock,
+      party: partyOf(arrival),
+      round,
+      endsAtMs: arrival.endsAtMs,
+      onLeaving: arrival.onLeaving,
+      client,
+      application: application ?? (async () => await this.connect(visit)),
+      decide: (http) => this.#judge(visit, http),
+      refuse: (refusal) => judge.refuse(encounter, refusal),
+      findLoss: (http) => this.reconsider(visit, http),
+    };
+  }
+
+  #judge({ encounter, arrival }: Visit, http: DecisionHttpRequest): Judgement {
+    const { judge, traces } = this.#options;
+    if (traces === undefined) return judge.judgeAhead(encounter, http);
+    const { connectionId } = arrival;
+    return judgeTraced(traces, { encounter, http, connectionId }, (traceId) =>
+      judge.judgeAhead(encounter, http, traceId),
+    );
   }
 
   /** `http` is null for a connection, and undefined where no request is under way. */
@@ -133,8 +137,10 @@ export class InboundCarrier {
     const { encounter, target, arrival } = visit;
     const loss = judge.findHold(encounter) ?? arrival.findLoss();
     if (loss !== undefined) return failureOf(judge.refuse(encounter, { ...loss, http: http ?? null }));
-    const found = directory.find(arrival.destination);
-    if (found.kind !== 'local' || found.spiffeId !== target)
+    const found = directory.find(arrival.destination, arrival);
+    const isSame = found.kind === 'local' && found.spiffeId === target && found.namespace === visit.namespace;
+    // The rules that bring back what it answers go with the option.
+    if (!isSame || found.transparent !== visit.transparent)
       return failureOf(judge.refuse(encounter, { reason: 'listener_not_registered' }));
     if (http === undefined) return undefined;
     const decisionId = judge.newId();
@@ -143,9 +149,19 @@ export class InboundCarrier {
   }
 
   /** Connects to the application. Rejects with `unavailable`. */
-  async connect({ destination }: Arrival): Promise<ByteStream> {
-    const { mark, clock } = this.#options;
-    return await dialTcp({ ...destination, mark, timeoutMs: DIAL_MS, clock });
+  async connect({ arrival, namespace, proxyProtocol, transparent }: Visit): Promise<ByteStream> {
+    const { mark, transparentZone, directory, clock } = this.#options;
+    const { source, destination } = arrival;
+    const client =
+      transparent === undefined ? undefined : findClientSource(arrival, { namespace, directory });
+    // Before the application is touched: what cannot be told to it leaves no connection behind.
+    const header = proxyProtocol === 'v2' ? buildProxyHeader(endOf(source), endOf(destination)) : undefined;
+    const target = { ...destination, mark, timeoutMs: DIAL_MS, clock };
+    const application = await dialTcp(
+      client === undefined ? { ...target, namespace } : { ...target, client, zone: transparentZone },
+    );
+    if (header !== undefined) application.write(header);
+    return application;
   }
 }
 
@@ -153,4 +169,9 @@ export class InboundCarrier {
 export function partyOf({ caller, source, isLocal }: Arrival): Party {
   if (caller === null) return STRANGERS;
   return isLocal ? { name: caller.spiffeId } : { name: caller.spiffeId, host: source.address };
+}
+
+/** Without the zone of a link-local address, which the header has no place for. */
+function endOf({ address, port }: SocketAddress): ProxyEnd {
+  return { address: encodeIpAddress(address.replace(/%.*$/, '')), port };
 }

@@ -1,21 +1,22 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { createServer, type Server, type Socket, type AddressInfo } from 'node:net';
 import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import { encodeFields } from '../../shared/wire/hpack-encoder.ts';
 import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import { CLIENT_PREFACE, encodeFrame, encodeRstStream, FLAG, FRAME } from '../../shared/wire/http2-frame.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
+import { attributesOf, TracesRig } from '../traces/fixtures/traces-rig.ts';
+import type { ServedProtocol } from '../directory/directory.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
-import { OpenConnections } from './connections.ts';
+import { OpenConnections } from './connections/connections.ts';
 import { clientHello } from './fixtures/client-hello.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
 import { JudgeRig } from './fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
-import { Inbound } from './inbound.ts';
-import type { Refusal } from './judge.ts';
+import { Inbound, type InboundOptions } from './inbound.ts';
+import type { Refusal } from './judge/judge.ts';
 
 /** The called side, from an arrival to a real application on loopback. */
 
@@ -64,6 +65,7 @@ let application: Application;
 let rig: JudgeRig;
 let directory: InMemoryDirectory;
 let connections: OpenConnections;
+let options: InboundOptions;
 let inbound: Inbound;
 let listener: ProcessIdentity;
 let client: ScriptedStream;
@@ -86,14 +88,23 @@ beforeEach(async () => {
     identitiesOf: () => Promise.reject(new Error('Nobody asks')),
     observe: () => undefined,
   };
-  inbound = new Inbound({ judge: rig.judge, directory, processes, connections, mark: 0, clock: rig.clock });
+  options = {
+    judge: rig.judge,
+    directory,
+    processes,
+    connections,
+    mark: 0,
+    transparentZone: 0x504a,
+    clock: rig.clock,
+  };
+  inbound = new Inbound(options);
   register('auto');
 });
 afterEach(() => application.stop());
 
 const destination = () => ({ address: '127.0.0.1', port: application.port });
 
-function register(protocol: ListenerProtocol): void {
+function register(protocol: ServedProtocol): void {
   directory.put(destination(), { kind: 'local', spiffeId: INVOICES, protocol });
 }
 
@@ -108,6 +119,7 @@ async function arrive(change: Partial<Arrival> = {}): Promise<void> {
     endsAtMs: Infinity,
     process: null,
     findLoss: () => loss,
+    onLeaving: () => undefined,
     accept: () => {
       accepted += 1;
       return client;
@@ -127,6 +139,73 @@ function expectTurnedAway(reason: string): void {
   expect(rig.records).toMatchObject([{ decision_id: 'the-connection', reason, direction: 'inbound' }]);
   expect([accepted, application.sockets.length, connections.size]).toEqual([0, 0, 0]);
 }
+
+describe('Inbound before a program that asks for the PROXY protocol', () => {
+  /** From 10.0.0.1 port 40,000 to 127.0.0.1 and its own port. */
+  const header = (): string => {
+    const port = Uint8Array.of(application.port >> 8, application.port & 0xff);
+    const hex = '0d0a0d0a000d0a515549540a2111000c0a0000017f0000019c40';
+    return Buffer.concat([Buffer.from(hex, 'hex'), port]).toString('latin1');
+  };
+  const ask = (protocol: ServedProtocol): void =>
+    directory.put(destination(), { kind: 'local', spiffeId: INVOICES, protocol, proxyProtocol: 'v2' });
+
+  test.each(['auto', 'http'] as const)(
+    'tells it who comes, once and first, before requests (%s)',
+    async (protocol) => {
+      ask(protocol);
+      const arrived = arrive();
+      client.says(REQUEST);
+      await arrived;
+      await hears('GET /a HTTP/1.1');
+      expect(application.heard.startsWith(`${header()}GET /a HTTP/1.1`)).toBe(true);
+    },
+  );
+
+  test('tells it who comes before bytes, and passes a header of the client’s own on as his bytes', async () => {
+    ask('tcp');
+    await arrive();
+    client.says('PROXY TCP4 203.0.113.9 203.0.113.10 1 2\r\n');
+    await hears('1 2\r\n');
+    expect(application.heard).toBe(`${header()}PROXY TCP4 203.0.113.9 203.0.113.10 1 2\r\n`);
+  });
+
+  test('tells it of a link-local caller without the zone', async () => {
+    ask('tcp');
+    await arrive({ source: { address: 'fe80::1%eth0', port: 40_000 } });
+    client.says('hello');
+    await hears('hello');
+    const head = '0d0a0d0a000d0a515549540a21210024fe800000000000000000000000000001';
+    expect(Buffer.from(application.heard, 'latin1').toString('hex').slice(0, head.length)).toBe(head);
+    expect(application.heard.endsWith('hello')).toBe(true);
+  });
+
+  test('leaves no connection to it behind where it cannot be told who comes', async () => {
+    ask('tcp');
+    await arrive({ source: { address: 'nowhere', port: 40_000 } });
+    expect(denials).toMatchObject([{ reason: 'application_unreachable' }]);
+    // The first that it sees is one that comes later.
+    await arrive();
+    client.says('hello');
+    await hears('hello');
+    expect(application.sockets.length).toBe(1);
+  });
+
+  test('tells nothing of who may not', async () => {
+    ask('tcp');
+    rig.allow = () => 'policy_deny';
+    await arrive();
+    expectTurnedAway('policy_deny');
+  });
+
+  test('tells nothing where nobody asks for it', async () => {
+    register('tcp');
+    await arrive();
+    client.says('hello');
+    await hears('hello');
+    expect(application.heard).toBe('hello');
+  });
+});
 
 describe('Inbound turns away', () => {
   test('who asks for a port at which nothing of this host is registered', async () => {
@@ -167,6 +246,23 @@ describe('Inbound turns away', () => {
     for (let i = 0; i < 8; i++) connections.tryEnter({ name: `party ${i}` });
     await arrive();
     expect(denials).toMatchObject([{ reason: 'overloaded' }]);
+  });
+
+  test('in whose crowd those that find no place have no span', async () => {
+    await using tracesRig = new TracesRig();
+    const { traces } = tracesRig;
+    inbound = new Inbound({ ...options, traces });
+    const leaves = Array.from({ length: 8 }, (_, i) => connections.tryEnter({ name: `party ${i}` }));
+    const arriveStrange = async (change: Partial<Arrival> = {}): Promise<void> =>
+      await arrive({ caller: null, connectionId: crypto.randomUUID(), ...change });
+    await arriveStrange();
+    for (const leave of leaves) leave?.();
+    await arriveStrange({ target: WEB });
+    await traces.stop();
+    expect(rig.records.map(({ reason }) => reason)).toEqual(['overloaded', 'listener_not_registered']);
+    expect(tracesRig.spans.map((span) => attributesOf(span)['picket.reason'])).toEqual([
+      'listener_not_registered',
+    ]);
   });
 
   test('who comes while an identity cannot be told', async () => {

@@ -1,21 +1,24 @@
 import { toPicketError } from '../../shared/errors/errors.ts';
 import type { DecisionReason } from '../../shared/policy/decision.ts';
-import type { ListenerProtocol } from '../../shared/protocol/registration.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { classifyFirstBytes, classifyHttp, type FirstBytes } from '../../shared/wire/http1-detect.ts';
 import { readTlsWords } from '../../shared/wire/tls-words.ts';
+import type { ServedProtocol } from '../directory/directory.ts';
 import { isLoopback } from '../directory/host-address.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
-import type { ByteStream } from './byte-stream.ts';
-import { failureOf } from './judgement-failure.ts';
+import type { ByteStream } from './streams/byte-stream.ts';
+import { encounterAt, type Gateway } from './outside/gateway.ts';
+import { failureOf } from './judge/judgement-failure.ts';
 import { awaitFirstMove, type FirstMove, type FirstMoveOptions } from './first-move.ts';
 import { InboundCarrier, partyOf, type InboundCarrierOptions, type Visit } from './inbound-carrier.ts';
-import type { Encounter, Judgement, Refusal } from './judge.ts';
+import type { Encounter, Judgement, Refusal } from './judge/judge.ts';
 import { waitWatched, type Cut } from './watched-wait.ts';
 
 export interface InboundOptions extends InboundCarrierOptions {
   readonly processes: ProcessIdentifier;
+  /** Where this host is a gateway out of the mesh. */
+  readonly gateway?: Gateway;
 }
 
 /** How long a client may keep silent on a connection that is not allowed as such, before it counts as no HTTP. */
@@ -35,9 +38,11 @@ export class Inbound {
   }
 
   /** Sees an arrival through. Never rejects. */
-  async handle(arrival: Arrival): Promise<void> {
-    const leave = this.#options.connections.tryEnter(partyOf(arrival));
-    if (leave === undefined) return this.#turnAway(arrival, { reason: 'overloaded' });
+  async handle(arrived: Arrival): Promise<void> {
+    const leave = this.#options.connections.tryEnter(partyOf(arrived));
+    // Without a span: who finds no place must not fill the queue of spans instead.
+    if (leave === undefined) return this.#turnAway(arrived, { reason: 'overloaded' });
+    const arrival = this.#traced(arrived);
     let accepted: ByteStream | undefined;
     const accept = (): ByteStream => (accepted = arrival.accept());
     try {
@@ -51,26 +56,43 @@ export class Inbound {
     }
   }
 
+  #traced(arrival: Arrival): Arrival {
+    const { traces } = this.#options;
+    if (traces === undefined) return arrival;
+    const { connectionId, isIdOfCaller: isNamedByCaller = false, traceparent } = arrival;
+    const passage = traces.beginPassage({ connectionId, side: 'called', isNamedByCaller, traceparent });
+    return { ...arrival, passage };
+  }
+
   async #receive(arrival: Arrival): Promise<void> {
-    const { directory, processes, connections } = this.#options;
-    const { destination } = arrival;
+    const { directory, processes, connections, gateway } = this.#options;
+    const { destination, target, refusal } = arrival;
     const { round } = connections;
-    const found = directory.find(destination);
+    if (refusal !== undefined) return this.#turnAway(arrival, refusal);
+    if (target !== null && gateway?.isFor(target) === true) return await this.#takeOut(arrival, target);
+    const found = directory.find(destination, arrival);
     const isReachable = arrival.isLocal || !isLoopback(destination.address);
-    if (
-      found.kind !== 'local' ||
-      !isReachable ||
-      (arrival.target !== null && arrival.target !== found.spiffeId)
-    )
+    if (found.kind !== 'local' || !isReachable || (target !== null && target !== found.spiffeId))
       return this.#turnAway(arrival, { reason: 'listener_not_registered' });
-    const listener = await processes.identifyListener(destination, found.spiffeId);
+    const { spiffeId, namespace } = found;
+    const listener = await processes.identifyListener(destination, spiffeId, { namespace });
     if (listener.kind !== 'identified' || listener.spiffeId !== found.spiffeId)
       return this.#turnAway(arrival, { reason: 'listener_unidentified', ...explain(listener) });
     const encounter = encounterOf(arrival, found.spiffeId);
-    await this.#admit({ arrival, target: found.spiffeId, encounter, round }, found.protocol);
+    const { protocol, proxyProtocol, transparent } = found;
+    const asked = { proxyProtocol, transparent };
+    await this.#admit({ arrival, target: spiffeId, namespace, encounter, round, ...asked }, protocol);
   }
 
-  async #admit(visit: Visit, protocol: ListenerProtocol): Promise<void> {
+  async #takeOut(arrival: Arrival, target: SpiffeId): Promise<void> {
+    const refusal = await this.#options.gateway?.receive(arrival, target);
+    if (refusal === undefined) return;
+    const { connectionId: decisionId } = arrival;
+    const refused = this.#options.judge.refuse(encounterAt(target, arrival), { decisionId, ...refusal });
+    arrival.deny(denialOf(refused));
+  }
+
+  async #admit(visit: Visit, protocol: ServedProtocol): Promise<void> {
     if (protocol === 'tcp') return await this.#admitBytes(visit);
     if (protocol === 'http') return await this.#admitHttp(visit);
     const { judge } = this.#options;
@@ -157,7 +179,7 @@ export class Inbound {
     if (!judgement.verdict.isAllowed) return abortWith(client, judgement);
     let application: ByteStream;
     try {
-      application = await this.#carrier.connect(visit.arrival);
+      application = await this.#carrier.connect(visit);
     } catch (error) {
       const { message } = toPicketError(error);
       return abortWith(client, judge.refuse(visit.encounter, { reason: 'application_unreachable', message }));
@@ -183,7 +205,7 @@ export class Inbound {
 
   async #dial(visit: Visit): Promise<ByteStream | undefined> {
     try {
-      return await this.#carrier.connect(visit.arrival);
+      return await this.#carrier.connect(visit);
     } catch (error) {
       const refusal = { reason: 'application_unreachable', message: toPicketError(error).message } as const;
       visit.arrival.deny(denialOf(this.#options.judge.refuse(visit.encounter, refusal)));
@@ -205,7 +227,7 @@ function classifyWithTls(bytes: Buffer): FirstBytes {
 }
 
 function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
-  const { caller, source, destination, process } = arrival;
+  const { caller, source, destination, process, passage } = arrival;
   return {
     direction: 'inbound',
     caller: {
@@ -216,6 +238,7 @@ function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
     },
     target: { spiffeId: target, ...destination },
     process,
+    passage,
   };
 }
 

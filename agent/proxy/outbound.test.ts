@@ -2,17 +2,21 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { parseEnforcementScope } from '../../shared/policy/enforcement.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
+import { silentLog } from '../../tests/kit/datastore.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
+import { attributesOf, TracesRig } from '../traces/fixtures/traces-rig.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
+import { Members } from '../services/services.ts';
 import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
-import { OpenConnections } from './connections.ts';
+import { OpenConnections } from './connections/connections.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
 import { JudgeRig } from './fixtures/judge-rig.ts';
 import { CALLER, makeAuthority, makeSvid, OTHER, TARGET, TestIdentities } from './fixtures/mesh-rig.ts';
+import { outsideRig } from './fixtures/outside-rig.ts';
 import { ScriptedStream, settled } from './fixtures/scripted-stream.ts';
-import type { MeshOutcome, MeshRequest } from './mesh.ts';
-import { Outbound } from './outbound.ts';
+import type { MeshOutcome, MeshRequest } from './mesh/mesh.ts';
+import { Outbound, type OutboundOptions } from './outbound.ts';
 
 /** The calling side, from a captured connection of a process to the mesh, to this host or out of the mesh. */
 
@@ -28,6 +32,7 @@ let rig: JudgeRig;
 let directory: InMemoryDirectory;
 let connections: OpenConnections;
 let identities: TestIdentities;
+let options: OutboundOptions;
 let outbound: Outbound;
 let caller: () => Promise<ProcessIdentity>;
 /** What the mesh answers. */
@@ -37,7 +42,11 @@ let locals: Arrival[];
 let program: ScriptedStream;
 let far: ScriptedStream;
 
+let left: number;
+const leave = (): void => void (left += 1);
+
 beforeEach(() => {
+  left = 0;
   [rig, directory, connections] = [
     new JudgeRig(),
     new InMemoryDirectory(),
@@ -48,9 +57,16 @@ beforeEach(() => {
   [calls, locals, program, far] = [[], [], new ScriptedStream(), new ScriptedStream()];
   caller = () => Promise.resolve({ kind: 'identified', spiffeId: CALLER, pid: process.pid, uid: 0 });
   answer = () =>
-    Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0, peerSerial: PEER_SERIAL });
+    Promise.resolve({
+      kind: 'accepted',
+      stream: far,
+      peerNotAfterMs: 0,
+      peerSerial: PEER_SERIAL,
+      use: 'new',
+      leave,
+    });
   const processes: ProcessIdentifier = {
-    identifyCaller: async (_client, _destination, admit) => {
+    identifyCaller: async (_client, _destination, { admit } = {}) => {
       const identity = await caller();
       return admit?.(identity.uid ?? 0) === false
         ? { ...identity, kind: 'unidentified', why: 'limit' }
@@ -60,9 +76,16 @@ beforeEach(() => {
     identitiesOf: () => Promise.reject(new Error('Nobody asks')),
     observe: () => undefined,
   };
-  outbound = new Outbound({
+  options = {
     judge: rig.judge,
     directory,
+    members: new Members({
+      directory,
+      clock: rig.clock,
+      random: () => 0,
+      log: silentLog,
+      observer: { memberEjected: () => undefined, memberTaken: () => undefined },
+    }),
     processes,
     identities: identities.identities,
     dialer: {
@@ -71,12 +94,12 @@ beforeEach(() => {
         return await answer();
       },
     },
-    domains: { leadsTo: () => Promise.resolve(false) },
+    outside: outsideRig({ rig, directory, connections }),
     connections,
     receiveLocal: (arrival) => Promise.resolve(void locals.push(arrival)),
-    mark: 0,
     clock: rig.clock,
-  });
+  };
+  outbound = new Outbound(options);
   directory.put(DESTINATION, LISTENER);
 });
 
@@ -286,6 +309,31 @@ describe('Outbound to another host', () => {
     expect(program.abortion).toMatchObject({ failure: { reason: 'overloaded' } });
     expect(calls).toEqual([]);
   });
+
+  test('makes no span without a place', async () => {
+    await using tracesRig = new TracesRig();
+    const { traces } = tracesRig;
+    rig.newId = () => crypto.randomUUID();
+    outbound = new Outbound({ ...options, traces });
+    const leaves = Array.from({ length: 8 }, (_, i) => connections.tryEnter({ name: `party ${i}` }));
+    await connect();
+    for (const leave of leaves) leave?.();
+    program = new ScriptedStream();
+    directory.put(DESTINATION, { kind: 'unregistered' });
+    await connect();
+    await traces.stop();
+    expect(rig.records.map(({ reason }) => reason)).toEqual(['overloaded', 'target_unknown']);
+    expect(tracesRig.spans.map((span) => attributesOf(span)['picket.reason'])).toEqual(['target_unknown']);
+  });
+});
+
+describe('Outbound of an agent that goes', () => {
+  test('tells the called side, which knows the protocol of what is open', async () => {
+    await connect();
+    expect(left).toBe(0);
+    connections.retireAll();
+    expect([left, program.abortion]).toEqual([1, undefined]);
+  });
 });
 
 describe('Outbound judges again', () => {
@@ -316,7 +364,14 @@ describe('Outbound judges again', () => {
     answer = () => {
       change();
       connections.reconsiderAll();
-      return Promise.resolve({ kind: 'accepted', stream: far, peerNotAfterMs: 0, peerSerial: PEER_SERIAL });
+      return Promise.resolve({
+        kind: 'accepted',
+        stream: far,
+        peerNotAfterMs: 0,
+        peerSerial: PEER_SERIAL,
+        use: 'new',
+        leave,
+      });
     };
     await connect();
     expect(far.abortion).toMatchObject({ failure: { reason } });

@@ -1,5 +1,5 @@
 import type { Arrival } from './arrival.ts';
-import type { TcpStream } from './tcp-stream.ts';
+import type { TcpStream } from './streams/tcp-stream.ts';
 
 /** A captured connection from outside of the mesh: its caller proved nothing, and that is decided like anything else (design: decision 19). */
 export function arrivalOfPlaintext(
@@ -14,6 +14,7 @@ export function arrivalOfPlaintext(
     endsAtMs: Infinity,
     process: null,
     findLoss: () => undefined,
+    onLeaving: () => undefined,
     accept: () => stream,
     deny: () => stream.abort(),
   };

@@ -1,57 +1,84 @@
-import { toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { watchClockJumps } from '../../shared/runtime/clock-jumps.ts';
-import { CrowdReport } from '../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { AccessRecorder } from '../audit/access-recorder.ts';
 import type { CapturePorts } from '../capture/capture.ts';
 import type { Directory } from '../directory/directory.ts';
+import type { CertificateCheck } from '../egress/certificate-check.ts';
 import type { DomainCheck } from '../egress/domain-check.ts';
+import { GatewayReach, type GatewayNetworks } from './outside/gateway-reach.ts';
+import type { SocketSource } from '../handover/listening-sockets.ts';
 import type { IdentitySource } from '../identity/identity.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
+import { Members, type MembersObserver, type ServiceStatus } from '../services/services.ts';
 import type { Quarantine } from '../quarantine/quarantine.ts';
+import type { Traces } from '../traces/traces.ts';
+import type { NetworkNamespace } from '../native/network-namespace.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import { arrivalOfOpening } from './arrival.ts';
+import type { CaptureHandler } from './steer.ts';
 import { findRedirectedWay, type FindCapturedWay } from './captured-way.ts';
-import { OpenConnections } from './connections.ts';
+import { CaptureListeners } from './capture-listeners.ts';
+import { OpenConnections } from './connections/connections.ts';
 import type { Forward } from './forward.ts';
+import { Gateway } from './outside/gateway.ts';
+import { GatewayRoute } from './outside/gateway-route.ts';
 import { Inbound } from './inbound.ts';
-import { Judge } from './judge.ts';
-import { createMeshDialer, type MeshDialerLimits } from './mesh-dialer.ts';
-import { startMeshListener } from './mesh-listener.ts';
-import type { MeshListenerLimits } from './mesh-listener-limits.ts';
-import type { MeshObserver } from './mesh.ts';
+import { Judge } from './judge/judge.ts';
+import { JudgeAnew } from './judge/judge-anew.ts';
+import { judgeByTime } from './judge/judge-by-time.ts';
+import type { MeshDialerLimits } from './mesh/dialer-options.ts';
+import { MeshDialers } from './mesh/dialers.ts';
+import { startMeshListener, type MeshListener } from './mesh/listener.ts';
+import type { MeshListenerLimits } from './mesh/listener-limits.ts';
+import type { MeshObserver } from './mesh/mesh.ts';
 import { Outbound } from './outbound.ts';
+import type { Inspector } from './outside/inspector.ts';
+import { Outside } from './outside/outside.ts';
+import { OwnIdentity } from './own-identity.ts';
 import { arrivalOfPlaintext } from './plaintext-inbound.ts';
-import type { ProxyObserver } from './proxy-observer.ts';
-import type { RecentDenials } from './recent-denials.ts';
-import { steer, type CaptureHandler } from './steer.ts';
-import { listenTcp, type AcceptedSocket, type TcpListener, type TcpStream } from './tcp-stream.ts';
+import type { ProxyObserver } from './records/proxy-observer.ts';
+import type { RecentDenials } from './records/recent-denials.ts';
+import type { TcpListener } from './streams/tcp-stream.ts';
 
 export interface ProxyOptions {
   readonly ports: CapturePorts;
+  /** Where the sockets that it listens on come from. */
+  readonly sockets?: SocketSource;
   readonly forwards: readonly Forward[];
   readonly dialerLimits: Partial<MeshDialerLimits>;
   readonly listenerLimits: Partial<MeshListenerLimits>;
+  /** Whether the mesh port answers HBONE as well. */
+  readonly acceptsHbone: boolean;
   /** Tells of the connections that this host's programs make where they were going; unless given, nftables redirected them. */
   readonly findOutboundWay?: FindCapturedWay;
   /** Of every connection that the proxy makes. */
   readonly mark: number;
+  /** As `TransparentTarget.zone`. */
+  readonly transparentZone: number;
   /** Connections that are carried at once. */
   readonly maxConnections: number;
   /** Connections of one other host that are carried at once. */
   readonly maxConnectionsPerHost: number;
-  readonly identities: IdentitySource;
+  readonly identities: Pick<IdentitySource, 'identities' | 'bundles'>;
   readonly directory: Directory;
   readonly processes: ProcessIdentifier;
   readonly authorizer: Authorizer;
   /** Where names outside of the mesh lead. */
   readonly domains: DomainCheck;
+  /** Which certificates servers outside of the mesh prove. */
+  readonly certificates: CertificateCheck;
+  /** Ends the TLS of what the policy wants inspected; undefined: this host cannot. */
+  readonly inspector: Inspector | undefined;
+  /** Where this host takes nothing as a gateway, and where it may; undefined: it is none. */
+  readonly gatewayNetworks: GatewayNetworks | undefined;
   readonly quarantine: Quarantine;
   readonly recorder: AccessRecorder;
-  readonly denials: RecentDenials;
-  readonly observer: ProxyObserver & MeshObserver;
+  /** Of requests and connections; none unless given. */
+  readonly traces?: Traces | undefined;
+  readonly denials: Pick<RecentDenials, 'note'>;
+  readonly observer: ProxyObserver & MeshObserver & MembersObserver;
   readonly clock: Clock;
   /** From 0 to 1. */
   readonly random: () => number;
@@ -65,93 +92,184 @@ export interface Proxy extends Running {
   readonly connections: number;
   /** Connections that may be carried at once. */
   readonly maxConnections: number;
+  /** Services in several places, and how this host sees their members. */
+  readonly services: readonly ServiceStatus[];
 }
 
-/** Both families on one socket. */
-const EVERYWHERE = '::';
+/** A data path of this very process, which can be replaced by that of another, and takes what other namespaces of the host send as well. */
+export interface HostProxy extends Proxy {
+  /** Takes what the programs of another namespace connect to, which its rules redirect; nothing once it drains. Throws `unavailable`, reason `listen_failed` or `network_namespace`. */
+  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop'>;
+  /**
+   * Takes nothing more; what is open goes on and is judged as before. Clients are told to come again on another connection, where their protocol has words for it: HTTP/1.1 with
+   * the next answer, HTTP/2 at once. Resolves once nothing is open, or after `withinMs`; `stop` cuts the rest.
+   */
+  drain(withinMs: number): Promise<void>;
+}
+
+/** How often a drain looks whether it is over, in milliseconds. */
+const LOOK_EVERY_MS = 50;
 
 /**
  * The data path of a host: captured connections of its programs, other agents, and captured plaintext from outside of the mesh. What changes (quarantine,
  * policy, registration, identities, trust) makes every open connection be judged again. Throws `unavailable`, reason `listen_failed`.
  */
-export function startProxy(options: ProxyOptions): Proxy {
-  const { ports, mark, clock, log, identities, directory, processes, authorizer, quarantine } = options;
-  const judge = new Judge(options);
-  const connections = new OpenConnections({
-    max: options.maxConnections,
-    maxPerHost: options.maxConnectionsPerHost,
-  });
-  // Whoever told of the change has others to tell: a fault of ours must not keep it from them. What could not be judged was cut.
-  const reconsider = (): void => {
-    try {
-      connections.reconsiderAll();
-    } catch (error) {
-      log.error('connections_not_judged', { error: toPicketError(error) });
-    }
-  };
-  // Before the mesh's own parts, which cut what is not trusted any more without writing it down.
-  const unwatch = [quarantine, authorizer, directory, identities.identities, identities.bundles].map(
-    (watched) => watched.watch(reconsider),
-  );
-  const inbound = new Inbound({ judge, directory, processes, connections, mark, clock });
-  const dialer = createMeshDialer({ ...options, limits: options.dialerLimits, meshPort: ports.mesh });
-  const outbound = new Outbound({
-    judge,
-    directory,
-    processes,
-    identities: identities.identities,
-    dialer,
-    domains: options.domains,
-    connections,
-    receiveLocal: async (arrival) => await inbound.handle(arrival),
-    mark,
-    clock,
-  });
-  const listeners: TcpListener[] = [];
-  const refused = new CrowdReport<'refused'>({ event: 'own_listener_refused', clock, log });
-  const capture = (port: number, find: FindCapturedWay, handle: CaptureHandler): void => {
-    const onStream = (stream: TcpStream, socket: AcceptedSocket): void =>
-      steer(stream, socket, { find, handle, ports, refused, clock, log });
-    listeners.push(listenTcp({ address: EVERYWHERE, port, onStream }));
-  };
-  capture(
-    ports.outbound,
-    options.findOutboundWay ?? findRedirectedWay,
-    async (stream, way) => await outbound.handle(stream, way),
-  );
-  capture(ports.inbound, findRedirectedWay, async (stream, { client, destination }) => {
-    const connectionId = judge.newId();
-    await inbound.handle(arrivalOfPlaintext(stream, { source: client, destination, connectionId }));
-  });
-  for (const { listen, to } of options.forwards) {
-    const onStream = (stream: TcpStream, { remote, local }: AcceptedSocket): void =>
-      void outbound.handle(stream, { client: remote, dialled: local, destination: to });
-    listeners.push(listenTcp({ ...listen, onStream }));
+export function startProxy(options: ProxyOptions): HostProxy {
+  return new RunningProxy(options);
+}
+
+class RunningProxy implements HostProxy {
+  readonly maxConnections: number;
+  readonly #options: ProxyOptions;
+  readonly #judge: Judge;
+  readonly #connections: OpenConnections;
+  readonly #judgeAnew: JudgeAnew;
+  readonly #dialers: MeshDialers;
+  readonly #members: Members;
+  readonly #own: OwnIdentity;
+  readonly #inbound: Inbound;
+  readonly #outbound: Outbound;
+  readonly #captured: CaptureListeners;
+  readonly #mesh: MeshListener;
+  readonly #unwatch: readonly (() => void)[];
+
+  constructor(options: ProxyOptions) {
+    const { maxConnections, maxConnectionsPerHost, clock } = options;
+    this.#options = options;
+    this.maxConnections = maxConnections;
+    this.#judge = new Judge(options);
+    this.#connections = new OpenConnections({ max: maxConnections, maxPerHost: maxConnectionsPerHost });
+    this.#judgeAnew = new JudgeAnew({ ...options, connections: this.#connections });
+    // Before the mesh's own parts, which cut what is not trusted any more without writing it down.
+    const unwatch = this.#watchForChange();
+    this.#dialers = new MeshDialers(options);
+    this.#members = new Members(options);
+    const onLost = (): void => this.#judgeAnew.begin('circumstances');
+    this.#own = new OwnIdentity({ ...options, pid: process.pid, onLost });
+    const { outside, gateway } = this.#waysOut();
+    const shared = { ...options, judge: this.#judge, connections: this.#connections };
+    this.#inbound = new Inbound({ ...shared, ...gateway });
+    this.#outbound = new Outbound({
+      ...shared,
+      identities: options.identities.identities,
+      members: this.#members,
+      dialer: this.#dialers,
+      outside,
+      receiveLocal: async (arrival) => await this.#inbound.handle(arrival),
+    });
+    this.#captured = this.#listenForCaptured();
+    this.#mesh = this.#listenForPeers();
+    this.#unwatch = [...unwatch, watchClockJumps(clock, () => this.#clockJumped())];
   }
-  const mesh = startMeshListener({
-    ...options,
-    port: ports.mesh,
-    limits: options.listenerLimits,
-    onOpening: (opening) => void inbound.handle(arrivalOfOpening(opening)),
-  });
-  unwatch.push(
-    watchClockJumps(clock, () => {
-      reconsider();
-      mesh.reconsiderAll();
-      dialer.reconsiderAll();
-    }),
-  );
-  return {
-    get connections() {
-      return connections.size;
-    },
-    maxConnections: options.maxConnections,
-    stop: async () => {
-      for (const stop of unwatch) stop();
-      for (const listener of listeners) listener.stop();
-      await mesh.stop();
-      connections.cutAll({ message: 'The agent is stopping' });
-      await dialer.stop();
-    },
-  };
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  get services(): readonly ServiceStatus[] {
+    return this.#members.status();
+  }
+
+  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop'> {
+    const { ports } = this.#options;
+    return this.#captured.open(ports.outbound, {
+      find: findRedirectedWay,
+      handle: this.#handleOutbound,
+      namespace,
+    });
+  }
+
+  async drain(withinMs: number): Promise<void> {
+    const { clock } = this.#options;
+    this.#captured.stop();
+    this.#mesh.drain();
+    this.#dialers.drain();
+    this.#connections.retireAll();
+    const endMs = clock.monotonicMs() + withinMs;
+    const countOpen = (): number =>
+      this.#connections.size + this.#mesh.connections + this.#dialers.connections;
+    while (countOpen() > 0 && clock.monotonicMs() < endMs)
+      await new Promise<void>((resolve) => void clock.schedule(LOOK_EVERY_MS, resolve));
+  }
+
+  async stop(): Promise<void> {
+    for (const stop of this.#unwatch) stop();
+    this.#members.stop();
+    this.#own.stop();
+    this.#captured.stop();
+    await this.#mesh.stop();
+    this.#connections.cutAll({ message: 'The agent is stopping' });
+    await this.#dialers.stop();
+  }
+
+  readonly #handleOutbound: CaptureHandler = async (stream, way) => await this.#outbound.handle(stream, way);
+
+  /** Judges again what is open whenever what it stands on has changed. */
+  #watchForChange(): readonly (() => void)[] {
+    const { quarantine, authorizer, directory, identities, clock, log } = this.#options;
+    const reconsider = (): void => this.#judgeAnew.begin('circumstances');
+    return [
+      ...[quarantine, directory, identities.identities, identities.bundles].map((watched) =>
+        watched.watch(reconsider),
+      ),
+      authorizer.watch(() => this.#judgeAnew.begin('policy')),
+      () => this.#judgeAnew.stop(),
+      judgeByTime({ connections: this.#connections, authorizer, clock, log }),
+    ];
+  }
+
+  #clockJumped(): void {
+    // Policies read the clock, and users' tokens end by it.
+    this.#judgeAnew.begin('policy');
+    this.#mesh.reconsiderAll();
+    this.#dialers.reconsiderAll();
+  }
+
+  /** Out of the mesh: for programs of this host, and as a gateway for those of others where it is one. */
+  #waysOut(): { readonly outside: Outside; readonly gateway: { readonly gateway?: Gateway } } {
+    const { directory, gatewayNetworks, ports } = this.#options;
+    const reach =
+      gatewayNetworks &&
+      new GatewayReach({ directory, own: this.#own, meshPort: ports.mesh, ...gatewayNetworks });
+    const connections = this.#connections;
+    const shared = { ...this.#options, judge: this.#judge, connections, meshPort: ports.mesh };
+    const gateways = new GatewayRoute({
+      ...shared,
+      dialer: this.#dialers,
+      isGatewayHost: reach !== undefined,
+    });
+    const outside = new Outside({ ...shared, gateways, reach });
+    if (reach === undefined) return { outside, gateway: {} };
+    return {
+      outside,
+      gateway: { gateway: new Gateway({ directory, reach, connections, outside, meshPort: ports.mesh }) },
+    };
+  }
+
+  #listenForCaptured(): CaptureListeners {
+    const { ports, forwards, findOutboundWay } = this.#options;
+    const captured = new CaptureListeners(this.#options);
+    captured.open(ports.outbound, {
+      find: findOutboundWay ?? findRedirectedWay,
+      handle: this.#handleOutbound,
+    });
+    captured.open(ports.inbound, {
+      find: findRedirectedWay,
+      handle: async (stream, { client, destination }) => {
+        const connectionId = this.#judge.newId();
+        await this.#inbound.handle(arrivalOfPlaintext(stream, { source: client, destination, connectionId }));
+      },
+    });
+    for (const forward of forwards) captured.openForward(forward, this.#handleOutbound);
+    return captured;
+  }
+
+  #listenForPeers(): MeshListener {
+    return startMeshListener({
+      ...this.#options,
+      port: this.#options.ports.mesh,
+      limits: this.#options.listenerLimits,
+      onOpening: (opening) => void this.#inbound.handle(arrivalOfOpening(opening)),
+    });
+  }
 }

@@ -5,7 +5,7 @@ import { createLog } from '../../shared/runtime/log.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { steer } from './steer.ts';
-import { listenTcp } from './tcp-stream.ts';
+import { listenTcp } from './streams/tcp-stream.ts';
 
 test('steer() ends what was not captured, and tells of it once in ten seconds, however often somebody tries', async () => {
   const clock = new FakeClock();

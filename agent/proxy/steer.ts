@@ -7,8 +7,8 @@ import { findExactTcpConnection, findOnlyTcpConnectionFrom } from '../native/soc
 import type { TcpSocket } from '../native/sock-diag-message.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { CapturedWay, FindCapturedWay } from './captured-way.ts';
-import { endLeftOver } from './left-over.ts';
-import type { AcceptedSocket, TcpStream } from './tcp-stream.ts';
+import { endLeftOver } from './streams/left-over.ts';
+import type { AcceptedSocket, TcpStream } from './streams/tcp-stream.ts';
 
 /** Sees a connection through, of which it is known where it was going. */
 export type CaptureHandler = (stream: TcpStream, way: CapturedWay) => Promise<void>;
@@ -26,12 +26,13 @@ export interface SteerOptions {
 /** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
 export function steer(stream: TcpStream, socket: AcceptedSocket, steering: SteerOptions): void {
   const { handle, ports, refused, clock, log } = steering;
+  const { namespace } = socket;
   let known: CapturedWay | undefined;
   const find = (): TcpSocket | undefined =>
     known === undefined
-      ? findOnlyTcpConnectionFrom(socket.remote)
-      : findExactTcpConnection(known.client, known.dialled);
-  if (socket.local.port === ports.outbound) endLeftOver(stream, { find, clock, log });
+      ? findOnlyTcpConnectionFrom(socket.remote, { namespace })
+      : findExactTcpConnection(known.client, known.dialled, { namespace });
+  if (socket.local.port === ports.outbound) endLeftOver(stream, { find, namespace, clock, log });
   const follow = async (): Promise<void> => {
     const way = steering.find(socket);
     if (way === undefined || isOwn(way.destination, socket, ports)) {

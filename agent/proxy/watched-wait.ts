@@ -1,5 +1,5 @@
-import type { StreamFailure } from './byte-stream.ts';
-import type { OpenConnection, OpenConnections } from './connections.ts';
+import type { StreamFailure } from './streams/byte-stream.ts';
+import type { OpenConnection, OpenConnections } from './connections/connections.ts';
 
 /** A connection lost its permit while it was waited for. */
 export interface Cut {

@@ -7,6 +7,8 @@ import { canonicalAddress } from '../directory/host-address.ts';
 export interface End {
   readonly spiffeId: SpiffeId | null;
   readonly address: string;
+  /** Who was chosen to answer, where `address` is that of a service in several places. */
+  readonly member?: { readonly address: string };
   /** Of the certificate that proved the identity, lower-case hexadecimal; absent where none was shown. */
   readonly certificateSerial?: string;
 }
@@ -55,8 +57,9 @@ export class QuarantineIndex {
   }
 
   /** Whether an end stands on a quarantined node: by its address, or by a certificate that was issued to that node, wherever it is used. */
-  isOnNode({ address, certificateSerial }: End): boolean {
+  isOnNode({ member, certificateSerial, ...end }: End): boolean {
     if (certificateSerial !== undefined && this.#serials.has(certificateSerial)) return true;
+    const { address } = member ?? end;
     return this.#addresses.size > 0 && this.#addresses.has(canonicalAddress(address) ?? address);
   }
 

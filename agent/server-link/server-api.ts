@@ -19,6 +19,8 @@ const STANDING_LOST: ReadonlySet<string> = new Set(['node_unknown', 'node_banned
 /** What an agent asks of the server. Every call throws what the server's problem says, or `unavailable` when no server answers. */
 export class ServerApi {
   readonly #link: ServerLink;
+  /** Tells the streams of two processes of one agent apart, of which one takes over from the other. */
+  readonly #instance = crypto.randomUUID();
   readonly #refusal = new WatchedValue<PicketError | undefined>(undefined);
 
   constructor(link: ServerLink) {
@@ -76,12 +78,11 @@ export class ServerApi {
 
   /** Opens the stream of changes; the answer is a successful one. */
   async openSync(resumeFrom: SyncPosition | undefined): Promise<ServerResponse> {
-    const query =
-      resumeFrom === undefined
-        ? ''
-        : `?${new URLSearchParams({ epoch: resumeFrom.epoch, cursor: String(resumeFrom.cursor) }).toString()}`;
+    const position =
+      resumeFrom === undefined ? {} : { epoch: resumeFrom.epoch, cursor: String(resumeFrom.cursor) };
+    const query = new URLSearchParams({ ...position, instance: this.#instance }).toString();
     return await this.#judged(async (connection) => {
-      const response = await connection.send({ method: 'GET', path: `/v1/sync${query}` });
+      const response = await connection.send({ method: 'GET', path: `/v1/sync?${query}` });
       if (response.status !== 200) await readAnswer(response);
       return response;
     });

@@ -1,20 +1,23 @@
 import { isDeepStrictEqual } from 'node:util';
-import { PicketError } from '../../shared/errors/errors.ts';
-import {
-  parseEnforcementScope,
-  type EnforcementMode,
-  type EnforcementScope,
-} from '../../shared/policy/enforcement.ts';
+import type { EnforcementMode, EnforcementScope } from '../../shared/policy/enforcement.ts';
 import type { SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { QuarantineRecord } from '../../shared/protocol/quarantine.ts';
 import type { Entry } from '../../shared/protocol/registration.ts';
+import type { PlaceRecord, ServiceRecord } from '../../shared/protocol/service.ts';
 import type { DirectoryRecord, SyncChange, SyncItem, SyncMessage } from '../../shared/protocol/sync.ts';
-import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
-import { trustDomainOf, type SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundle, TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { fromWireBundle, toWireBundle } from '../../shared/spiffe/wire-bundle.ts';
-import { canonicalAddress, isHostAddress } from '../directory/host-address.ts';
+import {
+  readEntry,
+  readPlace,
+  readQuarantine,
+  readRecord,
+  readScope,
+  readService,
+  requireKey,
+  syncRefused,
+} from './sync-items.ts';
 
 /** Where in the server's change log an agent stands. */
 export interface SyncPosition {
@@ -37,6 +40,10 @@ export interface SyncState {
   readonly quarantines: ReadonlyMap<string, QuarantineRecord>;
   /** Modes of enforcement by scope: what is not named is enforced. */
   readonly enforcement: ReadonlyMap<EnforcementScope, EnforcementMode>;
+  /** Services in several places, by name; addresses in canonical spelling. */
+  readonly services: ReadonlyMap<string, ServiceRecord>;
+  /** Where hosts are, by the SPIFFE ID of their agent; addresses in canonical spelling. */
+  readonly places: ReadonlyMap<string, PlaceRecord>;
 }
 
 /** A message that says something. */
@@ -54,6 +61,8 @@ export const EMPTY_SYNC_STATE: SyncState = {
   policy: undefined,
   quarantines: new Map(),
   enforcement: new Map(),
+  services: new Map(),
+  places: new Map(),
 };
 
 /**
@@ -89,6 +98,8 @@ export function toSnapshot(state: SyncState): SyncSnapshot {
   for (const [key, value] of state.quarantines) items.push({ kind: 'quarantine', key, value });
   for (const [scope, mode] of state.enforcement)
     items.push({ kind: 'enforcement', key: scope, value: { scope, mode } });
+  for (const [key, value] of state.services) items.push({ kind: 'service', key, value });
+  for (const [key, value] of state.places) items.push({ kind: 'place', key, value });
   return { kind: 'snapshot', ...(state.position ?? NOTHING_TOLD), items };
 }
 
@@ -100,6 +111,8 @@ interface Draft {
   policy: SignedPolicy | undefined;
   readonly quarantines: Map<string, QuarantineRecord>;
   readonly enforcement: Map<EnforcementScope, EnforcementMode>;
+  readonly services: Map<string, ServiceRecord>;
+  readonly places: Map<string, PlaceRecord>;
 }
 
 function emptyDraft(trustDomain: TrustDomain): Draft {
@@ -111,16 +124,18 @@ function emptyDraft(trustDomain: TrustDomain): Draft {
     policy: undefined,
     quarantines: new Map(),
     enforcement: new Map(),
+    services: new Map(),
+    places: new Map(),
   };
 }
 
 function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustDomain): Draft {
   const { position } = state;
-  if (position === undefined) throw refuse('it begins with changes, and there is nothing to change');
+  if (position === undefined) throw syncRefused('it begins with changes, and there is nothing to change');
   if (position.epoch !== update.epoch)
-    throw refuse(`its changes are of epoch ${update.epoch}, not of ${position.epoch}`);
+    throw syncRefused(`its changes are of epoch ${update.epoch}, not of ${position.epoch}`);
   if (update.cursor < position.cursor)
-    throw refuse(`its changes go back from ${position.cursor} to ${update.cursor}`);
+    throw syncRefused(`its changes go back from ${position.cursor} to ${update.cursor}`);
   return {
     trustDomain,
     entries: new Map(state.entries),
@@ -129,6 +144,8 @@ function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustD
     policy: state.policy,
     quarantines: new Map(state.quarantines),
     enforcement: new Map(state.enforcement),
+    services: new Map(state.services),
+    places: new Map(state.places),
   };
 }
 
@@ -152,6 +169,12 @@ function applyChange(draft: Draft, change: SyncChange): void {
       return;
     case 'enforcement':
       draft.enforcement.delete(change.key as EnforcementScope);
+      return;
+    case 'service':
+      draft.services.delete(change.key);
+      return;
+    case 'place':
+      draft.places.delete(change.key);
   }
 }
 
@@ -163,18 +186,17 @@ function putNew(draft: Draft, item: SyncItem): void {
     policy: () => draft.policy !== undefined,
     quarantine: () => draft.quarantines.has(item.key),
     enforcement: () => draft.enforcement.has(item.key as EnforcementScope),
+    service: () => draft.services.has(item.key),
+    place: () => draft.places.has(item.key),
   }[item.kind]();
-  if (isKnown) throw refuse(`its snapshot has two of ${item.kind} ${item.key}`);
+  if (isKnown) throw syncRefused(`its snapshot has two of ${item.kind} ${item.key}`);
   put(draft, item);
 }
 
 function put(draft: Draft, item: SyncItem): void {
   switch (item.kind) {
     case 'entry':
-      requireKey(item, item.value.entryId);
-      requireWorkload(item.value.spiffeId);
-      requireOwnDomain(draft, item.value.spiffeId);
-      draft.entries.set(item.key, item.value);
+      draft.entries.set(item.key, readEntry(item, draft.trustDomain));
       return;
     case 'bundle':
       putBundle(draft, item);
@@ -192,6 +214,12 @@ function put(draft: Draft, item: SyncItem): void {
     case 'enforcement':
       requireKey(item, item.value.scope);
       draft.enforcement.set(readScope(item.value.scope), item.value.mode);
+      return;
+    case 'service':
+      draft.services.set(item.key, readService(item, draft.trustDomain));
+      return;
+    case 'place':
+      draft.places.set(item.key, readPlace(item));
   }
 }
 
@@ -203,48 +231,6 @@ function putBundle(draft: Draft, item: Extract<SyncItem, { kind: 'bundle' }>): v
   if (held === undefined || held.sequence <= bundle.sequence) draft.bundles.set(bundle.trustDomain, bundle);
 }
 
-/** Names of one host only: with a loopback address in the directory, any host could stand in for the one that is meant. */
-function readRecord(item: Extract<SyncItem, { kind: 'directory' }>): DirectoryRecord {
-  const { network, address, port, spiffeId } = item.value;
-  requireKey(item, [network, address, port, spiffeId].join('|'));
-  requireWorkload(spiffeId);
-  const canonical = canonicalAddress(address);
-  if (canonical === undefined || !isHostAddress(canonical))
-    throw refuse(`its directory names ${address}, which is not one host's`);
-  return { ...item.value, address: canonical };
-}
-
-function readQuarantine(item: Extract<SyncItem, { kind: 'quarantine' }>): QuarantineRecord {
-  const { kind, subject, addresses } = item.value;
-  requireKey(item, `${kind} ${subject}`);
-  return { ...item.value, addresses: addresses.map((address) => canonicalAddress(address) ?? address) };
-}
-
-/** A scope that cannot be read names nobody whose denials would pass: it is refused, not passed over. */
-function readScope(text: string): EnforcementScope {
-  let scope: EnforcementScope | undefined;
-  try {
-    scope = parseEnforcementScope(text);
-  } catch {
-    scope = undefined;
-  }
-  if (scope === text) return scope;
-  throw refuse('it names a scope of enforcement that cannot be read');
-}
-
-function requireKey(item: SyncItem, key: string): void {
-  if (item.key !== key) throw refuse(`${item.kind} ${key} stands under the key ${item.key}`);
-}
-
-function requireWorkload(id: SpiffeId): void {
-  if (identityKindOf(id) !== 'workload') throw refuse(`${id} is not the identity of a workload`);
-}
-
-/** A workload of another domain has its identity from that domain, never from our server. */
-function requireOwnDomain({ trustDomain }: Draft, id: SpiffeId): void {
-  if (trustDomainOf(id) !== trustDomain) throw refuse(`the entry of ${id} is not of ${trustDomain}`);
-}
-
 /** Whether two states differ in their cursor alone. Compared by reference: an update keeps what it does not change. */
 export function saysTheSame(a: SyncState, b: SyncState): boolean {
   return (
@@ -253,7 +239,9 @@ export function saysTheSame(a: SyncState, b: SyncState): boolean {
     a.directory === b.directory &&
     a.policy === b.policy &&
     a.quarantines === b.quarantines &&
-    a.enforcement === b.enforcement
+    a.enforcement === b.enforcement &&
+    a.services === b.services &&
+    a.places === b.places
   );
 }
 
@@ -261,7 +249,7 @@ export function saysTheSame(a: SyncState, b: SyncState): boolean {
 function requireBundle(bundles: TrustBundles, trustDomain: TrustDomain): void {
   const own = bundles.get(trustDomain);
   if (own === undefined || own.x509Authorities.length === 0)
-    throw refuse(`it leaves no authority of ${trustDomain}`);
+    throw syncRefused(`it leaves no authority of ${trustDomain}`);
 }
 
 function settle(previous: SyncState, draft: Draft, position: SyncPosition): SyncState {
@@ -273,6 +261,8 @@ function settle(previous: SyncState, draft: Draft, position: SyncPosition): Sync
     policy: isDeepStrictEqual(previous.policy, draft.policy) ? previous.policy : draft.policy,
     quarantines: keepIfSame(previous.quarantines, draft.quarantines, isDeepStrictEqual),
     enforcement: keepIfSame(previous.enforcement, draft.enforcement, Object.is),
+    services: keepIfSame(previous.services, draft.services, isDeepStrictEqual),
+    places: keepIfSame(previous.places, draft.places, isDeepStrictEqual),
   };
 }
 
@@ -292,8 +282,4 @@ function keepIfSame<K, V>(
 
 function isSameBundle(a: TrustBundle, b: TrustBundle): boolean {
   return isDeepStrictEqual(toWireBundle(a), toWireBundle(b));
-}
-
-function refuse(why: string): PicketError {
-  return new PicketError('unavailable', 'sync_refused', `Cannot take what the server sent: ${why}`);
 }

@@ -183,6 +183,22 @@ describe('FetchX509SVID', () => {
   });
 });
 
+describe('the answers', () => {
+  test('startWorkloadApi() resets a call for which they cannot be loaded, goes on, and loads them for the next one', async () => {
+    let loads = 0;
+    const importAnswers = async () => {
+      loads += 1;
+      if (loads === 1) throw new Error('no memory');
+      return await import('./grpc-answers.ts');
+    };
+    await rig.start({}, { importAnswers });
+    expect((await rig.call('FetchX509SVID', { uid: BOB }).line(0)).error?.code).toBe('INTERNAL');
+    await waitUntil('it has ended here, too', () => rig.streams === 0);
+    expect(svidsOf(await rig.call('FetchX509SVID', { uid: BOB }).line(0))).toHaveLength(1);
+    expect(loads).toBe(2);
+  });
+});
+
 describe('FetchX509Bundles', () => {
   test('startWorkloadApi() gives the bundles of the own and the federated trust domains, and again after a change', async () => {
     await rig.start();

@@ -1,27 +1,24 @@
-import { Code, ConnectError, createContextKey, createContextValues } from '@connectrpc/connect';
-import type { ContextValues, HandlerContext } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
-import { createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
-import { rmSync } from 'node:fs';
+import {
+  constants,
+  createServer,
+  type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
 import { release } from 'node:os';
+import { toPicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { ConcurrencyLimit } from '../../shared/runtime/concurrency-limit.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
-import { claimSocketPath, descriptorOf, listenAtPath } from '../../shared/runtime/unix-socket.ts';
+import { descriptorOf, listenOnDescriptor } from '../../shared/runtime/unix-socket.ts';
+import { ListeningSockets, type ListeningSocket, type SocketSource } from '../handover/listening-sockets.ts';
 import type { IdentitySource } from '../identity/identity.ts';
 import type { Quarantine } from '../quarantine/quarantine.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
-import { buildX509BundlesResponse, buildX509SvidResponse } from './entitlement.ts';
-import { streamEntitlement, type EntitlementSources } from './entitlement-stream.ts';
-import {
-  SpiffeWorkloadAPI,
-  X509BundlesResponseSchema,
-  X509SVIDResponseSchema,
-} from './generated/workloadapi_pb.ts';
-import { ServerReflection } from './generated/grpc/reflection/v1/reflection_pb.ts';
 import { openCaller, type Caller } from './caller.ts';
-import { createReflection } from './reflection.ts';
+import type { Call, createGrpcAnswers, GrpcAnswers } from './grpc-answers.ts';
 
 /** Every bound of the Workload API. */
 export interface WorkloadApiLimits {
@@ -56,12 +53,20 @@ export const DEFAULT_WORKLOAD_API_LIMITS: WorkloadApiLimits = {
 export interface WorkloadApiOptions {
   /** Of the unix socket. Every process of the host may connect; which one it is decides what it gets. */
   readonly path: string;
+  /** Where the socket comes from. */
+  readonly sockets?: SocketSource;
   readonly identities: IdentitySource;
   readonly processes: ProcessIdentifier;
   readonly quarantine: Pick<Quarantine, 'holdsOwn' | 'watch'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: WorkloadApiLimits;
+  /** Loads what answers calls, when the first one is made; what is part of the program unless given. Where it rejects, that call is reset, and the next one tries again. */
+  readonly importAnswers?: () => Promise<AnswersModule>;
+}
+
+interface AnswersModule {
+  readonly createGrpcAnswers: typeof createGrpcAnswers;
 }
 
 export interface WorkloadApi extends Running {
@@ -70,8 +75,6 @@ export interface WorkloadApi extends Running {
   readonly streams: number;
 }
 
-/** SPIFFE_Workload_Endpoint.md 3: protects from requests that a server was tricked into. */
-const SECURITY_HEADER = 'workload.spiffe.io';
 const SOCKET_MODE = 0o777;
 
 /**
@@ -79,15 +82,9 @@ const SOCKET_MODE = 0o777;
  * Throws like `claimSocketPath`. `stop` ends the streams with Unavailable and removes the socket.
  */
 export async function startWorkloadApi(options: WorkloadApiOptions): Promise<WorkloadApi> {
-  await claimSocketPath(options.path);
   const endpoint = new Endpoint(options);
   await endpoint.listen();
   return endpoint;
-}
-
-/** A request under way. `hasPlace` is false beyond the limit of its user. */
-interface Call extends Caller {
-  readonly hasPlace: boolean;
 }
 
 /** A connection of a process. */
@@ -97,8 +94,6 @@ interface Connection {
   cancelIdle: () => void;
 }
 
-const callKey = createContextKey<Call | undefined>(undefined);
-
 class Endpoint implements WorkloadApi {
   readonly #options: WorkloadApiOptions;
   readonly #limits: WorkloadApiLimits;
@@ -106,8 +101,11 @@ class Endpoint implements WorkloadApi {
   readonly #connections = new Map<ServerHttp2Session, Connection>();
   readonly #connectionsPerUid: ConcurrencyLimit;
   readonly #streamsPerUid: ConcurrencyLimit;
+  readonly #calls = new WeakMap<object, Call>();
   readonly #shutdown = new AbortController();
   readonly #kernelRelease = release();
+  #listening: ListeningSocket | undefined;
+  #answers: Promise<GrpcAnswers> | undefined;
   #streams = 0;
 
   constructor(options: WorkloadApiOptions) {
@@ -117,7 +115,7 @@ class Endpoint implements WorkloadApi {
     this.#streamsPerUid = new ConcurrencyLimit(this.#limits.maxStreamsPerUid);
     this.#server = createServer(
       { settings: { maxConcurrentStreams: this.#limits.maxStreamsPerConnection } },
-      this.#buildListener(),
+      (request, response) => this.#take(request, response),
     );
     this.#server.on('session', (session: ServerHttp2Session) => this.#admit(session));
     this.#server.on('sessionError', (error: Error) => options.log.debug('workload_api_session', { error }));
@@ -132,17 +130,19 @@ class Endpoint implements WorkloadApi {
   }
 
   async listen(): Promise<void> {
-    await listenAtPath(this.#server, this.#options.path, SOCKET_MODE);
+    const { path, sockets = new ListeningSockets() } = this.#options;
+    this.#listening = await sockets.unix(path, SOCKET_MODE);
+    await listenOnDescriptor(this.#server, this.#listening.fd);
   }
 
   async stop(): Promise<void> {
-    this.#shutdown.abort(new ConnectError('The agent is stopping', Code.Unavailable));
+    this.#shutdown.abort();
     this.#server.close();
     const endMs = this.#options.clock.monotonicMs() + this.#limits.drainMs;
     while (this.#streams > 0 && this.#options.clock.monotonicMs() < endMs)
       await new Promise<void>((resolve) => this.#options.clock.schedule(10, resolve));
     for (const session of this.#connections.keys()) session.destroy();
-    rmSync(this.#options.path, { force: true });
+    this.#listening?.closed();
   }
 
   /** Notes who connected, at once: later the process may be another. */
@@ -186,82 +186,62 @@ class Endpoint implements WorkloadApi {
     connection.cancelIdle = this.#options.clock.schedule(this.#limits.idleMs, () => session.destroy());
   }
 
-  #buildListener(): ReturnType<typeof connectNodeAdapter> {
-    const calls = new WeakMap<object, Call>();
-    const adapter = connectNodeAdapter({
-      connect: false,
-      grpcWeb: false,
-      // No compression: key material beside what a caller chooses, and messages that grow when they are opened.
-      acceptCompression: [],
-      readMaxBytes: this.#limits.maxRequestBytes,
-      writeMaxBytes: this.#limits.maxResponseBytes,
-      shutdownSignal: this.#shutdown.signal,
-      contextValues: (request): ContextValues => createContextValues().set(callKey, calls.get(request)),
-      requestGate: requireServed,
-      routes: (router) =>
-        void router.service(SpiffeWorkloadAPI, this.#methods()).service(ServerReflection, {
-          serverReflectionInfo: createReflection([SpiffeWorkloadAPI, ServerReflection]),
-        }),
+  #take(request: Http2ServerRequest, response: Http2ServerResponse): void {
+    const session = request.stream.session as ServerHttp2Session | undefined;
+    const connection = session === undefined ? undefined : this.#connections.get(session);
+    if (session === undefined || connection === undefined) return void response.destroy();
+    const { caller } = connection;
+    // Whoever it is now has to connect anew: what is under way is answered, and clients that keep connections open one.
+    if (!caller.isSame()) session.close();
+    connection.calls += 1;
+    this.#watchIdle(session, connection);
+    const leave = this.#streamsPerUid.tryEnter(String(caller.uid));
+    this.#calls.set(request, { ...caller, hasPlace: leave !== undefined });
+    this.#streams += 1;
+    response.once('close', () => {
+      this.#calls.delete(request);
+      this.#streams -= 1;
+      connection.calls -= 1;
+      if (this.#connections.has(session)) this.#watchIdle(session, connection);
+      leave?.();
     });
-    return (request, response) => {
-      const session = ('stream' in request ? request.stream.session : undefined) as
-        ServerHttp2Session | undefined;
-      const connection = session === undefined ? undefined : this.#connections.get(session);
-      if (session === undefined || connection === undefined) return void response.destroy();
-      const { caller } = connection;
-      // Whoever it is now has to connect anew: what is under way is answered, and clients that keep connections open one.
-      if (!caller.isSame()) session.close();
-      connection.calls += 1;
-      this.#watchIdle(session, connection);
-      const leave = this.#streamsPerUid.tryEnter(String(caller.uid));
-      calls.set(request, { ...caller, hasPlace: leave !== undefined });
-      this.#streams += 1;
-      response.once('close', () => {
-        this.#streams -= 1;
-        connection.calls -= 1;
-        if (this.#connections.has(session)) this.#watchIdle(session, connection);
-        leave?.();
-      });
-      adapter(request, response);
-    };
+    void this.#answer(request, response);
   }
 
-  /** What is not here is answered Unimplemented: the JWT and WIT profiles. */
-  #methods() {
+  async #answer(request: Http2ServerRequest, response: Http2ServerResponse): Promise<void> {
+    try {
+      const answer = await this.#loadAnswers();
+      // An end that came before is not told again: the answer would go on for ever.
+      if (this.#calls.has(request)) answer(request, response);
+    } catch (error) {
+      this.#options.log.error('workload_api_not_loaded', { error: toPicketError(error) });
+      response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    }
+  }
+
+  /** By the first who asks: gRPC and its messages are an eighth of what an agent has on its heap, and most hosts have nobody who does. */
+  async #loadAnswers(): Promise<GrpcAnswers> {
+    this.#answers ??= this.#createAnswers();
+    try {
+      return await this.#answers;
+    } catch (error) {
+      this.#answers = undefined;
+      throw error;
+    }
+  }
+
+  async #createAnswers(): Promise<GrpcAnswers> {
+    const { importAnswers = async (): Promise<AnswersModule> => await import('./grpc-answers.ts') } =
+      this.#options;
+    const answers = await importAnswers();
     const { identities, processes, quarantine, clock, log } = this.#options;
-    const sources: EntitlementSources = {
-      identities,
-      processes,
-      quarantine,
-      clock,
-      log,
-      recheckMs: this.#limits.recheckMs,
-    };
-    return {
-      fetchX509SVID: (_request: unknown, context: HandlerContext) =>
-        streamEntitlement(sources, callerOf(context), {
-          schema: X509SVIDResponseSchema,
-          build: buildX509SvidResponse,
-        }),
-      fetchX509Bundles: (_request: unknown, context: HandlerContext) =>
-        streamEntitlement(sources, callerOf(context), {
-          schema: X509BundlesResponseSchema,
-          build: buildX509BundlesResponse,
-        }),
-    };
+    const { maxRequestBytes, maxResponseBytes, recheckMs } = this.#limits;
+    return answers.createGrpcAnswers({
+      sources: { identities, processes, quarantine, clock, log, recheckMs },
+      callOf: (request) => this.#calls.get(request),
+      maxRequestBytes,
+      maxResponseBytes,
+      stopping: this.#shutdown.signal,
+    });
   }
-}
-
-/** Runs before anything of a request's body is read. */
-function requireServed(context: HandlerContext): void {
-  if (context.requestHeader.get(SECURITY_HEADER) !== 'true')
-    throw new ConnectError(`The metadata ${SECURITY_HEADER}: true is missing`, Code.InvalidArgument);
-  if (context.values.get(callKey)?.hasPlace !== true)
-    throw new ConnectError('Too many calls of this user are under way', Code.Unavailable);
-}
-
-function callerOf(context: HandlerContext): { readonly caller: Caller; readonly signal: AbortSignal } {
-  const call = context.values.get(callKey);
-  if (call === undefined) throw new ConnectError('The caller is not known', Code.PermissionDenied);
-  return { caller: call, signal: context.signal };
 }

@@ -25,6 +25,21 @@ test('earnedEntries() asks for every selector of an entry', () => {
   expect(earnedEntries([user, program, group], present)).toEqual([user]);
 });
 
+test('earnedEntries() gives who lives in another namespace only what names it', () => {
+  const pod = entryOf('/pod', 'unix:uid:1', 'netns:name:pod');
+  const other = entryOf('/other', 'unix:uid:1', 'netns:name:other');
+  const earnedIn = (...names: string[]): ReturnType<typeof earnedEntries> =>
+    earnedEntries([user, pod, other], new Set(['unix:uid:1', ...names].map(parseSelector)));
+  expect(earnedIn()).toEqual([user]);
+  expect(earnedIn('netns:name:pod', 'netns:inode:7')).toEqual([pod]);
+  expect(earnedIn('netns:inode:7')).toEqual([]);
+});
+
+test('isDigestWanted() does not wait for what another attestor says', () => {
+  const entry = entryOf('/hashed', 'netns:name:pod', `unix:sha256:${'0'.repeat(64)}`);
+  expect(isDigestWanted([entry], [])).toBe(true);
+});
+
 describe('mostSpecificEntry()', () => {
   test.each([
     ['none', [], undefined],

@@ -1,9 +1,23 @@
 import type { Entry } from '../../shared/protocol/registration.ts';
 import { areSelectorsEarned, type Selector } from '../../shared/spiffe/selector.ts';
 
-/** The entries that a process with these selectors earns. */
+/** What is said of processes outside of the host's own network namespace. */
+export const NETNS = 'netns';
+
+/**
+ * The entries that a process with these selectors earns. Users and programs are the same in every network namespace, pods are not: whoever lives in another one than the
+ * host's earns only entries that name it.
+ */
 export function earnedEntries(entries: Iterable<Entry>, present: ReadonlySet<Selector>): readonly Entry[] {
-  return Array.from(entries).filter(({ selectors }) => areSelectorsEarned(selectors, present));
+  const livesElsewhere = Array.from(present).some(isOfNamespace);
+  return Array.from(entries).filter(
+    ({ selectors }) =>
+      areSelectorsEarned(selectors, present) && (!livesElsewhere || selectors.some(isOfNamespace)),
+  );
+}
+
+function isOfNamespace(selector: Selector): boolean {
+  return selector.startsWith(`${NETNS}:`);
 }
 
 /**
@@ -32,7 +46,8 @@ export function inOrderOfPreference(entries: readonly Entry[]): readonly Entry[]
 export function isDigestWanted(entries: Iterable<Entry>, known: readonly Selector[]): boolean {
   const present = new Set(known);
   return Array.from(entries).some(({ selectors }) => {
-    const missing = selectors.filter((selector) => !present.has(selector));
+    // The attestor of programs knows nothing of namespaces.
+    const missing = selectors.filter((selector) => !present.has(selector) && !isOfNamespace(selector));
     return missing.length > 0 && missing.every((selector) => selector.startsWith('unix:sha256:'));
   });
 }

@@ -11,6 +11,8 @@ export interface ProcessFacts extends ProcessReference {
   readonly executablePath: string | undefined;
   /** Such as `mnt:[4026531832]`; undefined where that may not be read. */
   readonly mountNamespace: string | undefined;
+  /** Such as `net:[4026531840]`; undefined where that may not be read. */
+  readonly networkNamespace: string | undefined;
   /**
    * All of it as one text, with the addresses of program and stack, which each exec(2) draws anew: as long as it is the same, this is the
    * same process running the same program with the same rights.
@@ -38,6 +40,7 @@ export function readProcessFacts(pid: number): ProcessFacts | undefined {
   if (stat === undefined || status === undefined) return undefined;
   const executablePath = readLink(`/proc/${pid}/exe`);
   const mountNamespace = readLink(`/proc/${pid}/ns/mnt`);
+  const networkNamespace = readLink(`/proc/${pid}/ns/net`);
   const { startTime, addresses } = stat;
   const { uids, gids, groups } = status;
   return {
@@ -48,8 +51,18 @@ export function readProcessFacts(pid: number): ProcessFacts | undefined {
     groups,
     executablePath,
     mountNamespace,
+    networkNamespace,
     // The path may hold anything, and stands last.
-    fingerprint: [startTime, addresses, uids, gids, groups, mountNamespace, executablePath].join('|'),
+    fingerprint: [
+      startTime,
+      addresses,
+      uids,
+      gids,
+      groups,
+      mountNamespace,
+      networkNamespace,
+      executablePath,
+    ].join('|'),
   };
 }
 

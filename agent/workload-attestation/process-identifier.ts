@@ -6,13 +6,20 @@ import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { Selector } from '../../shared/spiffe/selector.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { findTcpConnection } from '../native/sock-diag.ts';
+import type { InNamespace } from '../native/network-namespace.ts';
+import type { TcpSocket, UdpSocket } from '../native/sock-diag-message.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import { earnedEntries, inOrderOfPreference } from './earned-entries.ts';
 import { commonIdentity, expectedIdentity, unidentified } from './holder-choice.ts';
 import type { HolderFinder } from './holder-finder.ts';
 import { KnownProcesses, readSelectors } from './known-processes.ts';
 import { EFFECTIVE, isSameProgram, isUnchanged, readProcessFacts } from './process-facts.ts';
-import type { ObservedProcess, ProcessIdentifier, ProcessIdentity } from './process-identity.ts';
+import type {
+  ObservedProcess,
+  ProcessIdentifier,
+  ProcessIdentity,
+  SenderIdentifier,
+} from './process-identity.ts';
 import { servingListeners } from './serving-listeners.ts';
 import { SocketLooks } from './socket-looks.ts';
 import { UserTurns } from './user-turns.ts';
@@ -35,11 +42,13 @@ const CALLER_TURNS = { maxAtOnce: 128, maxWaiting: 4096 };
  * Identifies processes by what the attestors say of them and by the entries that this host may serve. `identifyCaller` and `identifyListener` do not
  * reject: what cannot be told is `limit`, and logged.
  */
-export function createProcessIdentifier(options: ProcessIdentifierOptions): ProcessIdentifier {
+export function createProcessIdentifier(
+  options: ProcessIdentifierOptions,
+): ProcessIdentifier & SenderIdentifier {
   return new Identifier(options);
 }
 
-class Identifier implements ProcessIdentifier {
+class Identifier implements ProcessIdentifier, SenderIdentifier {
   readonly #options: ProcessIdentifierOptions;
   readonly #looks: SocketLooks;
   readonly #callerTurns = new UserTurns(CALLER_TURNS);
@@ -61,30 +70,32 @@ class Identifier implements ProcessIdentifier {
   async identifyCaller(
     client: SocketAddress,
     destination: SocketAddress,
-    admit: (uid: number) => boolean = () => true,
+    { admit = () => true, namespace }: { readonly admit?: (uid: number) => boolean } & InNamespace = {},
   ): Promise<ProcessIdentity> {
     const identity = await this.#identify('caller', async () => {
-      const socket = findTcpConnection(client, destination);
+      const socket = findTcpConnection(client, destination, { namespace });
       if (socket === undefined) return unidentified('no_holder');
       if (!admit(socket.uid)) return unidentified('limit');
-      const look = async (): Promise<ProcessIdentity> =>
-        await this.#looks.ask({
-          // As long as somebody holds it, it is the same socket: it need not be found again.
-          find: () => [socket],
-          isMasterIgnored: false,
-          decide: commonIdentity,
-        });
-      return (await this.#callerTurns.run(socket.uid, look)) ?? unidentified('limit');
+      return await this.#lookAt(socket, { namespace });
     });
-    if (identity.kind === 'identified' || identity.mayBe !== undefined) return identity;
-    return { ...identity, mayBe: this.#everybody() };
+    return this.#withAllThatItMayBe(identity);
   }
 
-  async identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity> {
+  async identifySender(socket: UdpSocket, where: InNamespace = {}): Promise<ProcessIdentity> {
+    const identity = await this.#identify('sender', async () => await this.#lookAt(socket, where));
+    return this.#withAllThatItMayBe(identity);
+  }
+
+  async identifyListener(
+    listener: SocketAddress,
+    expected: SpiffeId,
+    { namespace }: InNamespace = {},
+  ): Promise<ProcessIdentity> {
     return await this.#identify('listener', async () => {
       return await this.#looks.ask({
         find: (listenersAt) => servingListeners(listener, listenersAt(listener.port)),
         isMasterIgnored: true,
+        namespace,
         decide: (holders) => expectedIdentity(holders, expected),
       });
     });
@@ -114,8 +125,25 @@ class Identifier implements ProcessIdentifier {
     return { uid, gid, isSame: () => isSameProgram(facts) };
   }
 
+  async #lookAt(socket: TcpSocket, { namespace }: InNamespace): Promise<ProcessIdentity> {
+    const look = async (): Promise<ProcessIdentity> =>
+      await this.#looks.ask({
+        // As long as somebody holds it, it is the same socket: it need not be found again.
+        find: () => [socket],
+        isMasterIgnored: false,
+        namespace,
+        decide: commonIdentity,
+      });
+    return (await this.#callerTurns.run(userOf(socket, namespace), look)) ?? unidentified('limit');
+  }
+
+  #withAllThatItMayBe(identity: ProcessIdentity): ProcessIdentity {
+    if (identity.kind === 'identified' || identity.mayBe !== undefined) return identity;
+    return { ...identity, mayBe: this.#everybody() };
+  }
+
   async #identify(
-    what: 'caller' | 'listener',
+    what: 'caller' | 'sender' | 'listener',
     look: () => Promise<ProcessIdentity>,
   ): Promise<ProcessIdentity> {
     try {
@@ -146,4 +174,9 @@ class Identifier implements ProcessIdentifier {
   #entries(): readonly Entry[] {
     return [...this.#options.entries.current.values()];
   }
+}
+
+/** Root of a pod is another one than the host's, and must not wait with him. */
+function userOf({ uid }: TcpSocket, namespace: InNamespace['namespace']): string {
+  return `${namespace?.cookie ?? 'host'} ${uid}`;
 }

@@ -1,4 +1,6 @@
+import type { InNamespace } from '../native/network-namespace.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
+import type { UdpSocket } from '../native/sock-diag-message.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 
 /**
@@ -33,20 +35,30 @@ export interface ObservedProcess {
   isSame(): boolean;
 }
 
+/** Finds the identity behind a UDP socket of this host. */
+export interface SenderIdentifier {
+  /** As `identifyCaller`, of the process that holds a socket. */
+  identifySender(socket: UdpSocket, where?: InNamespace): Promise<ProcessIdentity>;
+}
+
 /** Finds the identity behind a socket of this host (design: decision 25). */
 export interface ProcessIdentifier {
   /**
    * The identity of the process that holds the client side of a captured connection: `client` is its own address, `destination` the one it asked for.
    * All holders at accept must earn the same identity, and still be the same after their selectors were read. `admit` is told at once which user's the
-   * socket is, where there is one; nobody is looked for when it says no, and the answer is `limit`.
+   * socket is, where there is one; nobody is looked for when it says no, and the answer is `limit`. All who hold a socket of another namespace than the agent's must live there.
    */
   identifyCaller(
     client: SocketAddress,
     destination: SocketAddress,
-    admit?: (uid: number) => boolean,
+    options?: { readonly admit?: (uid: number) => boolean } & InNamespace,
   ): Promise<ProcessIdentity>;
   /** Whether the processes that listen at `listener` earn `expected`; root holders count only where nobody else holds the socket. */
-  identifyListener(listener: SocketAddress, expected: SpiffeId): Promise<ProcessIdentity>;
+  identifyListener(
+    listener: SocketAddress,
+    expected: SpiffeId,
+    where?: InNamespace,
+  ): Promise<ProcessIdentity>;
   /** Every identity that a process earns, default first: for the Workload API. Empty when none. `isSame` is false once the process has changed. */
   identitiesOf(pid: number): Promise<{
     readonly entryIds: readonly string[];

@@ -2,14 +2,16 @@ import type { Entry } from '../../shared/protocol/registration.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Selector } from '../../shared/spiffe/selector.ts';
 import { findTcpListeners } from '../native/sock-diag.ts';
+import type { InNamespace, NetworkNamespace } from '../native/network-namespace.ts';
 import type { TcpSocket } from '../native/sock-diag-message.ts';
 import { chooseHolders, unidentified, type EarningHolder, type HolderFacts } from './holder-choice.ts';
 import type { HolderFinder, Sighting } from './holder-finder.ts';
 import type { KnownProcess, KnownProcesses } from './known-processes.ts';
+import type { ProcessFacts } from './process-facts.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 
-/** Whose sockets they are. */
-export interface SocketQuestion {
+/** Whose sockets they are, which are of one network namespace. */
+export interface SocketQuestion extends InNamespace {
   /** The sockets that it is about, with all that listen at a port. */
   readonly find: (listenersAt: (port: number) => readonly TcpSocket[]) => readonly TcpSocket[];
   /** Whether root counts only where nobody else holds a socket. */
@@ -147,7 +149,10 @@ export class SocketLooks {
   #judge(question: Waiting, sockets: readonly TcpSocket[], look: Look): Judgement {
     const { finder, known: processes } = this.#options;
     // Where looking took a while, others may be there by now.
-    if (!finder.isImmediate && keyOf(question.find(findTcpListeners)) !== keyOf(sockets))
+    if (
+      !finder.isImmediate &&
+      keyOf(question.find((port) => findTcpListeners(port, question))) !== keyOf(sockets)
+    )
       return again(changed(null));
     const holders: Holder[] = [];
     for (const { inode } of sockets) {
@@ -183,6 +188,9 @@ export class SocketLooks {
       const stamps = unread.map(({ stamp }) => stamp);
       return again(unidentified('changed', choice.holders[0]?.facts), stamps);
     }
+    const stranger = choice.holders.find(({ facts }) => !livesIn(facts, question));
+    if (stranger !== undefined)
+      return { kind: 'answer', identity: unidentified('holders_differ', stranger.facts) };
     const earning = choice.holders.map(({ facts, known }) => ({
       facts,
       entries: this.#options.earn(known.selectors ?? new Set()),
@@ -194,15 +202,17 @@ export class SocketLooks {
 /** The sockets of each question that has any; the others are answered. */
 function findSockets(questions: readonly Waiting[]): Sockets {
   const found = new Map<Waiting, readonly TcpSocket[]>();
-  const listeners = new Map<number, readonly TcpSocket[]>();
-  const listenersAt = (port: number): readonly TcpSocket[] => {
-    const known = listeners.get(port) ?? findTcpListeners(port);
-    listeners.set(port, known);
+  const listeners = new Map<NetworkNamespace | undefined, Map<number, readonly TcpSocket[]>>();
+  const listenersAt = (port: number, { namespace }: InNamespace): readonly TcpSocket[] => {
+    const there = listeners.get(namespace) ?? new Map<number, readonly TcpSocket[]>();
+    listeners.set(namespace, there);
+    const known = there.get(port) ?? findTcpListeners(port, { namespace });
+    there.set(port, known);
     return known;
   };
   for (const question of questions) {
     try {
-      const sockets = question.find(listenersAt);
+      const sockets = question.find((port) => listenersAt(port, question));
       if (sockets.length === 0 || sockets.some(({ inode }) => inode === 0))
         question.resolve(unidentified('no_holder'));
       else found.set(question, sockets);
@@ -211,6 +221,11 @@ function findSockets(questions: readonly Waiting[]): Sockets {
     }
   }
   return found;
+}
+
+/** A socket that was carried out of its namespace proves nothing of who lives there. */
+function livesIn({ networkNamespace }: ProcessFacts, { namespace }: InNamespace): boolean {
+  return namespace === undefined || networkNamespace === namespace.link;
 }
 
 /** What was seen a moment ago of sockets, unless somebody asks for one of them only now. */

@@ -5,7 +5,7 @@ import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers
 import { CaptureTrial } from '../../agent/admin/capture-trial.ts';
 import { findSshPorts } from '../../agent/capture/ssh-ports.ts';
 import type { TryableCapture } from '../../agent/capture/tryable-capture.ts';
-import { captureSettingsOf, readAgentConfig } from '../../agent/config.ts';
+import { captureSettingsOf, readAgentConfig } from '../../agent/config/config.ts';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { AgentClient, withAgentSocket } from '../agent-client.ts';
@@ -17,6 +17,13 @@ import { configOption } from './agent-options.ts';
 
 /** Opens the capture of this host. */
 export type OpenCapture = (options: CaptureKeeping) => Promise<TryableCapture>;
+
+/** What works on the rules. */
+export interface CaptureParts {
+  readonly openCapture: OpenCapture;
+  /** Takes away what is in other namespaces of this host. */
+  readonly removeFromNamespaces: (namespaces: CaptureKeeping['namespaces']) => Promise<void>;
+}
 
 interface CaptureOptions {
   readonly config: string;
@@ -32,7 +39,8 @@ interface RemoveOptions extends CaptureOptions {
 }
 
 /** `picket agent capture`: the rules that steer this host's traffic. They are worked on in the kernel itself, so it works with a dead agent. */
-export function registerAgentCapture(agent: Command, openCapture: OpenCapture): void {
+export function registerAgentCapture(agent: Command, parts: CaptureParts): void {
+  const { openCapture, removeFromNamespaces } = parts;
   const capture = agent
     .command('capture')
     .description('the rules that steer this host’s traffic into the agent; with the agent dead too');
@@ -57,7 +65,9 @@ export function registerAgentCapture(agent: Command, openCapture: OpenCapture): 
       .option('--force', 'even though the agent runs and will put them back')
       .action(async (options: RemoveOptions, command: Command) => {
         if (options.force !== true) await requireNotKept(options, 'remove');
-        await (await openCapture(await findWhole(options.config))).remove();
+        const whole = await findWhole(options.config);
+        await (await openCapture(whole)).remove();
+        await removeFromNamespaces(whole.namespaces);
         outputOf(command).result({ removed: true }, () => 'Removed the capture rules');
       }),
     'picket agent capture remove',

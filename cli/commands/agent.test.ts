@@ -14,8 +14,8 @@ import { join } from 'node:path';
 import { startAdmin } from '../../agent/admin/admin.ts';
 import type { AgentState } from '../../agent/admin/status.ts';
 import { NftCapture } from '../../agent/capture/nft.ts';
-import { AGENT_CONFIG_EXAMPLE } from '../../agent/config-example.ts';
-import { RecentDenials } from '../../agent/proxy/recent-denials.ts';
+import { AGENT_CONFIG_EXAMPLE } from '../../agent/config/config-example.ts';
+import { RecentDenials } from '../../agent/proxy/records/recent-denials.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
@@ -227,6 +227,7 @@ describe('picket agent capture', () => {
         repairs: 0,
         isWatched: true,
         isContested: false,
+        transparentPorts: { steered: [], leftAlone: [] },
       }),
     });
     for (const verb of ['apply', 'remove']) {

@@ -1,16 +1,19 @@
-import type { Command } from 'commander';
-import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
-import { AGENT_CONFIG_EXAMPLE } from '../../agent/config-example.ts';
-import { readAgentConfig } from '../../agent/config.ts';
+import { Option, type Command } from 'commander';
+import { statusAnswer } from '../../agent/admin/admin-answers.ts';
+import { AGENT_CONFIG_EXAMPLE } from '../../agent/config/config-example.ts';
+import { readAgentConfig } from '../../agent/config/config.ts';
+import type { HandoverChannel } from '../../agent/handover/predecessor.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { waitForSignal } from '../../shared/runtime/signals.ts';
 import { AgentClient, withAgentSocket } from '../agent-client.ts';
 import { withExamples } from '../example.ts';
-import { fields, formatSkew, table } from '../output.ts';
 import { outputOf } from '../session.ts';
 import { VERSION } from '../version.ts';
 import { configOption } from './agent-options.ts';
-import { registerAgentCapture, type OpenCapture } from './agent-capture.ts';
+import { registerUpgrade } from './agent-upgrade.ts';
+import { handoverChannel, successorCommand } from './successor-command.ts';
+import { registerAgentCapture, type CaptureParts } from './agent-capture.ts';
+import { registerWorker, workerCommand } from './worker-command.ts';
 
 /** Starts the agent: as `startServer` of the server. */
 export type StartAgent = (runtime: {
@@ -19,16 +22,38 @@ export type StartAgent = (runtime: {
   readonly version: string;
   /** Takes a line of the log without its newline. */
   readonly writeLog: (line: string) => void;
-}) => Promise<Running>;
+  /** As which a worker of the data path is started. */
+  readonly workerCommand: readonly string[];
+  /** Whether it is a gateway out of the mesh as well. */
+  readonly isGateway?: boolean;
+  /** What is run to replace this process. */
+  readonly successorCommand: readonly string[];
+  /** To the agent that this process takes over from. */
+  readonly channel?: HandoverChannel;
+}) => Promise<RunningAgent>;
+
+/** An agent that runs. */
+export interface RunningAgent extends Running {
+  /** Resolves when another process has taken over and nothing is left to do. */
+  readonly ended: Promise<void>;
+}
+
+/** Becomes a worker of the data path, which an agent has started; returns never. */
+export type RunWorker = (runtime: { readonly writeLog: (line: string) => void }) => Promise<void>;
 
 /** What the commands work with. */
-export interface AgentParts {
+export interface AgentParts extends CaptureParts {
   readonly startAgent?: StartAgent;
-  readonly openCapture: OpenCapture;
+  readonly runWorker?: RunWorker;
 }
 
 interface ConfigOption {
   readonly config: string;
+}
+
+/** How an agent is run. */
+export interface RunOptions extends ConfigOption {
+  readonly takeOver?: boolean;
 }
 
 /** `picket agent`: the role that runs on each host, and what is asked of it there. */
@@ -37,6 +62,8 @@ export function registerAgent(program: Command, parts: AgentParts): void {
     .command('agent')
     .description('the agent of this host: run it, look at it, its capture');
   if (parts.startAgent !== undefined) registerRun(agent, parts.startAgent);
+  const { runWorker } = parts;
+  if (runWorker !== undefined) registerWorker(agent, async () => await runWorker({ writeLog }));
   withExamples(
     agent
       .command('check-config')
@@ -58,7 +85,8 @@ export function registerAgent(program: Command, parts: AgentParts): void {
     ).action(showStatus),
     'picket agent status',
   );
-  registerAgentCapture(agent, parts.openCapture);
+  registerUpgrade(agent);
+  registerAgentCapture(agent, parts);
 }
 
 function registerRun(agent: Command, startAgent: StartAgent): void {
@@ -67,18 +95,44 @@ function registerRun(agent: Command, startAgent: StartAgent): void {
       .command('run')
       .description('run the agent until it gets SIGTERM or SIGINT')
       .addOption(configOption())
-      .action(async ({ config }: ConfigOption) => {
-        const running = await startAgent({
-          configPath: config,
-          environment: process.env,
-          version: VERSION,
-          writeLog: (line) => process.stderr.write(`${line}\n`),
-        });
-        await waitForSignal();
-        await running.stop();
-      }),
+      .addOption(takeOverOption())
+      .action(async (options: RunOptions) => await runAgent(startAgent, options)),
     'picket agent run --config /etc/picket/agent.yaml',
   );
+}
+
+function writeLog(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** Not for people: given by the agent that is replaced. */
+export function takeOverOption(): Option {
+  return new Option('--take-over', 'started by the agent that is replaced').hideHelp();
+}
+
+/** Runs the agent until the process is told to end, or another has taken over from it. */
+export async function runAgent(
+  startAgent: StartAgent,
+  { config, takeOver, isGateway = false }: RunOptions & { readonly isGateway?: boolean },
+): Promise<void> {
+  const channel = takeOver === true ? handoverChannel() : undefined;
+  let running: Awaited<ReturnType<StartAgent>> | undefined;
+  try {
+    running = await startAgent({
+      configPath: config,
+      environment: process.env,
+      version: VERSION,
+      writeLog,
+      workerCommand: workerCommand(),
+      successorCommand: successorCommand(config, isGateway ? ['gateway', '--egress'] : ['agent', 'run']),
+      isGateway,
+      ...(channel === undefined ? {} : { channel }),
+    });
+    await waitForSignal(running.ended);
+  } finally {
+    await running?.stop();
+    channel?.close();
+  }
 }
 
 async function checkConfig({ config }: ConfigOption, command: Command): Promise<void> {
@@ -95,79 +149,7 @@ async function showStatus(
   command: Command,
 ): Promise<void> {
   const status = await new AgentClient(agentSocket).get('/status', statusAnswer);
+  // A role that runs for months keeps what it has loaded.
+  const { renderStatus } = await import('./agent-status.ts');
   outputOf(command).result(status, renderStatus);
-}
-
-function renderServer(server: StatusAnswer['server']): string {
-  const { isConnected, lastHeardAt, refusal, failure, isClockSkewed, clockSkewMs = 0 } = server;
-  const facts = [
-    isConnected ? 'connected' : `not connected, last heard ${lastHeardAt ?? 'never since start'}`,
-    ...(refusal === undefined ? [] : [`turned away: ${refusal}`]),
-    ...(failure === undefined || refusal !== undefined ? [] : [failure]),
-    ...(isClockSkewed ? [`this host’s clock is ${formatSkew(clockSkewMs)}`] : []),
-  ];
-  return facts.join('; ');
-}
-
-function renderAudit({ depth, bytes, refused, refusing }: StatusAnswer['audit']): string {
-  const facts = `${depth} records to ship (${bytes} bytes), ${refused} refused`;
-  return refusing === undefined ? facts : `${facts}; requests are refused now: ${refusing}`;
-}
-
-function renderStatus(status: StatusAnswer): string {
-  const { agent, policy, capture, audit, workloadApi } = status;
-  const facts = fields([
-    ['agent', agent?.spiffeId ?? '(not attested yet)'],
-    ['until', agent?.notAfter ?? '-'],
-    ['ready', status.missing === undefined ? 'yes' : `no: ${status.missing}`],
-    ['version', `${status.version}, since ${status.startedAt}`],
-    ['server', renderServer(status.server)],
-    [
-      'policy',
-      policy === null
-        ? 'none: everything is denied'
-        : `version ${policy.version} (sequence ${policy.sequence})`,
-    ],
-    ['quarantine', renderQuarantine(status.quarantine)],
-    ['audit mode', status.auditedServices.join(', ') || 'no service of this host'],
-    ['capture', renderCapture(capture)],
-    ['processes', renderHolderSearch(status.holderSearch)],
-    ['connections', String(status.connections)],
-    ['workload api', `${workloadApi.connections} connections, ${workloadApi.streams} streams`],
-    ['audit', renderAudit(audit)],
-  ]);
-  const identities = table(
-    status.identities,
-    [
-      { title: 'identity', of: (identity) => identity.spiffeId },
-      { title: 'until', of: (identity) => identity.notAfter },
-      { title: 'entry', of: (identity) => identity.entryId },
-    ],
-    'No workload identities.',
-  );
-  return `${facts}\n\n${identities}`;
-}
-
-function renderQuarantine({ inForce, isThisHost, workloads }: StatusAnswer['quarantine']): string {
-  if (isThisHost) return 'THIS HOST: nothing on it calls or is called';
-  const own = workloads.length === 0 ? 'none of this host' : workloads.join(', ');
-  return `${own}; ${inForce} in force in the mesh`;
-}
-
-function renderCapture({ mode, isIntact, repairs }: StatusAnswer['capture']): string {
-  if (mode === 'off') return 'not kept by the agent';
-  return `${mode}, ${isIntact ? 'intact' : 'NOT intact'}, repaired ${repairs} times`;
-}
-
-function renderHolderSearch(search: StatusAnswer['holderSearch']): string {
-  switch (search) {
-    case null:
-      return 'not looked for yet';
-    case 'bpf_walk':
-      return 'found by a program in the kernel';
-    case 'bpf_iterator':
-      return 'found by a program on the kernel’s iterator';
-    case 'proc':
-      return 'found by reading /proc, since the kernel takes no program of the agent';
-  }
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { accessPage, operatorActionPage } from '../../shared/protocol/operator.ts';
 import { wholeNumber } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
@@ -69,9 +70,10 @@ async function access(options: AccessOptions, command: Command): Promise<void> {
         { title: 'decision', of: (r) => (r.would_deny === true ? 'would deny' : r.decision) },
         { title: 'caller', of: (r) => r.caller_spiffe_id ?? r.source },
         { title: 'target', of: (r) => r.target_spiffe_id ?? r.server_name ?? r.destination },
-        { title: 'request', of: (r) => (r.method === null ? r.protocol : `${r.method} ${r.path ?? ''}`) },
+        { title: 'request', of: renderRequest },
         { title: 'reason', of: (r) => r.reason },
         { title: 'side', of: (r) => r.direction },
+        { title: 'via', of: (r) => r.via ?? '-' },
         { title: 'policy', of: (r) => (r.policy_version === null ? '-' : String(r.policy_version)) },
         { title: 'us', of: (r) => r.latency_us.toFixed(0) },
         { title: 'decision id', of: (r) => r.decision_id },
@@ -80,6 +82,11 @@ async function access(options: AccessOptions, command: Command): Promise<void> {
     ),
   );
   noteMore(output, page);
+}
+
+function renderRequest({ method, path, protocol, inspected }: AccessRecord): string {
+  if (method === null) return inspected === true ? `${protocol}, inspected` : protocol;
+  return inspected === true ? `${method} ${path ?? ''} within TLS` : `${method} ${path ?? ''}`;
 }
 
 async function operators(options: PageOptions, command: Command): Promise<void> {

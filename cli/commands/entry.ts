@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
+
 import { PicketError } from '../../shared/errors/errors.ts';
 import { entryPage } from '../../shared/protocol/operator.ts';
-import { entry, type Entry } from '../../shared/protocol/registration.ts';
+import { entry, listenerProtocol, type Entry, type Listener } from '../../shared/protocol/registration.ts';
 import { durationSeconds } from '../duration-option.ts';
 import { collect, withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
@@ -61,8 +62,8 @@ function entryOptions(command: Command): Command {
       collect,
     )
     .option(
-      '--listen <port[/protocol]>',
-      'where it answers; protocol auto (default), http or tcp (repeatable)',
+      '--listen <port[/protocol][/proxy][/transparent][@address]>',
+      'where it answers; protocol auto (default), http, tcp, or egress for a gateway; proxy: it expects PROXY protocol v2; transparent: it is connected from the caller’s address (repeatable)',
       collect,
     )
     .option('--ttl <duration>', 'life of its certificate', durationSeconds)
@@ -140,19 +141,32 @@ function bodyOf(options: EntryOptions): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
 }
 
-function parseListener(text: string): { readonly port: number; readonly protocol: string } {
-  const match = /^(\d{1,5})(?:\/(auto|http|tcp))?$/.exec(text);
+function parseListener(text: string): Listener {
+  const match =
+    /^(\d{1,5})(?:\/(auto|http|tcp|egress))?(\/proxy)?(\/transparent)?(?:@([0-9a-fA-F.:]{2,45}))?$/.exec(
+      text,
+    );
   if (match === null)
     throw new PicketError(
       'invalid_argument',
       'listener_invalid',
-      `Cannot read --listen "${text}": expected PORT or PORT/PROTOCOL, such as 80/http`,
+      `Cannot read --listen "${text}": expected PORT or PORT/PROTOCOL, such as 80/http, with /proxy behind it for PROXY protocol v2, /transparent for connections from the caller’s address, and @ADDRESS for one address of the host alone`,
     );
-  return { port: Number(match[1]), protocol: match[2] ?? 'auto' };
+  const asked = {
+    ...(match[3] === undefined ? {} : { proxyProtocol: 'v2' as const }),
+    ...(match[4] === undefined ? {} : { transparent: true as const }),
+  };
+  const protocol = listenerProtocol.parse(match[2] ?? 'auto');
+  const address = match[5] === undefined ? {} : { address: match[5] };
+  return { port: Number(match[1]), protocol, ...asked, ...address };
 }
 
 function listenersOf(e: Entry): string {
-  return e.listeners.map((l) => `${l.port}/${l.protocol}`).join(' ') || '-';
+  const shown = e.listeners.map(({ port, protocol, proxyProtocol, transparent, address }) => {
+    const asked = `${proxyProtocol === undefined ? '' : '/proxy'}${transparent === undefined ? '' : '/transparent'}`;
+    return `${port}/${protocol}${asked}${address === undefined ? '' : `@${address}`}`;
+  });
+  return shown.join(' ') || '-';
 }
 
 function renderEntry(e: Entry): string {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { z } from 'zod';
 import { node, nodePage, tpmHost, tpmHostPage } from '../../shared/protocol/operator.ts';
+import { place } from '../../shared/protocol/service.ts';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { collect, withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
@@ -34,6 +35,7 @@ export function registerNode(program: Command): void {
     'picket node evict spiffe://example.org/picket/agent/join_token/web-1',
   );
   registerAddress(nodes);
+  registerPlace(nodes);
   registerTpm(nodes);
 }
 
@@ -51,6 +53,23 @@ function registerAddress(nodes: Command): void {
   withExamples(
     address.command('remove <node-id> <ip>').description('withdraw an address').action(removeAddress),
     'picket node address remove spiffe://example.org/picket/agent/tpm/web-1 10.0.0.5',
+  );
+}
+
+function registerPlace(nodes: Command): void {
+  const place = nodes
+    .command('place')
+    .description('where hosts are, so that calls to a service go to the nearest of its members');
+  withExamples(
+    place
+      .command('set <node-id> <place>')
+      .description('declare where a host is, REGION or REGION/ZONE; it need not have attested yet')
+      .action(setPlace),
+    'picket node place set spiffe://example.org/picket/agent/tpm/web-1 eu-west/a',
+  );
+  withExamples(
+    place.command('clear <node-id>').description('forget where a host is').action(clearPlace),
+    'picket node place clear spiffe://example.org/picket/agent/tpm/web-1',
   );
 }
 
@@ -134,6 +153,25 @@ async function removeAddress(
   output.result({ removed: address }, () => `Removed ${address} from ${nodeId}`);
 }
 
+async function setPlace(
+  nodeId: string,
+  locality: string,
+  _options: unknown,
+  command: Command,
+): Promise<void> {
+  const { client, output } = openSession(command);
+  output.result(
+    await client.put(placePath(nodeId), place, { locality }),
+    (made) => `${made.nodeId} is in ${made.locality}`,
+  );
+}
+
+async function clearPlace(nodeId: string, _options: unknown, command: Command): Promise<void> {
+  const { client, output } = openSession(command);
+  await client.delete(placePath(nodeId));
+  output.result({ cleared: nodeId }, () => `Forgot where ${nodeId} is`);
+}
+
 async function listTpm(_options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
   output.result(await client.get('/tpm-hosts', tpmHostPage), ({ items }) =>
@@ -195,6 +233,10 @@ function addressPath(nodeId: string, address: string): string {
   return `/nodes/${encodeURIComponent(nodeId)}/addresses/${encodeURIComponent(address)}`;
 }
 
+function placePath(nodeId: string): string {
+  return `/nodes/${encodeURIComponent(nodeId)}/place`;
+}
+
 function addressesOf(n: Node): string {
   return (
     n.addresses.map((a) => (a.state === 'confirmed' ? a.address : `${a.address} (pending)`)).join(', ') || '-'
@@ -207,6 +249,7 @@ function renderNode(n: Node): string {
     ['attestation', `${n.attestationType}, ${n.attestedAt}`],
     ['state', n.isBanned ? 'banned' : 'attested'],
     ['addresses', addressesOf(n)],
+    ['place', n.locality ?? '-'],
     ['svid serial', n.certSerial],
     ['svid ends', n.expiry],
     ['last seen', n.lastSeenAt],

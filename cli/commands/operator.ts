@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { createdOperator, operatorPage } from '../../shared/protocol/operator.ts';
-import { generateClientKey } from '../client-key.ts';
 import { durationSeconds } from '../duration-option.ts';
 import { collect, withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
@@ -41,6 +40,7 @@ async function create(
   command: Command,
 ): Promise<void> {
   const { client, output } = openSession(command);
+  const { generateClientKey } = await import('../client-key.ts');
   const { privateKeyPem, csr } = await generateClientKey();
   const body = {
     name,

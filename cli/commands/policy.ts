@@ -70,6 +70,11 @@ export function registerPolicy(program: Command): void {
       .option('--domain <name>', 'DNS name of a destination outside of the mesh')
       .option('--tls', 'the connection asks for --domain by TLS; nothing of it is read')
       .addOption(
+        new Option('--protocol <protocol>', 'udp: a flow of datagrams out of the mesh').choices(['udp']),
+      )
+      .option('--target-address <address>', 'IP address of the destination')
+      .option('--target-port <port>', 'port of the destination; default 443', wholeNumber)
+      .addOption(
         new Option('--direction <direction>', 'whose rule: allow (inbound) or egress (outbound)')
           .choices(['inbound', 'outbound'])
           .default('inbound'),
@@ -77,9 +82,19 @@ export function registerPolicy(program: Command): void {
       .option('--method <method>', 'HTTP method; without it a plain connection')
       .option('--path <path>', 'HTTP path with query', '/')
       .option('--header <name:value>', 'HTTP header (repeatable)', collect)
+      .option('--source <address>', 'IP address of the caller’s host')
+      .option('--at <time>', 'when it would happen (RFC 3339); default now')
+      .option('--in-network <name>', 'a named network that the caller is in (repeatable)', collect)
+      .option('--outside-network <name>', 'a named network that it is not in (repeatable)', collect)
+      .option(
+        '--user <claims>',
+        'claims of a verified user token, JSON: \'{"sub":"alice","groups":["ops"]}\'',
+      )
+      .option('--user-issuer <name>', 'configured name of its issuer')
       .option('--policy-version <n>', 'version to ask; default the one in force', wholeNumber)
       .action(evaluate),
     'picket policy evaluate --direction outbound --caller spiffe://example.org/ns/shop/sa/web --domain api.partner.example --tls',
+    'picket policy evaluate --direction outbound --caller spiffe://example.org/ns/shop/sa/web --protocol udp --target-address 192.0.2.123 --target-port 123',
     'picket policy evaluate --caller spiffe://example.org/ns/shop/sa/web --target-id spiffe://example.org/ns/shop/sa/invoices --method GET --path /invoices',
   );
 }
@@ -164,15 +179,26 @@ async function evaluate(
     readonly targetId?: string;
     readonly domain?: string;
     readonly tls?: boolean;
+    readonly protocol?: 'udp';
+    readonly targetAddress?: string;
+    readonly targetPort?: number;
     readonly direction: 'inbound' | 'outbound';
     readonly method?: string;
     readonly path: string;
     readonly header?: readonly string[];
     readonly policyVersion?: number;
+    readonly source?: string;
+    readonly at?: string;
+    readonly inNetwork?: readonly string[];
+    readonly outsideNetwork?: readonly string[];
+    readonly user?: string;
+    readonly userIssuer?: string;
   },
   command: Command,
 ): Promise<void> {
   const { client, output } = openSession(command);
+  const { source: sourceAddress, at, inNetwork, outsideNetwork, user, userIssuer } = options;
+  const { protocol, targetAddress, targetPort } = options;
   const question = {
     caller: options.caller ?? '',
     target: options.targetId ?? '',
@@ -183,6 +209,16 @@ async function evaluate(
     headers: Object.fromEntries((options.header ?? []).map(parseHeader)),
     ...(options.method === undefined ? {} : { method: options.method }),
     ...(options.policyVersion === undefined ? {} : { version: options.policyVersion }),
+    // JSON leaves out what is undefined.
+    protocol,
+    targetAddress,
+    targetPort,
+    sourceAddress,
+    at,
+    inNetworks: inNetwork,
+    outsideNetworks: outsideNetwork,
+    userClaims: user,
+    userIssuer,
   };
   const answer = await client.post('/policies/evaluate', policyAnswer, question);
   output.result(answer, renderAnswer);
@@ -193,9 +229,27 @@ function renderAnswer(answer: PolicyAnswer): string {
     ['decision', answer.decision],
     ['reason', `${answer.reason}: ${answer.message}`],
     ['version', answer.version === null ? 'none in force' : String(answer.version)],
+    ...(answer.via === undefined ? [] : [['via', answer.via] as const]),
+    ...(answer.serverCertificate === undefined
+      ? []
+      : [['server must prove', renderCertificate(answer.serverCertificate)] as const]),
+    ...(answer.inspect === undefined
+      ? []
+      : [['TLS', 'is inspected, each request within is decided'] as const]),
   ]);
   const rules = answer.rules.map((r) => `  ${r.rule} (${r.file}:${r.line})`);
   return rules.length === 0 ? `${head}\nno rule fired` : `${head}\nrules that fired:\n${rules.join('\n')}`;
+}
+
+function renderCertificate({
+  spkiSha256 = [],
+  authority,
+}: NonNullable<PolicyAnswer['serverCertificate']>): string {
+  const facts = [
+    ...(spkiSha256.length === 0 ? [] : [`a key with SPKI SHA-256 ${spkiSha256.join(' or ')}`]),
+    ...(authority === undefined ? [] : [`a certificate of the authority "${authority}"`]),
+  ];
+  return facts.join(', and ');
 }
 
 function parseHeader(text: string): readonly [string, string] {

@@ -34,6 +34,8 @@ const HEALTHY: StatusAnswer = {
     isWatched: true,
     isContested: false,
     localPorts: [80],
+    transparentPorts: [],
+    transparentLeftAlone: [],
   },
   audit: { depth: 3, bytes: 1000, refused: 0 },
   connections: 7,
@@ -62,12 +64,51 @@ const few = (change: Partial<StatusAnswer['descriptors']>): Partial<StatusAnswer
 const capture = (change: Partial<StatusAnswer['capture']>): Partial<StatusAnswer> => ({
   capture: { ...HEALTHY.capture, ...change },
 });
+const inspection = (leftMs: number): Partial<StatusAnswer> => ({
+  inspection: { authority: 'CN=Inspection', notAfter: at(leftMs) },
+});
+const namespaces = (change: Partial<StatusAnswer['namespaces'][number]>): Partial<StatusAnswer> => ({
+  namespaces: [
+    {
+      name: 'pod',
+      label: 'pod',
+      isFound: false,
+      addresses: [],
+      state: 'absent',
+      isIntact: false,
+      repairs: 0,
+      ...change,
+    },
+  ],
+});
 const audit = (change: Partial<StatusAnswer['audit']>): Partial<StatusAnswer> => ({
   audit: { ...HEALTHY.audit, ...change },
 });
 
+const EJECTED = {
+  address: '10.0.0.2',
+  port: 80,
+  distance: 'zone',
+  connections: 0,
+  ejectedSeconds: 4,
+  lastFailure: 'ECONNREFUSED',
+} as const;
+const WORKER = { pid: 1, isReady: true, restarts: 0, connections: 0, policySequence: 5 };
+const workers = (change: Partial<StatusAnswer['workers'][number]>): Partial<StatusAnswer> => ({
+  workers: [WORKER, { ...WORKER, ...change }],
+});
+
 /** What is wrong, the check that says so, how bad it is, and a part of what is found. */
 const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['outcome'], string])[] = [
+  [
+    'hbone',
+    { hbone: { isAccepted: true, callable: [spiffeId], peers: 2, untrusted: [spiffeId] } },
+    'warn',
+    'no trust bundle for 1 of 2 peers',
+  ],
+  ['workers', workers({ pid: null, isReady: false }), 'fail', '1 of 2 do not run'],
+  ['workers', workers({ policySequence: 4 }), 'warn', '1 decide by another policy'],
+  ['workers', workers({ restarts: 3 }), 'warn', 'ended 3 times'],
   ['ready', { missing: 'the agent is starting' }, 'fail', 'the agent is starting'],
   ['certificate', { agent: null }, 'fail', 'none'],
   ['certificate', { agent: { spiffeId, ...life(-1) } }, 'fail', 'ended'],
@@ -95,6 +136,8 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
   ['clock', server({ clockSkewMs: undefined }), 'warn', 'not compared'],
   ['clock', server({ clockSkewMs: 61_000 }), 'warn', '61 s ahead'],
   ['clock', server({ clockSkewMs: -3_600_000, isClockSkewed: true }), 'fail', '3600 s behind'],
+  ['inspection', inspection(13 * 24 * HOUR_MS), 'warn', 'the authority ends in'],
+  ['inspection', inspection(-HOUR_MS), 'fail', 'what is to be inspected is refused'],
   ['quarantine', quarantine({ isThisHost: true }), 'fail', 'nothing on it calls or is called'],
   [
     'quarantine',
@@ -104,12 +147,23 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
   ],
   ['policy', { policy: null }, 'fail', 'everything is denied'],
   ['enforcement', { auditedServices: [spiffeId] }, 'warn', 'in audit mode'],
+  ['services', { services: [{ name: 'web', spiffeId, members: [] }] }, 'warn', 'no member: web'],
+  [
+    'services',
+    { services: [{ name: 'web', spiffeId, members: [EJECTED] }] },
+    'warn',
+    '1 members are passed over: web at 10.0.0.2 port 80: ECONNREFUSED',
+  ],
   ['capture', capture({ mode: 'off' }), 'warn', 'does not keep'],
   ['capture', capture({ isIntact: false }), 'fail', 'not the agent’s'],
   ['capture', capture({ repairs: 2 }), 'warn', '2 times'],
   ['capture', capture({ repairs: 2, changedBy: 'nft (pid 7)' }), 'warn', 'nft (pid 7)'],
   ['capture', capture({ repairs: 20, isContested: true }), 'fail', 'again and again'],
   ['capture', capture({ isWatched: false }), 'warn', 'every 5 s'],
+  ['namespaces', namespaces({ state: 'failed', why: 'EADDRINUSE' }), 'fail', 'pod: EADDRINUSE'],
+  ['namespaces', { namespacesBeyond: { pods: 3 } }, 'fail', 'nothing of the others passes: 3 of pods'],
+  ['namespaces', namespaces({ state: 'captured', isIntact: false }), 'warn', 'changed the rules within: pod'],
+  ['namespaces', namespaces({ state: 'captured', isIntact: true, repairs: 3 }), 'warn', 'within: pod'],
   ['spool', audit({ refusing: 'disk_full', refused: 4 }), 'fail', 'requests are refused: disk_full'],
   ['spool', audit({ refused: 4 }), 'warn', '4 requests were refused'],
   ['spool', audit({ depth: 10_001 }), 'warn', '10001 records wait'],

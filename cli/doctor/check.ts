@@ -29,3 +29,10 @@ export function checkerOf(area: Check['area']) {
 export function when(condition: boolean, ...finding: Finding): Finding | undefined {
   return condition ? finding : undefined;
 }
+
+const SHOWN = 3;
+
+/** The first of many names, in words. */
+export function firstOf(names: readonly string[]): string {
+  return names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ', …' : '');
+}

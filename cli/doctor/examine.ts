@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs';
 import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import type { CaptureSettings } from '../../agent/capture/capture.ts';
+import { readEphemeralSettings } from '../../agent/capture/ephemeral-ports.ts';
 import { findForeignChains } from '../../agent/capture/foreign-chains.ts';
 import type { CaptureProbe } from '../../agent/capture/open-capture.ts';
-import { captureSettingsOf, readAgentConfig, type AgentConfig } from '../../agent/config.ts';
+import { captureSettingsOf, readAgentConfig, type AgentConfig } from '../../agent/config/config.ts';
 import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
 import { serverHealth } from '../../shared/protocol/operator.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
@@ -12,6 +13,7 @@ import { captureKeeping, type CaptureKeeping } from '../capture-keeping.ts';
 import { summarizeCertificates } from '../certificate-summary.ts';
 import type { ServerClient } from '../server-client.ts';
 import { agentIsDown, checkAgent } from './agent-checks.ts';
+import { checkEphemeralPorts } from './capture-checks.ts';
 import { checkerOf, when, type Check } from './check.ts';
 import { checkDisk } from './disk-check.ts';
 import { checkHost } from './host-checks.ts';
@@ -52,7 +54,13 @@ export async function examineAgent(instruments: Instruments): Promise<readonly C
     obstacleToPrograms: capture.findObstacle(),
   });
   const configuration = existsSync(agentConfig) ? [checkConfiguration('agent', agentConfig, config)] : [];
-  if (known !== undefined) return [...host, ...configuration, ...checkAgent(known, nowMs)];
+  if (known !== undefined)
+    return [
+      ...host,
+      ...configuration,
+      ...checkAgent(known, nowMs),
+      ...checkEphemeralPorts(known, await attempt(async () => readEphemeralSettings())),
+    ];
   const disk = config instanceof PicketError ? [] : [diskOf('agent', config.dataDirectory)];
   const down = agentIsDown(toPicketError(status).message, rules !== '');
   return [...host, ...configuration, down, ...disk];
@@ -81,9 +89,9 @@ export async function examineServer(instruments: Instruments): Promise<readonly 
 
 /** The rules that would be installed, or some, where nobody says which. */
 function settingsFor(config: AgentConfig | PicketError, status: StatusAnswer | undefined): CaptureSettings {
-  const localPorts = status?.capture.localPorts ?? [];
+  const { localPorts = [], transparentPorts = [] } = status?.capture ?? {};
   if (!(config instanceof PicketError))
-    return captureSettingsOf(config, { sshPorts: [], localPorts, agentUid: 0 });
+    return captureSettingsOf(config, { sshPorts: [], localPorts, transparentPorts, agentUid: 0 });
   return {
     ports: { outbound: 15_001, inbound: 15_006, mesh: 15_008 },
     mark: 0x5049,

@@ -6,7 +6,7 @@ const HEALTHY: HostFacts = {
   trial: undefined,
   socketDiagnosis: undefined,
   rules: 'table inet picket {}',
-  foreign: { programs: [], dropping: [] },
+  foreign: { programs: [], dropping: [], translating: [] },
   isCaptureWanted: true,
   backend: 'nftables',
   obstacleToPrograms: undefined,
@@ -20,13 +20,27 @@ const FAULTS: readonly (readonly [name: string, Partial<HostFacts>, 'warn' | 'fa
   ['rules', { rules: '' }, 'fail', 'WITHOUT Picket'],
   ['rules', { rules: failure }, 'fail', 'nft said no'],
   ['rules', { isCaptureWanted: false }, 'warn', 'although'],
-  ['other rules', { foreign: { programs: ['Docker'], dropping: [] } }, 'warn', 'Docker'],
-  ['other rules', { foreign: { programs: ['ufw'], dropping: ['ip filter INPUT (input)'] } }, 'warn', 'INPUT'],
+  ['other rules', { foreign: { programs: ['Docker'], dropping: [], translating: [] } }, 'warn', 'Docker'],
+  [
+    'other rules',
+    { foreign: { programs: ['ufw'], dropping: ['ip filter INPUT (input)'], translating: [] } },
+    'warn',
+    'INPUT',
+  ],
+  [
+    'other rules',
+    { foreign: { programs: [], dropping: [], translating: ['ip early masks'] } },
+    'warn',
+    'ip early masks',
+  ],
   ['other rules', { foreign: failure }, 'warn', 'nft said no'],
 ];
 
 test('checkHost() finds nothing wrong with a host that is well, rules of others among them', () => {
-  const facts: HostFacts = { ...HEALTHY, foreign: { programs: ['firewalld'], dropping: [] } };
+  const facts: HostFacts = {
+    ...HEALTHY,
+    foreign: { programs: ['firewalld'], dropping: [], translating: [] },
+  };
   expect(checkHost(facts).map(({ outcome }) => outcome)).toEqual(['ok', 'ok', 'ok', 'ok', 'ok']);
   const off = checkHost({ ...HEALTHY, rules: '', isCaptureWanted: false });
   expect(off.find(({ name }) => name === 'rules')?.outcome).toBe('ok');

@@ -87,7 +87,7 @@ function checkRules({ rules, isCaptureWanted }: HostFacts): Check {
 
 function checkForeign(foreign: ForeignChains | PicketError): Check {
   if (foreign instanceof Error) return check('other rules', '', ['warn', foreign.message, 'run it as root']);
-  const { programs, dropping } = foreign;
+  const { programs, dropping, translating } = foreign;
   const forwarders = programs.filter((program) => FORWARDERS.has(program));
   return check(
     'other rules',
@@ -103,6 +103,12 @@ function checkForeign(foreign: ForeignChains | PicketError): Check {
       'warn',
       `others drop what they do not allow: ${dropping.join(', ')}`,
       'let TCP port 15008 in, and out to other hosts, and 8443 out to the server, there',
+    ),
+    when(
+      translating.length > 0,
+      'warn',
+      `others may translate addresses before our rules: ${translating.join(', ')}; connections of listeners with /transparent are refused where they do`,
+      'give those chains a higher priority, such as srcnat (100)',
     ),
   );
 }

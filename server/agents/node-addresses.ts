@@ -7,6 +7,7 @@ import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
 import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
 import { requireNodeNotHeld } from '../quarantine/require-not-held.ts';
+import { findServiceAddresses, lockServiceAddresses } from '../services/service-addresses.ts';
 import { isNodeAddress, parseNodeAddress, type NodeAddress } from './node-address.ts';
 
 /** Addresses belong to a network; hosts that share no network may have the same ones. Most installations have this one only. */
@@ -52,7 +53,7 @@ export class NodeAddresses {
 
   /**
    * Makes an address the node's, claimed before or not. Throws `invalid_argument`: `address_invalid`, `network_invalid`; `not_found`, reason
-   * `node_unknown`; `already_exists`, reason `address_taken`, when it is confirmed for another node: withdraw it there first.
+   * `node_unknown`; `already_exists`: `address_taken` when it is confirmed for another node, `service_address_taken` when it leads to a service: withdraw it there first.
    */
   async confirm(key: NodeAddressKey, proof: AddressProof): Promise<NodeAddressClaim> {
     const claim = { ...keyOf(key), state: 'confirmed', proof } as const;
@@ -60,6 +61,7 @@ export class NodeAddresses {
       return await this.#datastore.write((transaction) =>
         noteDirectoryChanges(transaction, [key.nodeId], async () => {
           await requireNode(transaction.db, key.nodeId);
+          await requireNoService(transaction.db, claim.address);
           await noteQuarantinedNode(transaction, key.nodeId, async () => {
             await writeConfirmed(transaction.db, claim);
           });
@@ -116,8 +118,8 @@ export async function writeClaims(
 }
 
 /**
- * Confirms what an operator declared for a host before it attested. Addresses that are confirmed for another node are returned and stay
- * with it: the operator must withdraw them there.
+ * Confirms what an operator declared for a host before it attested. Addresses that are confirmed for another node or lead to a service are
+ * returned and stay with it: the operator must withdraw them there.
  */
 export async function writeDeclared(
   db: Database,
@@ -125,6 +127,7 @@ export async function writeDeclared(
 ): Promise<readonly NodeAddress[]> {
   const addresses = [...new Set(declared.addresses.map(parseNodeAddress))];
   if (addresses.length === 0) return [];
+  await lockServiceAddresses(db);
   const holders = await db
     .select()
     .from(nodeAddresses)
@@ -135,7 +138,8 @@ export async function writeDeclared(
         eq(nodeAddresses.state, 'confirmed'),
       ),
     );
-  const taken = new Set(holders.filter((row) => row.nodeId !== declared.nodeId).map((row) => row.address));
+  const taken = new Set<string>((await findServiceAddresses(db, addresses)).keys());
+  for (const { nodeId, address } of holders) if (nodeId !== declared.nodeId) taken.add(address);
   for (const address of addresses)
     if (!taken.has(address))
       await writeConfirmed(db, {
@@ -188,6 +192,18 @@ function claimOf(row: typeof nodeAddresses.$inferSelect): NodeAddressClaim {
 async function requireNode(db: Database, nodeId: SpiffeId): Promise<void> {
   const rows = await db.select({ nodeId: nodes.nodeId }).from(nodes).where(eq(nodes.nodeId, nodeId));
   if (rows.length === 0) throw new PicketError('not_found', 'node_unknown', `There is no node "${nodeId}"`);
+}
+
+/** Traffic to an address goes to a service or to a node. */
+async function requireNoService(db: Database, address: NodeAddress): Promise<void> {
+  await lockServiceAddresses(db);
+  const service = (await findServiceAddresses(db, [address])).get(address);
+  if (service === undefined) return;
+  throw new PicketError(
+    'already_exists',
+    'service_address_taken',
+    `Address ${address} leads to the service "${service}"; take it from that first`,
+  );
 }
 
 function addressTaken(address: string, cause: unknown): PicketError {

@@ -9,7 +9,7 @@ import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { decodePemBlock, encodePem } from '../../shared/wire/pem.ts';
 import { generatePkcs8 } from '../key-manager/software-key.ts';
 import { CLOCK_SKEW_MS } from './ca.ts';
-import { keyIdentifierOf } from './leaf.ts';
+import { keyIdentifierOf } from '../../shared/wire/x509-writer.ts';
 
 /** The offline root: it signs the online intermediate and the policy key's certificate, and is then put away. */
 export interface RootAuthority {

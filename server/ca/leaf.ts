@@ -1,20 +1,16 @@
-import { hash } from 'node:crypto';
+import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import { ECDSA_WITH_SHA256 } from '../../shared/spiffe/signature-algorithm.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
-import { constructedContextTag, contextTag } from '../../shared/wire/der-tag.ts';
-import {
-  derBitString,
-  derBoolean,
-  derElement,
-  derInteger,
-  derNamedBits,
-  derObjectIdentifier,
-  derOctetString,
-  derSequence,
-  derTime,
-} from '../../shared/wire/der-writer.ts';
-import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
+import { contextTag } from '../../shared/wire/der-tag.ts';
+import { derElement, derNamedBits, derObjectIdentifier, derSequence } from '../../shared/wire/der-writer.ts';
 import { EXTENSION, KEY_USAGE, PURPOSE } from '../../shared/wire/x509-extensions.ts';
+import {
+  encodeAuthorityKeyIdentifier,
+  encodeExtension,
+  encodeSubjectKeyIdentifier,
+  encodeToBeSigned,
+  sealCertificate,
+} from '../../shared/wire/x509-writer.ts';
 
 /** What stands in a leaf beside its profile, which is always that of X509-SVID.md 4. */
 export interface LeafContent {
@@ -35,16 +31,13 @@ export interface LeafContent {
 const URI = contextTag(6);
 const DNS_NAME = contextTag(2);
 const IP_ADDRESS = contextTag(7);
-const KEY_IDENTIFIER = contextTag(0);
-const EXTENSIONS = constructedContextTag(3);
-const VERSION = derElement(constructedContextTag(0), derInteger(2n));
 const ALGORITHM = derSequence(derObjectIdentifier(ECDSA_WITH_SHA256));
 const EMPTY_NAME = derSequence();
 
 /** The parts that are the same in every leaf. */
-const CONSTRAINTS = extension(EXTENSION.basicConstraints, true, derSequence());
-const USAGE = extension(EXTENSION.keyUsage, true, derNamedBits([KEY_USAGE.digitalSignature]));
-const PURPOSES = extension(
+const CONSTRAINTS = encodeExtension(EXTENSION.basicConstraints, true, derSequence());
+const USAGE = encodeExtension(EXTENSION.keyUsage, true, derNamedBits([KEY_USAGE.digitalSignature]));
+const PURPOSES = encodeExtension(
   EXTENSION.extendedKeyUsage,
   false,
   derSequence(derObjectIdentifier(PURPOSE.serverAuth), derObjectIdentifier(PURPOSE.clientAuth)),
@@ -57,50 +50,23 @@ export function encodeLeaf(content: LeafContent): Uint8Array {
     ...content.dnsNames.map((name) => derElement(DNS_NAME, Buffer.from(name, 'latin1'))),
     ...content.ipAddresses.map((address) => derElement(IP_ADDRESS, encodeIpAddress(address))),
   ];
-  return derSequence(
-    VERSION,
-    derInteger(BigInt(`0x${Buffer.from(content.serial).toString('hex')}`)),
-    ALGORITHM,
-    content.issuer.subject,
-    derSequence(derTime(content.notBeforeMs), derTime(content.notAfterMs)),
-    EMPTY_NAME,
-    content.publicKeySpki,
-    derElement(
-      EXTENSIONS,
-      derSequence(
-        CONSTRAINTS,
-        USAGE,
-        PURPOSES,
-        extension(
-          EXTENSION.subjectKeyIdentifier,
-          false,
-          derOctetString(keyIdentifierOf(content.publicKeySpki)),
-        ),
-        extension(
-          EXTENSION.authorityKeyIdentifier,
-          false,
-          derSequence(derElement(KEY_IDENTIFIER, content.issuer.keyIdentifier)),
-        ),
-        extension(EXTENSION.subjectAlternativeName, true, derSequence(...names)),
-      ),
-    ),
-  );
+  return encodeToBeSigned({
+    ...content,
+    algorithm: ALGORITHM,
+    issuer: content.issuer.subject,
+    subject: EMPTY_NAME,
+    extensions: [
+      CONSTRAINTS,
+      USAGE,
+      PURPOSES,
+      encodeSubjectKeyIdentifier(content.publicKeySpki),
+      encodeAuthorityKeyIdentifier(content.issuer.keyIdentifier),
+      encodeExtension(EXTENSION.subjectAlternativeName, true, derSequence(...names)),
+    ],
+  });
 }
 
 /** The certificate of a TBSCertificate and its signature (ECDSA with SHA-256, DER). */
-export function sealCertificate(toBeSigned: Uint8Array, signature: Uint8Array): Uint8Array {
-  return derSequence(toBeSigned, ALGORITHM, derBitString(signature));
-}
-
-/** A key identifier: the first 20 bytes of SHA-256 over the whole SubjectPublicKeyInfo (RFC 7093 2, method 4, shortened). */
-export function keyIdentifierOf(publicKeySpki: Uint8Array): Uint8Array {
-  return hash('sha256', publicKeySpki, 'buffer').subarray(0, 20);
-}
-
-function extension(identifier: string, isCritical: boolean, value: Uint8Array): Uint8Array {
-  return derSequence(
-    derObjectIdentifier(identifier),
-    ...(isCritical ? [derBoolean(true)] : []),
-    derOctetString(value),
-  );
+export function sealLeaf(toBeSigned: Uint8Array, signature: Uint8Array): Uint8Array {
+  return sealCertificate(toBeSigned, ALGORITHM, signature);
 }

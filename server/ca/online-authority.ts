@@ -9,7 +9,8 @@ import type { TrustBundle } from '../../shared/spiffe/trust-bundle.ts';
 import { parseX509Certificate, type ParsedCertificate } from '../../shared/wire/x509-certificate.ts';
 import type { SigningKey } from '../key-manager/key-manager.ts';
 import { CLOCK_SKEW_MS, type CertificateAuthority, type IssuedCertificate, type LeafRequest } from './ca.ts';
-import { encodeLeaf, keyIdentifierOf, sealCertificate } from './leaf.ts';
+import { encodeLeaf, sealLeaf } from './leaf.ts';
+import { keyIdentifierOf } from '../../shared/wire/x509-writer.ts';
 
 export interface OnlineAuthorityOptions {
   readonly bundle: TrustBundle;
@@ -73,7 +74,7 @@ export class OnlineAuthority implements CertificateAuthority {
       issuer: this.#issuer,
     };
     const toBeSigned = encodeLeaf(content);
-    const leaf = sealCertificate(toBeSigned, await intermediate.key.sign(toBeSigned));
+    const leaf = sealLeaf(toBeSigned, await intermediate.key.sign(toBeSigned));
     return {
       spiffeId: request.spiffeId,
       chain: [leaf, intermediate.certificate.der],

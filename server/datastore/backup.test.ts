@@ -3,13 +3,15 @@ import { asc } from 'drizzle-orm';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, TEST_TRUST_DOMAIN, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
-import { testAgentId, testAttestation, testEntry } from '../../tests/kit/mesh-data.ts';
+import { testAgentId, testAttestation, testEntry, testWorkloadId } from '../../tests/kit/mesh-data.ts';
 import { Nodes } from '../agents/nodes.ts';
 import { AccessLog } from '../audit/access-log.ts';
 import { OperatorLog } from '../audit/operator-log.ts';
 import { Enforcements } from '../enforcement/enforcement.ts';
 import { Quarantines } from '../quarantine/quarantines.ts';
 import { Registration } from '../registration/registration.ts';
+import { NodePlaces } from '../services/node-places.ts';
+import { Services } from '../services/services.ts';
 import { restoreBackup, writeBackup } from './backup.ts';
 import type { Datastore } from './datastore.ts';
 import * as schema from './schema.ts';
@@ -51,6 +53,13 @@ async function fill(datastore: Datastore): Promise<void> {
   });
   const enforcements = new Enforcements({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN });
   await enforcements.set({ scope: enforcements.scopeOf('/web/*'), mode: 'audit', setBy: 'me' });
+  await new Services({ datastore, clock, trustDomain: TEST_TRUST_DOMAIN }).set('web', {
+    spiffeId: testWorkloadId('/web'),
+    port: 80,
+    addresses: [{ address: '198.18.0.1', port: 80 }],
+    createdBy: 'me',
+  });
+  await new NodePlaces({ datastore, trustDomain: TEST_TRUST_DOMAIN }).set(testAgentId('one'), 'eu/a');
   await datastore.write(async ({ db }) => {
     await db.insert(schema.policyVersions).values({
       target: 'mesh',
@@ -102,6 +111,8 @@ async function contentOf(datastore: Datastore): Promise<unknown> {
     cursors: await db.select().from(schema.accessCursors),
     quarantines: await db.select().from(schema.quarantines),
     modes: await db.select().from(schema.enforcementModes),
+    services: await db.select().from(schema.services),
+    places: await db.select().from(schema.nodePlaces),
     actions: await db.select().from(schema.operatorLog),
     policies: (await db.select().from(schema.policyVersions)).map((row) => ({
       ...row,

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import initial from './migrations/0000_initial.sql' with { type: 'text' };
 import enforcementModes from './migrations/0002_enforcement_modes.sql' with { type: 'text' };
 import issuedSvidsNode from './migrations/0003_issued_svids_node.sql' with { type: 'text' };
+import services from './migrations/0004_services.sql' with { type: 'text' };
 import quarantines from './migrations/0001_quarantines.sql' with { type: 'text' };
 
 /** One step from an empty database to the schema. Once released, neither its id nor its text changes. */
@@ -16,6 +17,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { id: '0001_quarantines', sql: quarantines },
   { id: '0002_enforcement_modes', sql: enforcementModes },
   { id: '0003_issued_svids_node', sql: issuedSvidsNode },
+  { id: '0004_services', sql: services },
 ];
 
 /** SHA-256 of a migration's text in hexadecimal, kept with it in the database. */

@@ -77,6 +77,63 @@ describe('openPostgres()', () => {
     await datastore.close();
   });
 
+  test('is there again as soon as the database is, however often that was stopped under load', async () => {
+    const datastore = await open();
+    const waits: number[] = [];
+    const over = new AbortController();
+    const ask = async (): Promise<void> => {
+      while (!over.signal.aborted) {
+        const startedMs = performance.now();
+        await datastore.position().catch(() => Bun.sleep(10));
+        waits.push(performance.now() - startedMs);
+      }
+    };
+    const asking = Array.from({ length: 6 }, ask);
+    for (const mode of ['fast', 'immediate', 'fast', 'fast', 'immediate', 'fast'] as const) {
+      await server.restart(mode);
+      await waitUntil('it answers', async () => {
+        await datastore.position();
+        return true;
+      });
+    }
+    over.abort();
+    await Promise.all(asking);
+    // A connection that is never told of again is given up after ten seconds.
+    expect(Math.max(...waits)).toBeLessThan(5000);
+    await datastore.close();
+  });
+
+  test('a transaction whose connection was lost does nothing more, least of all outside of it', async () => {
+    const [datastore, other] = await Promise.all([open(), open()]);
+    await datastore.db.execute(sql`create table stray (n int not null)`);
+    const rest = Promise.withResolvers<unknown>();
+    const transaction = datastore.write(async ({ db }) => {
+      await db.execute(sql`insert into stray values (1)`);
+      const [own] = rowsOf<{ pid: number }>(await db.execute(sql`select pg_backend_pid() as pid`));
+      await other.db.execute(sql`select pg_terminate_backend(${own?.pid}::int)`);
+      // Every connection of the pool is in use again, also the one that was lost.
+      await Promise.all(
+        Array.from({ length: 30 }, async () => {
+          await datastore.db.execute(sql`select pg_sleep(0.05)`);
+        }),
+      );
+      rest.resolve(
+        await db.execute(sql`insert into stray values (2)`).then(
+          () => 'done',
+          () => 'refused',
+        ),
+      );
+    });
+    const refusal = await transaction.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(refusal).toMatchObject({ code: 'unavailable', reason: 'database_unavailable' });
+    expect(await rest.promise).toBe('refused');
+    expect(Array.from(rowsOf(await other.db.execute(sql`select n from stray`)))).toEqual([]);
+    await Promise.all([datastore.close(), other.close()]);
+  });
+
   test('refuses the database of another trust domain', async () => {
     expect(open({ trustDomain: 'other.example' })).rejects.toMatchObject({
       code: 'failed_precondition',
@@ -94,6 +151,20 @@ describe('openPostgres()', () => {
     expect(second).toMatchObject({ code: 'failed_precondition', reason: 'schema_newer' });
     await datastore.db.execute(sql`delete from schema_migrations where id = '9999_future'`);
     await datastore.close();
+  });
+
+  test('says so where somebody takes connections and closes them', async () => {
+    const closing = Bun.listen({
+      hostname: '127.0.0.1',
+      port: 0,
+      socket: { open: (socket) => void socket.end(), data: () => undefined },
+    });
+    const refusal = await open({ url: `postgres://picket@127.0.0.1:${closing.port}/none` }).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(refusal).toMatchObject({ code: 'unavailable', reason: 'database_unavailable' });
+    closing.stop(true);
   });
 
   test('says that no database answers', async () => {

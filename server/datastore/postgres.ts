@@ -52,8 +52,12 @@ export async function openPostgres(options: {
   }
 }
 
+/** How long a connection waits before it tries again, in seconds. The driver's own rule goes up to twenty, for which a database that is back would seem away. */
+const backOff = (failures: number): number => Math.min(1, 0.05 * 2 ** failures);
+
 const CONNECTION = {
   connect_timeout: CONNECT_TIMEOUT_SECONDS,
+  backoff: backOff,
   // "table already exists" and the like.
   onnotice: () => {},
   connection: {

@@ -15,6 +15,7 @@ import {
   uuid,
 } from 'drizzle-orm/pg-core';
 import type { Listener } from '../../shared/protocol/registration.ts';
+import type { ServiceAddress } from '../../shared/protocol/service.ts';
 import type { AgentStatus } from '../../shared/protocol/sync.ts';
 
 /** The one schema of PostgreSQL and PGlite. Migrations in `migrations/` are generated from it and embedded in the binary. */
@@ -307,4 +308,22 @@ export const enforcementModes = pgTable('enforcement_modes', {
   mode: text('mode', { enum: ['enforce', 'audit'] }).notNull(),
   setBy: text('set_by').notNull(),
   setAt: at('set_at').notNull().defaultNow(),
+});
+
+/** Addresses that stand for every host on which a workload is registered. */
+export const services = pgTable('services', {
+  name: text('name').primaryKey(),
+  spiffeId: text('spiffe_id').notNull(),
+  /** Of the members' listeners. */
+  port: integer('port').notNull(),
+  addresses: jsonb('addresses').$type<readonly ServiceAddress[]>().notNull(),
+  createdBy: text('created_by').notNull(),
+  createdAt: at('created_at').notNull().defaultNow(),
+});
+
+/** Where hosts are, as operators say: before a host attests, too. */
+export const nodePlaces = pgTable('node_places', {
+  /** SPIFFE ID of the host's agent. */
+  nodeId: text('node_id').primaryKey(),
+  locality: text('locality').notNull(),
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { testWorkloadId } from '../../tests/kit/mesh-data.ts';
+import { parseSpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { deriveDirectory, directoryKey, type Placement } from './directory.ts';
 
 const placement = (entryId: string, change: Partial<Placement> = {}): Placement => ({
@@ -71,5 +72,22 @@ describe('deriveDirectory()', () => {
     ]);
     expect(view.records).toHaveLength(2);
     expect(view.conflicts).toEqual([]);
+  });
+
+  test('keeps a listener for one address there, where it goes before those for all', () => {
+    const pod = placement('pod', {
+      spiffeId: parseSpiffeId('spiffe://example.org/pod'),
+      listeners: [{ port: 80, protocol: 'http', address: '192.0.2.2' }],
+    });
+    const at = (address: string): readonly Placement[] => [placement('a', { address }), { ...pod, address }];
+    const view = deriveDirectory([...at('192.0.2.1'), ...at('192.0.2.2')]);
+    expect(view.conflicts).toEqual([]);
+    expect(view.records.map(directoryKey)).toEqual([
+      'default|192.0.2.1|80|spiffe://example.org/web',
+      'default|192.0.2.2|80|spiffe://example.org/pod',
+    ]);
+    const rival = { ...pod, spiffeId: parseSpiffeId('spiffe://example.org/rival'), address: '192.0.2.2' };
+    const contested = deriveDirectory([...at('192.0.2.2'), rival]);
+    expect([contested.records, contested.conflicts.length]).toEqual([[], 1]);
   });
 });

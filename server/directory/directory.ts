@@ -44,6 +44,7 @@ export function deriveDirectory(placements: readonly Placement[]): DirectoryView
   const sockets = new Map<string, Candidate[]>();
   for (const placement of placements)
     for (const listener of placement.listeners) {
+      if (listener.address !== undefined && listener.address !== placement.address) continue;
       const candidate = candidateOf(placement, listener);
       const { network, address, port } = candidate.record;
       const socket = `${network}|${address}|${port}`;
@@ -53,7 +54,10 @@ export function deriveDirectory(placements: readonly Placement[]): DirectoryView
     }
   const records: DirectoryRecord[] = [];
   const conflicts: DirectoryConflict[] = [];
-  for (const candidates of sockets.values()) {
+  for (const all of sockets.values()) {
+    const named = all.filter(({ isNamed }) => isNamed);
+    // Who is registered for this very address goes before who is for all.
+    const candidates = named.length > 0 ? named : all;
     const record = candidates[0]?.record;
     if (record === undefined) continue;
     if (candidates.every((candidate) => isSame(candidate.record, record))) records.push(record);
@@ -85,12 +89,15 @@ export async function readDirectoryOfNodes(
 interface Candidate {
   readonly entryId: string;
   readonly record: DirectoryRecord;
+  /** Whether the listener names the address. */
+  readonly isNamed: boolean;
 }
 
 function candidateOf(placement: Placement, listener: Listener): Candidate {
   const { network, address, spiffeId } = placement;
   const { port, protocol } = listener;
-  return { entryId: placement.entryId, record: { network, address, port, spiffeId, protocol } };
+  const record = { network, address, port, spiffeId, protocol };
+  return { entryId: placement.entryId, record, isNamed: listener.address !== undefined };
 }
 
 function isSame(a: DirectoryRecord, b: DirectoryRecord): boolean {

@@ -19,6 +19,8 @@ import type { Operators } from '../operators/operators.ts';
 import type { PolicyAdmin } from '../policy-admin/policy-admin.ts';
 import type { Quarantines } from '../quarantine/quarantines.ts';
 import type { Registration } from '../registration/registration.ts';
+import type { NodePlaces } from '../services/node-places.ts';
+import type { Services } from '../services/services.ts';
 import { authenticateOperator, type FindOperator, type Verification } from './authenticate.ts';
 import type { DecideAdmin } from './authorize.ts';
 import { buildApp } from './build-app.ts';
@@ -38,6 +40,7 @@ import { operatorRoutes } from './routes/operators/operators.ts';
 import { policyRoutes } from './routes/operators/policies.ts';
 import { quarantineRoutes } from './routes/operators/quarantines.ts';
 import { serverRoutes, type ReadHealth } from './routes/operators/server.ts';
+import { serviceRoutes } from './routes/operators/services.ts';
 import { tokenRoutes } from './routes/operators/tokens.ts';
 import { tpmHostRoutes } from './routes/operators/tpm-hosts.ts';
 import { workloadRoutes } from './routes/operators/workloads.ts';
@@ -56,6 +59,8 @@ export interface OperatorCapabilities {
   readonly operators: Operators;
   readonly quarantines: Quarantines;
   readonly enforcements: Enforcements;
+  readonly services: Services;
+  readonly nodePlaces: NodePlaces;
   readonly reportEnforcement: EnforcementRouteOptions['report'];
   readonly authority: CertificateAuthority;
   readonly datastore: Datastore;
@@ -84,7 +89,11 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
   const { trustDomain, authority } = capabilities;
   return [
     ...entryRoutes(capabilities.registration),
-    ...nodeRoutes({ nodes: capabilities.nodes, addresses: capabilities.nodeAddresses }),
+    ...nodeRoutes({
+      nodes: capabilities.nodes,
+      addresses: capabilities.nodeAddresses,
+      places: capabilities.nodePlaces,
+    }),
     ...tokenRoutes({ tokens: capabilities.tokens, trustDomain, rootKeySha256: capabilities.rootKeySha256 }),
     ...tpmHostRoutes({ hosts: capabilities.tpmHosts, trustDomain }),
     ...quarantineRoutes(capabilities.quarantines),
@@ -92,6 +101,7 @@ export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly
       enforcements: capabilities.enforcements,
       report: capabilities.reportEnforcement,
     }),
+    ...serviceRoutes({ services: capabilities.services, places: capabilities.nodePlaces }),
     ...policyRoutes(capabilities.policies),
     ...workloadRoutes(capabilities.issued),
     ...auditRoutes({ access: capabilities.accessLog, operators: capabilities.operatorLog }),

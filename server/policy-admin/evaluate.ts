@@ -1,5 +1,6 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
+import type { DecisionNetworks, DecisionUser } from '../../shared/policy/circumstances.ts';
 import { DECISION_REASONS, type DecisionRequest, type Verdict } from '../../shared/policy/decision.ts';
 import { buildPolicyInput } from '../../shared/policy/policy-input.ts';
 import type { PolicyInput } from '../../shared/policy/policy-engine.ts';
@@ -16,6 +17,7 @@ export type PolicyAnswer = z.output<typeof policyAnswer>;
 
 /** Where a hypothetical caller calls from, unless the question says: an address of documentation (RFC 5737). */
 const ANY_ADDRESS = '192.0.2.1';
+const ANY_TARGET = '192.0.2.2';
 
 /** A hypothetical caller's certificate has this long to live, in milliseconds. */
 const CERTIFICATE_MS = 3_600_000;
@@ -42,6 +44,7 @@ export async function evaluatePolicy(
   const rules = await options.compiler.explain(row.files, { entrypoint, input, nowMs });
   const verdict = judge(result, {
     denyReason: question.direction === 'outbound' ? 'egress_deny' : 'policy_deny',
+    isLeaving: question.direction === 'outbound' && question.target === '',
     policyVersion: row.version,
     latencyUs: 0,
   });
@@ -61,21 +64,62 @@ function requestOf(question: PolicyQuestion, nowMs: number): DecisionRequest {
     },
     target: {
       spiffeId: question.target === '' ? null : question.target,
-      address: '192.0.2.2',
+      address: question.targetAddress ?? ANY_TARGET,
       port: question.targetPort,
       ...(question.domain === '' ? {} : { domain: question.domain }),
     },
+    ...(question.protocol === undefined ? {} : { transport: question.protocol }),
     ...(question.serverName === undefined ? {} : { tls: { serverName: question.serverName, alpn: [] } }),
     http:
       question.method === undefined
         ? null
         : {
+            // A request within TLS that is inspected.
+            ...(question.serverName === undefined ? {} : { scheme: 'https' }),
             method: question.method,
             path: question.path,
             host: question.host,
             headers: Object.fromEntries(headers) as Record<string, string>,
           },
   };
+}
+
+function networksOf({ inNetworks = [], outsideNetworks = [] }: PolicyQuestion): DecisionNetworks {
+  return Object.fromEntries([
+    ...outsideNetworks.map((name) => [name, false] as const),
+    ...inNetworks.map((name) => [name, true] as const),
+  ]);
+}
+
+/** Throws `invalid_argument`, reason `user_claims_invalid`. */
+function userOf({ userClaims, userIssuer }: PolicyQuestion, nowMs: number): DecisionUser {
+  if (userClaims === undefined) return { kind: 'unknown', reason: 'no_token' };
+  const claims = readClaims(userClaims);
+  const aud = z.union([z.string().transform((one) => [one]), z.array(z.string())]).safeParse(claims['aud']);
+  const groups = z.array(z.string()).safeParse(claims['groups']);
+  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+  const expiresMs = typeof claims['exp'] === 'number' ? claims['exp'] * 1000 : nowMs + CERTIFICATE_MS;
+  if (expiresMs <= nowMs) return { kind: 'unknown', reason: 'expired' };
+  const subject = text(claims['sub']);
+  return {
+    kind: 'known',
+    id: `${userIssuer}:${subject}`,
+    issuer: text(claims['iss']),
+    subject,
+    audience: aud.success ? aud.data : [],
+    groups: groups.success ? groups.data : [],
+    claims,
+    expiresMs,
+  };
+}
+
+function readClaims(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return z.record(z.string(), z.unknown()).parse(JSON.parse(text));
+  } catch (cause) {
+    const message = `Cannot read the claims of a user in ${text.slice(0, 200)}: a JSON object is expected`;
+    throw new PicketError('invalid_argument', 'user_claims_invalid', message, { cause });
+  }
 }
 
 async function findRow(
@@ -102,6 +146,7 @@ function describeVerdict(verdict: Verdict): Omit<PolicyAnswer, 'rules' | 'input'
   return {
     decision: verdict.isAllowed ? 'allow' : 'deny',
     ...(verdict.wouldDeny === undefined ? {} : { wouldDeny: [...verdict.wouldDeny.rules] }),
+    ...describeTerms(verdict.terms),
     reason: verdict.reason,
     message: verdict.message,
     version: verdict.policyVersion,
@@ -111,7 +156,12 @@ function describeVerdict(verdict: Verdict): Omit<PolicyAnswer, 'rules' | 'input'
 /** The input, or the error for a request that is denied before any policy is asked. */
 function buildInput(question: PolicyQuestion, nowMs: number): PolicyInput | PicketError {
   try {
-    return buildPolicyInput(requestOf(question, nowMs), { nowMs, direction: question.direction });
+    return buildPolicyInput(requestOf(question, nowMs), {
+      nowMs,
+      direction: question.direction,
+      user: userOf(question, nowMs),
+      networks: networksOf(question),
+    });
   } catch (error) {
     if (error instanceof PicketError && error.reason === 'policy_error') return error;
     throw error;
@@ -134,5 +184,22 @@ function answer(
     version: known.version,
     rules: [],
     input: { ...input },
+  };
+}
+
+function describeTerms(terms: Verdict['terms']): Pick<PolicyAnswer, 'via' | 'serverCertificate' | 'inspect'> {
+  if (terms === undefined) return {};
+  const { via, certificate, isInspected } = terms;
+  return {
+    ...(via === undefined ? {} : { via }),
+    ...(certificate === undefined
+      ? {}
+      : {
+          serverCertificate: {
+            ...(certificate.spkiSha256 === undefined ? {} : { spkiSha256: [...certificate.spkiSha256] }),
+            ...(certificate.authority === undefined ? {} : { authority: certificate.authority }),
+          },
+        }),
+    ...(isInspected === undefined ? {} : { inspect: isInspected }),
   };
 }

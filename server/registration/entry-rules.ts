@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Listener, NewEntry } from '../../shared/protocol/registration.ts';
+import { parseNodeAddress } from '../agents/node-address.ts';
 import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
 import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import { parseTrustDomain, type TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 
 /**
  * The entry in its one spelling: lists sorted and without repetition. Throws `invalid_argument`: `spiffe_id_foreign`, `spiffe_id_reserved`,
- * `parent_invalid`, `listener_repeated`, `trust_domain_invalid`, `text_invalid`.
+ * `parent_invalid`, `listener_repeated`, `gateway_connects_nobody`, `trust_domain_invalid`, `text_invalid`.
  */
 export function normalizeEntry(entry: NewEntry, trustDomain: TrustDomain): NewEntry {
   requireWorkload(entry, trustDomain);
@@ -55,11 +56,29 @@ function requireParent(entry: NewEntry, trustDomain: TrustDomain): void {
 }
 
 function requireListeners(listeners: readonly Listener[]): Listener[] {
-  const sorted = listeners.toSorted((a, b) => a.port - b.port);
-  const repeated = sorted.find((listener, i) => sorted[i + 1]?.port === listener.port);
+  const sorted = listeners
+    .map((listener) =>
+      listener.address === undefined
+        ? listener
+        : { ...listener, address: parseNodeAddress(listener.address) },
+    )
+    .toSorted((a, b) => a.port - b.port || (a.address ?? '').localeCompare(b.address ?? ''));
+  const repeated = sorted.find(
+    (listener, i) => sorted[i + 1]?.port === listener.port && sorted[i + 1]?.address === listener.address,
+  );
   if (repeated !== undefined)
     throw invalid('listener_repeated', `Port ${repeated.port} is listed more than once`);
+  sorted.forEach(requireProgram);
   return sorted;
+}
+
+/** No program listens at the port of a gateway that could be told by its connection who calls; the agent itself does. */
+function requireProgram({ port, protocol, proxyProtocol, transparent }: Listener): void {
+  if (protocol !== 'egress' || (proxyProtocol === undefined && transparent === undefined)) return;
+  throw invalid(
+    'gateway_connects_nobody',
+    `Port ${port} is a gateway's: there is no program that would be connected with the PROXY protocol or from the caller's address`,
+  );
 }
 
 function unique<T extends string>(values: readonly T[]): T[] {

@@ -97,11 +97,33 @@ describe.each(DATASTORES)('Registration (%s)', (_name, open) => {
       },
       'listener_repeated',
     ],
+    [
+      { listeners: [{ port: 15_008, protocol: 'egress' as const, transparent: true as const }] },
+      'gateway_connects_nobody',
+    ],
+    [
+      { listeners: [{ port: 15_008, protocol: 'egress' as const, proxyProtocol: 'v2' as const }] },
+      'gateway_connects_nobody',
+    ],
   ])('create() refuses %j', async (change, reason) => {
     expect(registration.create(testEntry('one', '/bad', change))).rejects.toMatchObject({
       code: 'invalid_argument',
       reason,
     });
+  });
+
+  test('create() takes one port of a host for several identities at different addresses, in one spelling, and refuses two at one', async () => {
+    const at = (address?: string) => [
+      { port: 80, protocol: 'auto' as const, ...(address === undefined ? {} : { address }) },
+    ];
+    const create = async (path: string, address?: string): Promise<unknown> =>
+      await registration.create(testEntry('pods', path, { listeners: at(address) }));
+    await create('/all');
+    expect(await create('/first', 'FD08:0::2')).toMatchObject({ listeners: at('fd08::2') });
+    await create('/second', '10.8.0.2');
+    for (const address of ['fd08::2', undefined])
+      expect(create('/rival', address)).rejects.toMatchObject({ reason: 'listener_conflict' });
+    expect(create('/loopback', '127.0.0.1')).rejects.toMatchObject({ reason: 'address_invalid' });
   });
 
   test('create() refuses a second identity at a port of a host, under a race too', async () => {
@@ -119,6 +141,14 @@ describe.each(DATASTORES)('Registration (%s)', (_name, open) => {
     await registration.create({ ...winner, selectors });
     const other = { ...winner, selectors: [parseSelector('unix:uid:8')], listeners: protocol };
     expect(registration.create(other)).rejects.toMatchObject({ reason: 'listener_conflict' });
+    const asking = { port: 80, protocol: 'tcp' as const };
+    for (const listener of [
+      { ...asking, proxyProtocol: 'v2' as const },
+      { ...asking, transparent: true as const },
+    ])
+      expect(registration.create({ ...other, listeners: [listener] })).rejects.toMatchObject({
+        reason: 'listener_conflict',
+      });
   });
 
   test('create(), update() and delete() note what agents must learn', async () => {

@@ -12,12 +12,14 @@ import {
 import { readEnforcementItems } from '../enforcement/enforcement.ts';
 import { readQuarantineItems } from '../quarantine/quarantine-items.ts';
 import { entryOf } from '../registration/entry-row.ts';
+import { readPlaceItems } from '../services/node-places.ts';
+import { readServiceItems } from '../services/services.ts';
 import { readTrustBundles } from './trust-bundles.ts';
 
 /** The key of the mesh's policy. The policy of administration never leaves the server. */
 export const MESH_POLICY_KEY = 'mesh';
 
-/** What every agent gets: bundles, the directory of the trust domain, the policy in force, the quarantines, the modes of enforcement. Conflicts of the directory are counted, not sent. */
+/** What every agent gets: bundles, the directory of the trust domain, the policy in force, the quarantines, the modes of enforcement, services and places. Conflicts of the directory are counted, not sent. */
 export async function readSharedItems(
   db: Database,
 ): Promise<{ readonly items: readonly SyncItem[]; readonly directoryConflicts: number }> {
@@ -27,8 +29,10 @@ export async function readSharedItems(
   const policy = await readPolicyItems(db);
   const quarantines = await readQuarantineItems(db);
   const modes = await readEnforcementItems(db);
+  const services = await readServiceItems(db);
+  const places = await readPlaceItems(db);
   return {
-    items: [...bundles, ...directory, ...policy, ...quarantines, ...modes],
+    items: [...bundles, ...directory, ...policy, ...quarantines, ...modes, ...services, ...places],
     directoryConflicts: conflicts.length,
   };
 }
@@ -54,6 +58,8 @@ export async function readItemsOf(
     ...(keysOf('policy').length === 0 ? [] : await readPolicyItems(db)),
     ...(await readQuarantineItems(db, keysOf('quarantine'))),
     ...(await readEnforcementItems(db, keysOf('enforcement'))),
+    ...(await readServiceItems(db, keysOf('service'))),
+    ...(await readPlaceItems(db, keysOf('place'))),
   ];
   return new Map(items.map((item) => [itemName(item), item]));
 }

@@ -27,9 +27,13 @@ class Listener {
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
 
-  constructor(source: SyncSource, agentId: SpiffeId, resumeFrom?: Position) {
+  constructor(
+    source: SyncSource,
+    agentId: SpiffeId,
+    how: { readonly resumeFrom?: Position; readonly instance?: string } = {},
+  ) {
     const { signal } = this.#abort;
-    const stream = source.stream({ agentId, signal, ...(resumeFrom === undefined ? {} : { resumeFrom }) });
+    const stream = source.stream({ agentId, signal, ...how });
     this.#done = this.#listen(stream);
   }
 
@@ -77,7 +81,7 @@ describe.each(DATASTORES)('SyncSource (%s)', (_name, open) => {
   const [one, two] = [testAgentId('one'), testAgentId('two')];
   const listeners: Listener[] = [];
   const listen = (agentId: SpiffeId, resumeFrom?: Position): Listener => {
-    const listener = new Listener(source, agentId, resumeFrom);
+    const listener = new Listener(source, agentId, resumeFrom === undefined ? {} : { resumeFrom });
     listeners.push(listener);
     return listener;
   };
@@ -135,6 +139,24 @@ describe.each(DATASTORES)('SyncSource (%s)', (_name, open) => {
     await fresh.reaches(await sequence());
     expect(fresh.state).toEqual(first.state);
     await waitUntil('the earlier stream of the agent has ended', () => first.isEnded);
+  });
+
+  test('an agent that is replaced and its successor both hear; a third process ends the oldest stream, and the same process its own', async () => {
+    const start = (instance: string): Listener => {
+      const listener = new Listener(source, one, { instance });
+      listeners.push(listener);
+      return listener;
+    };
+    const [old, next] = [start('a'), start('b')];
+    await registration.create(testEntry('one', '/heard-by-both'));
+    await Promise.all([old.reaches(await sequence()), next.reaches(await sequence())]);
+    expect([old.isEnded, next.isEnded, source.streamCount]).toEqual([false, false, 2]);
+    const again = start('a');
+    await waitUntil('its earlier stream has ended', () => old.isEnded);
+    const third = start('c');
+    await waitUntil('the oldest has ended', () => next.isEnded);
+    await Promise.all([again.reaches(await sequence()), third.reaches(await sequence())]);
+    expect([again.isEnded, third.isEnded, source.streamCount]).toEqual([false, false, 2]);
   });
 
   test('what changed many times is told once a batch, as it is now', async () => {

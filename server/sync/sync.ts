@@ -16,7 +16,12 @@ export interface StreamRequest {
   readonly resumeFrom?: Position;
   /** Ends the stream. */
   readonly signal: AbortSignal;
+  /** Which process of the agent asks; absent: the only one. */
+  readonly instance?: string;
 }
+
+/** An agent that is being replaced and its successor. */
+const MAX_STREAMS_PER_AGENT = 2;
 
 /** The source of every agent's synchronisation stream (design: decision 10). */
 export class SyncSource {
@@ -25,7 +30,7 @@ export class SyncSource {
   readonly #log: Log;
   readonly #feed: ChangeFeed;
   readonly #snapshots: Snapshots;
-  readonly #streams = new Map<SpiffeId, AbortController>();
+  readonly #streams = new Map<SpiffeId, Map<string, AbortController>>();
   #isStopped = false;
 
   constructor(options: {
@@ -50,24 +55,24 @@ export class SyncSource {
   /** Ends every stream and the reading of the log, for good. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const stream of this.#streams.values()) stream.abort();
+    for (const streams of this.#streams.values()) for (const stream of streams.values()) stream.abort();
     await this.#feed.stop();
   }
 
   /** How many streams run. */
   get streamCount(): number {
-    return this.#streams.size;
+    return Array.from(this.#streams.values()).reduce((sum, streams) => sum + streams.size, 0);
   }
 
   /**
    * The messages for one agent: the missing changes or a snapshot, then changes as they are committed, and a ping after `PING_INTERVAL_MS` without
-   * any. An agent has one stream: a second one ends the first. It also ends when the signal fires, the source stops, or the node is banned or evicted.
+   * any. A process of an agent has one stream: a second one ends the first; and an agent has two processes at most, of which a third ends the oldest. It also ends when the signal fires, the source stops, or the node is banned or evicted.
    * A reader that is too slow for the changes gets a snapshot in their place. Throws what the datastore throws; the agent then dials again.
    */
   async *stream(request: StreamRequest): AsyncGenerator<SyncMessage, void, void> {
     if (this.#isStopped) return;
-    const { agentId } = request;
-    const own = this.#replaceStream(agentId);
+    const { agentId, instance = '' } = request;
+    const own = this.#replaceStream(agentId, instance);
     const mailbox = new Mailbox(agentId);
     // Before anything is read: what is committed in between comes twice rather than never.
     const unsubscribe = this.#feed.subscribe((event) => mailbox.deliver(event));
@@ -84,16 +89,29 @@ export class SyncSource {
       yield* stream.run(request.resumeFrom);
     } finally {
       unsubscribe();
-      if (this.#streams.get(agentId) === own) this.#streams.delete(agentId);
+      this.#removeStream(agentId, instance, own);
     }
   }
 
-  #replaceStream(agentId: SpiffeId): AbortController {
-    const earlier = this.#streams.get(agentId);
-    if (earlier !== undefined) this.#log.info('sync_stream_replaced', { agentId });
-    earlier?.abort();
+  #replaceStream(agentId: SpiffeId, instance: string): AbortController {
+    const streams = this.#streams.get(agentId) ?? new Map<string, AbortController>();
+    this.#streams.set(agentId, streams);
+    const earlier = streams.get(instance);
+    // In the order of their beginning, which is a Map's.
+    streams.delete(instance);
+    const [oldest] = streams.size < MAX_STREAMS_PER_AGENT ? [] : streams;
+    const ended = earlier ?? oldest?.[1];
+    if (earlier === undefined && oldest !== undefined) streams.delete(oldest[0]);
+    if (ended !== undefined) this.#log.info('sync_stream_replaced', { agentId });
+    ended?.abort();
     const own = new AbortController();
-    this.#streams.set(agentId, own);
+    streams.set(instance, own);
     return own;
+  }
+
+  #removeStream(agentId: SpiffeId, instance: string, own: AbortController): void {
+    const streams = this.#streams.get(agentId);
+    if (streams?.get(instance) === own) streams.delete(instance);
+    if (streams?.size === 0) this.#streams.delete(agentId);
   }
 }

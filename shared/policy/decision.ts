@@ -1,4 +1,5 @@
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { EgressTerms } from './egress-terms.ts';
 
 /**
  * Why a connection or request was allowed or denied: the closed list behind logs, metrics, audit records, the tunnel's deny frame
@@ -30,6 +31,15 @@ export const DECISION_REASONS = {
   own_listener: { code: 17, text: 'the destination is a listener of the agent itself' },
   quarantined: { code: 18, text: 'an operator has put one of both sides in quarantine' },
   domain_unverified: { code: 19, text: 'the name that was asked for does not lead to the destination' },
+  certificate_refused: {
+    code: 20,
+    text: 'the outside server did not prove the certificate that the policy asks for',
+  },
+  inspection_not_configured: {
+    code: 21,
+    text: 'the policy asks for its TLS to be inspected, and the host that dials has no authority for that',
+  },
+  inspection_refused: { code: 22, text: 'the policy asks for its TLS to be inspected, and it cannot be' },
 } as const;
 
 export type DecisionReason = keyof typeof DECISION_REASONS;
@@ -46,12 +56,16 @@ export interface Verdict {
   readonly reason: DecisionReason;
   /** It passes in audit mode; enforced, it would be denied for `reason`. Absent: it would not. */
   readonly wouldDeny?: WouldDeny;
+  /** Of what may leave the mesh; absent where the policy makes none. */
+  readonly terms?: EgressTerms;
   /** One sentence for people: the policy's own `reason` where it gives one, otherwise the text of the reason. */
   readonly message: string;
   /** Status of the answer to a denied HTTP request (opa-envoy-plugin `http_status`); 403 unless the policy names another from 400 to 599. */
   readonly httpStatus: number;
   /** The version in force, or null when there is none. */
   readonly policyVersion: number | null;
+  /** `input.user.id` of a user who is known and whom the policy may read; absent otherwise. */
+  readonly userId?: string;
   /** Time that the evaluation took, in microseconds. */
   readonly latencyUs: number;
 }
@@ -73,6 +87,8 @@ export interface DecisionTarget {
   readonly port: number;
   /** The DNS name by which the client asks for a destination outside of the mesh, and which leads there; absent where it asked for none. */
   readonly domain?: string;
+  /** Where a service in several places is asked for: who was chosen to answer; `address` and `port` are the service's. No policy sees it. */
+  readonly member?: { readonly address: string; readonly port: number };
   /** Of the certificate by which the target proved its identity to us, as of the caller. */
   readonly certificateSerial?: string;
 }
@@ -109,4 +125,6 @@ export interface DecisionRequest {
   readonly http: DecisionHttpRequest | null;
   /** Absent where the connection is no TLS, or nobody looked. */
   readonly tls?: DecisionTls;
+  /** A flow of UDP datagrams; absent for what is no UDP. */
+  readonly transport?: 'udp';
 }

@@ -29,12 +29,4 @@ describe('createOpaWasmLoader()', () => {
     expect(engine.evaluate('picket/authz/allow', { a: 'é\u0000"' }, 0)).toBe(true);
     expect(() => engine.evaluate('picket/authz/allow', { a: '\ud800' }, 0)).toThrow('escape');
   });
-
-  test('evaluate() of a small policy takes less than 100 microseconds', async () => {
-    const engine = await loader.load(artifact);
-    const rounds = 5_000;
-    const startedMs = performance.now();
-    for (let i = 0; i < rounds; i++) engine.evaluate('picket/authz/allow', { a: 'x' }, 0);
-    expect(((performance.now() - startedMs) * 1000) / rounds).toBeLessThan(100);
-  });
 });

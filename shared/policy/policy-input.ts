@@ -1,5 +1,14 @@
 import { PicketError } from '../errors/errors.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import {
+  describeUser,
+  NO_NETWORKS,
+  NO_USER,
+  UNKNOWN_DEVICE,
+  UNKNOWN_RISK,
+  type DecisionNetworks,
+  type DecisionUser,
+} from './circumstances.ts';
 import type {
   DecisionCaller,
   DecisionHttpRequest,
@@ -15,6 +24,10 @@ export interface DecisionContext {
   readonly nowMs: number;
   /** Which side asks: `inbound` is the called one. */
   readonly direction: 'inbound' | 'outbound';
+  /** Nobody, unless given. */
+  readonly user?: DecisionUser;
+  /** None is known, unless given. */
+  readonly networks?: DecisionNetworks;
 }
 
 const CLIENT_CERT_HEADER = 'x-forwarded-client-cert';
@@ -28,7 +41,7 @@ const WEEKDAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Frida
  * request that could be read in two ways; the caller takes that for a denial.
  */
 export function buildPolicyInput(request: DecisionRequest, context: DecisionContext): PolicyInput {
-  const { caller, target, http, tls } = request;
+  const { caller, target, http, tls, transport } = request;
   const path = http === null ? NO_REQUEST_PATH : parseRequestPath(http.path);
   const headers = http === null ? {} : buildHeaders(http, request);
   const nowIso = new Date(context.nowMs).toISOString();
@@ -40,9 +53,9 @@ export function buildPolicyInput(request: DecisionRequest, context: DecisionCont
       address: target.address,
       port: target.port,
     },
-    request: describeRequest(http, { path, headers, tls }),
-    user: { id: '' },
-    device: { id: '' },
+    request: describeRequest(http, { path, headers, tls, transport }),
+    user: describeUser(context.user ?? NO_USER),
+    device: UNKNOWN_DEVICE,
     context: describeContext(request, context),
     attributes: {
       source: {
@@ -77,10 +90,11 @@ function describeRequest(
     readonly path: RequestPath;
     readonly headers: Readonly<Record<string, string>>;
     readonly tls: DecisionTls | undefined;
+    readonly transport: DecisionRequest['transport'];
   },
 ): PolicyInput {
   return {
-    protocol: protocolOf(http, parts.tls),
+    protocol: protocolOf({ http, ...parts }),
     method: http?.method ?? '',
     path: parts.path.path,
     query: parts.path.query,
@@ -94,7 +108,16 @@ function describeRequest(
 }
 
 /** What a connection or request is by the bytes that were looked at, as policy and record name it. */
-export function protocolOf(http: DecisionHttpRequest | null, tls?: DecisionTls): 'http' | 'tls' | 'tcp' {
+export function protocolOf({
+  http,
+  tls,
+  transport,
+}: {
+  readonly http: DecisionHttpRequest | null;
+  readonly tls?: DecisionTls | undefined;
+  readonly transport?: DecisionRequest['transport'];
+}): 'http' | 'tls' | 'tcp' | 'udp' {
+  if (transport !== undefined) return transport;
   if (http !== null) return 'http';
   return tls === undefined ? 'tcp' : 'tls';
 }
@@ -110,6 +133,8 @@ function describeContext(request: DecisionRequest, context: DecisionContext): Po
     weekday: WEEKDAYS[now.getUTCDay()],
     hour: now.getUTCHours(),
     minute: now.getUTCMinutes(),
+    networks: context.networks ?? NO_NETWORKS,
+    risk: UNKNOWN_RISK,
   };
 }
 

@@ -1,10 +1,13 @@
 import { PicketError } from '../errors/errors.ts';
 import { DECISION_REASONS, type DecisionReason, type Verdict } from './decision.ts';
+import { findTermsFault, readTerms } from './egress-terms.ts';
 
 /** Which evaluation a result came from. */
 export interface VerdictContext {
   /** The reason of a denial by the policy: `egress_deny` on the calling side. */
   readonly denyReason: 'policy_deny' | 'egress_deny';
+  /** Whether what was asked about leaves the mesh: only then may a result make terms (`EgressTerms`). */
+  readonly isLeaving?: boolean;
   readonly policyVersion: number | null;
   readonly latencyUs: number;
 }
@@ -24,9 +27,22 @@ const REQUEST_CHANGES = [
   'query_parameters_to_remove',
 ] as const;
 
+/** What an allow on the calling side may say. A term that an older agent, or one with a typing mistake before it, does not know is not passed over: its author believes in it. */
+const KNOWN_OF_EGRESS: ReadonlySet<string> = new Set([
+  'allowed',
+  'http_status',
+  'body',
+  'reason',
+  'would_deny',
+  'via',
+  'server_certificate',
+  'inspect',
+  ...REQUEST_CHANGES,
+]);
+
 /**
- * The verdict of an evaluation's value: a boolean, or the object of opa-envoy-plugin (`allowed`, `http_status`, `body`, and `reason` and `would_deny` of ours).
- * Undefined is a denial by the policy; anything else, and an allow that asks for a change of the request, is a denial with `policy_error`.
+ * The verdict of an evaluation's value: a boolean, or the object of opa-envoy-plugin (`allowed`, `http_status`, `body`, and `reason`, `would_deny`, `via`,
+ * `server_certificate` and `inspect` of ours). Undefined is a denial by the policy; anything else, and an allow that asks for what is not done, is a denial with `policy_error`.
  */
 export function toVerdict(value: unknown, context: VerdictContext): Verdict {
   if (value === true) return allow(undefined, context);
@@ -36,8 +52,30 @@ export function toVerdict(value: unknown, context: VerdictContext): Verdict {
   const result = value as PolicyResult;
   const message = [result.reason, result.body].find((text) => typeof text === 'string' && text !== '');
   const rules = result.would_deny ?? [];
-  if (result.allowed && rules.length > 0) return passInAudit(rules, message, context);
-  if (result.allowed) return allow(message, context);
+  if (!result.allowed) return denyByPolicy(result, message, context);
+  const unknown = context.denyReason === 'egress_deny' ? findUnknown(result) : undefined;
+  if (unknown !== undefined)
+    return deny(
+      'policy_error',
+      { message: `${faultText()}: "${unknown}" is not known in its result` },
+      context,
+    );
+  const terms = readTerms(result);
+  if (terms !== undefined && context.isLeaving !== true)
+    return deny('policy_error', { message: `${faultText()}: ${MISPLACED_TERMS}` }, context);
+  const verdict = rules.length > 0 ? passInAudit(rules, message, context) : allow(message, context);
+  return terms === undefined ? verdict : { ...verdict, terms };
+}
+
+const MISPLACED_TERMS = 'it names a gateway, a certificate or an inspection for what does not leave the mesh';
+
+function findUnknown(result: PolicyResult): string | undefined {
+  return Object.keys(result)
+    .find((key) => !KNOWN_OF_EGRESS.has(key))
+    ?.slice(0, MAX_RULE_CHARACTERS);
+}
+
+function denyByPolicy(result: PolicyResult, message: unknown, context: VerdictContext): Verdict {
   return deny(context.denyReason, { message, httpStatus: result.http_status }, context);
 }
 
@@ -65,11 +103,13 @@ export function findResultFault(value: unknown): string | undefined {
   if (!areRules(result['would_deny']))
     return `"would_deny" is no list of at most ${MAX_RULES} names of rules`;
   if (!result['allowed']) return undefined;
+  const fault = findTermsFault(result);
+  if (fault !== undefined) return fault;
   const change = REQUEST_CHANGES.find((key) => !isEmpty(result[key]));
   return change === undefined ? undefined : `it changes the request by "${change}", which is not supported`;
 }
 
-interface PolicyResult {
+interface PolicyResult extends Readonly<Record<string, unknown>> {
   readonly allowed: boolean;
   readonly http_status?: unknown;
   readonly body?: unknown;

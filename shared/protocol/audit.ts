@@ -18,18 +18,31 @@ export const decisionOutcome = z.enum(['allow', 'deny']);
 export const accessRecord = z.object({
   decision_id: z.string().max(80),
   ts: timestamp,
+  /** Of the request's trace, where the host traces. */
+  trace_id: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/)
+    .optional(),
   /** Which side decided: `inbound` is the authority; `outbound` is the caller's host (egress, unreachable or untrusted target, denial told by the other side). */
   direction: z.enum(['inbound', 'outbound']),
   caller_spiffe_id: spiffeId.nullable(),
   target_spiffe_id: spiffeId.nullable(),
   source: z.string().max(64),
   destination: z.string().max(64),
-  protocol: z.enum(['http', 'tls', 'tcp']),
+  /** On the calling side, where the destination is a service in several places: the member that was asked last. */
+  member: z.string().max(64).optional(),
+  protocol: z.enum(['http', 'tls', 'tcp', 'udp']),
   /** Outside of the mesh: the DNS name that the client asked for, whether it led there or not. */
   server_name: z.string().max(255).optional(),
+  /** Outside of the mesh: the gateway that takes it out. The gateway's own record is `inbound` and names itself. */
+  via: spiffeId.optional(),
+  /** Outside of the mesh: its TLS was ended by the host that recorded it, and what is within was seen there. */
+  inspected: z.literal(true).optional(),
   method: z.string().max(32).nullable(),
   path: z.string().max(8192).nullable(),
   decision: decisionOutcome,
+  /** The user whose token came with the request and was verified, `ISSUER:SUBJECT`; absent where nobody is known, or the policy does not ask. */
+  user_id: z.string().max(600).optional(),
   /** It passed in audit mode: enforced, it would have been denied for `reason`. Absent: it would not. */
   would_deny: z.literal(true).optional(),
   /** Rules in audit that would have denied it, as the policy names them. */
@@ -39,6 +52,7 @@ export const accessRecord = z.object({
   /** One sentence for people. */
   message: z.string().max(1024),
   policy_version: counter.nullable(),
+  /** How long the decision took; 0 where the very same was asked just before, and the answer stood. */
   latency_us: z.number().min(0),
 });
 

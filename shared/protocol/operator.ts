@@ -1,19 +1,14 @@
 import { z } from 'zod';
 import { accessRecord, decisionOutcome } from './audit.ts';
+import { MAX_PAGE, pageOf } from './page.ts';
 import { entry, newEntry } from './registration.ts';
+import { locality } from './service.ts';
 import { agentStatus } from './sync.ts';
 import { base64, counter, ipAddress, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
 
 /**
- * What operators and the command line say to the server, on 8444 or on the local unix socket. Every list is
- * `{ items, next }`: `next` is the cursor of the following page, or null.
+ * What operators and the command line say to the server, on 8444 or on the local unix socket. Every list is a page.
  */
-
-export const MAX_PAGE = 1000;
-
-export function pageOf<T extends z.ZodType>(item: T) {
-  return z.object({ items: z.array(item), next: z.string().max(4096).nullable() });
-}
 
 export const paging = z.object({
   cursor: z.string().max(4096).optional(),
@@ -97,6 +92,8 @@ export const node = z.object({
   lastSeenAt: timestamp,
   agentVersion: z.string(),
   status: agentStatus.nullable(),
+  /** Where it is, as an operator declared; absent: nobody did. */
+  locality: locality.optional(),
   addresses: z.array(nodeAddress),
 });
 export const nodePage = pageOf(node);
@@ -126,6 +123,15 @@ export const policyPublished = policyActivated.extend({ warnings: z.array(z.stri
 export const policyRollback = z.object({ target: policyTarget.default('mesh'), version: counter });
 
 /** A hypothetical request. Without `method` it is a connection. */
+/** By GET, names with commas between them. */
+const networkNames = z.union([
+  z
+    .string()
+    .max(2048)
+    .transform((names) => names.split(',').filter((name) => name !== '')),
+  z.array(z.string().max(32)).max(64),
+]);
+
 export const policyQuestion = z.object({
   caller: z.union([spiffeId, z.literal('')]).default(''),
   /** Empty for a destination outside of the mesh. */
@@ -139,6 +145,16 @@ export const policyQuestion = z.object({
   headers: z.record(z.string(), z.string()).default({}),
   host: z.string().max(253).default(''),
   sourceAddress: ipAddress.optional(),
+  /** Named networks that the caller is in, and others that the host knows and it is not in. */
+  inNetworks: networkNames.optional(),
+  outsideNetworks: networkNames.optional(),
+  /** Claims of a verified user token, as JSON; absent: no user. */
+  userClaims: z.string().max(8192).optional(),
+  /** Configured name of the issuer of that token. */
+  userIssuer: z.string().max(32).default('issuer'),
+  /** `udp`: a flow of datagrams; absent: what the rest of the question makes it. */
+  protocol: z.literal('udp').optional(),
+  targetAddress: ipAddress.optional(),
   targetPort: z.coerce.number().int().min(1).max(65535).default(443),
   /** `outbound` asks the calling side's rule, `egress`. */
   direction: z.enum(['inbound', 'outbound']).default('inbound'),
@@ -150,6 +166,14 @@ export const policyAnswer = z.object({
   decision: decisionOutcome,
   /** Rules in audit that would deny it. The mode of the service is not asked: this is what the policy says. */
   wouldDeny: z.array(z.string()).optional(),
+  /** The gateway that must take it out of the mesh. */
+  via: spiffeId.optional(),
+  /** What the outside server must prove. */
+  serverCertificate: z
+    .object({ spkiSha256: z.array(sha256Hex).optional(), authority: z.string().optional() })
+    .optional(),
+  /** Its TLS must be ended on the way, and each request within be decided. */
+  inspect: z.literal(true).optional(),
   reason: z.string(),
   message: z.string(),
   version: counter.nullable(),

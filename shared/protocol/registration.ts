@@ -1,11 +1,26 @@
 import { z } from 'zod';
-import { counter, dnsName, port, selector, spiffeId, timestamp } from './wire-values.ts';
+import { counter, dnsName, ipAddress, port, selector, spiffeId, timestamp } from './wire-values.ts';
 
-/** How the inbound side reads what comes in on a listener. `auto`: HTTP/1.1 where the first bytes say so, otherwise bytes. */
-export const listenerProtocol = z.enum(['auto', 'http', 'tcp']);
+/**
+ * How the inbound side reads what comes in on a listener. `auto`: HTTP/1.1 where the first bytes say so, otherwise bytes. `egress`: no application listens there; it is
+ * the mesh port of a gateway, which takes out of the mesh what the policy sends through it.
+ */
+export const listenerProtocol = z.enum(['auto', 'http', 'tcp', 'egress']);
 
-/** A port on which a workload answers, on each host where its parent agent runs (design: the directory comes from registration). */
-export const listener = z.object({ port, protocol: listenerProtocol.default('auto') });
+/**
+ * A port on which a workload answers, on each host where its parent agent runs (design: the directory comes from registration): at all confirmed addresses of the host, or at one of
+ * them, as in a pod, which goes before.
+ */
+export const listener = z.object({
+  port,
+  protocol: listenerProtocol.default('auto'),
+  /** The program there expects the header of PROXY protocol version 2 before everything else; absent: it does not. */
+  proxyProtocol: z.literal('v2').optional(),
+  /** The program there is connected from the caller's address; absent: from the host's own. */
+  transparent: z.literal(true).optional(),
+  /** Absent: all of them. */
+  address: ipAddress.optional(),
+});
 
 /** What an operator writes. */
 export const newEntry = z.object({

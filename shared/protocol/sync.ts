@@ -4,6 +4,7 @@ import { enforcementRecord } from './enforcement.ts';
 import { signedPolicy } from './policy-statement.ts';
 import { quarantineRecord } from './quarantine.ts';
 import { entry, listenerProtocol } from './registration.ts';
+import { placeRecord, serviceRecord } from './service.ts';
 import { counter, ipAddress, port, spiffeId } from './wire-values.ts';
 
 /**
@@ -34,9 +35,20 @@ export const syncItem = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('quarantine'), key: z.string(), value: quarantineRecord }),
   /** Key: the scope. */
   z.object({ kind: z.literal('enforcement'), key: z.string(), value: enforcementRecord }),
+  z.object({ kind: z.literal('service'), key: z.string(), value: serviceRecord }),
+  z.object({ kind: z.literal('place'), key: z.string(), value: placeRecord }),
 ]);
 
-export const syncKind = z.enum(['entry', 'bundle', 'directory', 'policy', 'quarantine', 'enforcement']);
+export const syncKind = z.enum([
+  'entry',
+  'bundle',
+  'directory',
+  'policy',
+  'quarantine',
+  'enforcement',
+  'service',
+  'place',
+]);
 
 export const syncChange = z.discriminatedUnion('op', [
   z.object({ op: z.literal('put'), item: syncItem }),

@@ -13,9 +13,13 @@ export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   schedule(delayMs, callback) {
-    const timer = setTimeout(callback, Math.min(delayMs, MAX_TIMER_MS));
+    let timer: NodeJS.Timeout | undefined = setTimeout(callback, Math.min(delayMs, MAX_TIMER_MS));
     timer.unref();
-    return () => clearTimeout(timer);
+    return () => {
+      clearTimeout(timer);
+      // Whoever keeps the function must not keep the timer, with all that its callback holds: an idle connection had two of them.
+      timer = undefined;
+    };
   },
 };
 

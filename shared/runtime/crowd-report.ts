@@ -11,7 +11,7 @@ export interface CrowdReportOptions {
   readonly log: Log;
 }
 
-/** Tells the log of connections that were turned away because places ran short: of the first at once, then at most every ten seconds how many there were. */
+/** Tells the log of what happens as often as others like, such as connections that are turned away because places ran short: of the first at once, then at most every ten seconds how many there were. */
 export class CrowdReport<Why extends string> {
   readonly #options: CrowdReportOptions;
   #counts: Partial<Record<Why, number>> = {};
@@ -22,10 +22,10 @@ export class CrowdReport<Why extends string> {
     this.#options = options;
   }
 
-  /** `address` is the peer whose connection it was. */
-  note(why: Why, address: string): void {
+  /** `which` is the one that it was: the peer's address, or what went wrong. */
+  note(why: Why, which: string): void {
     this.#counts[why] = (this.#counts[why] ?? 0) + 1;
-    this.#latest = address;
+    this.#latest = which;
     if (!this.#isSilent) this.#tell();
   }
 

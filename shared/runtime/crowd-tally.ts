@@ -10,8 +10,10 @@ export class CrowdTally<Why extends string = string> {
     this.#clock = clock;
   }
 
-  note(why: Why): void {
-    this.#counts.set(why, (this.#counts.get(why) ?? 0) + 1);
+  /** Notes one, or `count` that somebody else has counted. */
+  note(why: Why, count = 1): void {
+    if (count === 0) return;
+    this.#counts.set(why, (this.#counts.get(why) ?? 0) + count);
     this.#lastMs = this.#clock.nowMs();
   }
 

@@ -1,8 +1,9 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv6 } from 'node:net';
 
 /** The 4 or 16 bytes of an IP address. An IPv6 zone (`%eth0`) is not accepted. Throws TypeError for anything else. */
 export function encodeIpAddress(address: string): Uint8Array {
-  if (isIPv4(address)) return Uint8Array.from(address.split('.'), Number);
+  const dotted = readDotted(address);
+  if (dotted !== undefined) return dotted;
   if (isIPv6(address) && !address.includes('%')) return encodeIpv6(address);
   throw new TypeError(`Cannot read IP address "${address.slice(0, 60)}"`);
 }
@@ -18,6 +19,31 @@ export function decodeIpAddress(bytes: Uint8Array): string {
 export function isIpv4Mapped(bytes: Uint8Array): boolean {
   for (let i = 0; i < 10; i++) if (bytes[i] !== 0) return false;
   return bytes[10] === 0xff && bytes[11] === 0xff;
+}
+
+const DOT = 0x2e;
+const ZERO = 0x30;
+
+/** Digit by digit: an expression and a split cost ten times as much, and each connection comes by here several times. */
+function readDotted(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4);
+  let count = 0;
+  let value: number | undefined;
+  for (let at = 0; at <= text.length; at++) {
+    const code = at < text.length ? text.charCodeAt(at) : DOT;
+    if (code === DOT) {
+      if (value === undefined || count === 4) return undefined;
+      bytes[count++] = value;
+      value = undefined;
+      continue;
+    }
+    const digit = code - ZERO;
+    // A leading zero would be octal to some.
+    if (digit < 0 || digit > 9 || value === 0) return undefined;
+    value = (value ?? 0) * 10 + digit;
+    if (value > 255) return undefined;
+  }
+  return count === 4 ? bytes : undefined;
 }
 
 function encodeIpv6(address: string): Uint8Array {

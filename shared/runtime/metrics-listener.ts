@@ -1,4 +1,3 @@
-import type { Registry } from 'prom-client';
 import { describeError, PicketError } from '../errors/errors.ts';
 import type { Running } from './shutdown.ts';
 
@@ -7,10 +6,14 @@ export interface ListenerAddress {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
+  /** Whether another process of the same user may listen there at the same time: one that takes over from this one. */
+  readonly isShared?: boolean;
 }
 
 export interface HttpListener extends Running {
   readonly port: number;
+  /** Takes no more connections; who is being answered still is. */
+  retire(): void;
 }
 
 /** What is asked about a process from outside. */
@@ -23,7 +26,10 @@ const MAX_BODY_BYTES = 1024;
 const IDLE_SECONDS = 10;
 
 /** Serves GET /metrics in the text format of Prometheus. Throws `unavailable`, reason `listen_failed`. */
-export function startMetricsListener(address: ListenerAddress, registry: Registry): HttpListener {
+export function startMetricsListener(
+  address: ListenerAddress,
+  registry: { readonly contentType: string; readonly metrics: () => Promise<string> },
+): HttpListener {
   return startListener(address, {
     '/metrics': async () =>
       new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } }),
@@ -48,17 +54,22 @@ export function startReadinessListener(address: ListenerAddress, readiness: Read
 
 type Handlers = Readonly<Record<string, () => Response | Promise<Response>>>;
 
-function startListener({ host, port }: ListenerAddress, handlers: Handlers): HttpListener {
+function startListener({ host, port, isShared = false }: ListenerAddress, handlers: Handlers): HttpListener {
   try {
     const server = Bun.serve({
       hostname: host,
       port,
+      reusePort: isShared,
       maxRequestBodySize: MAX_BODY_BYTES,
       idleTimeout: IDLE_SECONDS,
       fetch: async (request) => await answer(request, handlers),
       error: (error) => new Response(`${describeError(error)}\n`, { status: 500 }),
     });
-    return { port: server.port ?? port, stop: async () => await server.stop(true) };
+    return {
+      port: server.port ?? port,
+      retire: () => void server.stop(false),
+      stop: async () => await server.stop(true),
+    };
   } catch (cause) {
     throw new PicketError('unavailable', 'listen_failed', `Cannot listen on ${host}:${port}`, { cause });
   }

@@ -32,6 +32,14 @@ export async function listenAtPath(server: Server, path: string, mode: number): 
   chmodSync(path, mode);
 }
 
+/** Takes connections on a socket that listens already, which is the server's from now on. */
+export async function listenOnDescriptor(server: Server, fd: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => reject(listenFailed(`descriptor ${fd}`, 'the system refused', cause)));
+    server.listen({ fd }, () => resolve());
+  });
+}
+
 /** The descriptor of an accepted connection; undefined when it is closed. */
 export function descriptorOf(socket: Socket): number | undefined {
   const fd = (socket as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;

@@ -18,6 +18,8 @@ export interface RequestHead {
   readonly method: string;
   /** Path and query as the application gets them; an absolute-form target is passed on whole and shows only its path here. */
   readonly path: string;
+  /** Whether the target names the scheme `http` and the host itself (absolute form, RFC 9112 3.2.2). */
+  readonly isAbsolute: boolean;
   readonly host: string;
   /** By lower-case name, values of repeated fields joined with a comma; without the fields that are cut. Has no prototype. */
   readonly headers: Readonly<Record<string, string>>;
@@ -108,6 +110,7 @@ class HeadParser {
     return {
       method,
       path,
+      isAbsolute: authority !== null,
       host,
       headers: this.#headers,
       isChunked: this.#isChunked,

@@ -51,6 +51,11 @@ export class FrameReader {
     return this.#left > 0 && !this.#isDropping;
   }
 
+  /** Of whose frame a part has passed, and not the rest: 0 for the connection's, undefined for none. */
+  get passingStreamId(): number | undefined {
+    return this.isWithinPassing ? this.#header.streamId : undefined;
+  }
+
   get isWithinWhole(): boolean {
     return this.#isWithinWhole;
   }

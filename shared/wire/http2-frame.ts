@@ -36,6 +36,7 @@ export const HTTP2_ERROR = {
   refused_stream: 0x7,
   cancel: 0x8,
   compression_error: 0x9,
+  connect_error: 0xa,
   enhance_your_calm: 0xb,
 } as const;
 

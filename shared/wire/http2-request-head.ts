@@ -1,13 +1,8 @@
 import { PicketError } from '../errors/errors.ts';
 import type { FieldList } from './hpack-decoder.ts';
-import {
-  isMisspelledFraming,
-  isOwnedHeader,
-  TARGET_BYTES,
-  TOKEN_BYTES,
-  VALUE_BYTES,
-} from './http1-syntax.ts';
+import { isOwnedHeader, TARGET_BYTES } from './http1-syntax.ts';
 import { parseRequestTarget, requireAuthority } from './http1-target.ts';
+import { isToken, MalformedHead, requireField, requireValue } from './http2-field-rules.ts';
 
 /** The head of a request, read so that an application cannot read it otherwise. */
 export interface Http2RequestHead {
@@ -34,15 +29,6 @@ export type ReadRequestHead =
 
 const MAX_METHOD_BYTES = 32;
 const PSEUDO = [':method', ':scheme', ':path', ':authority', ':protocol'];
-/** Fields of a connection, which HTTP/2 does not have (RFC 9113 8.2.2). */
-const CONNECTION_FIELDS = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-]);
 const CONTENT_LENGTH = /^[0-9]{1,15}$/;
 const COLON = 58;
 
@@ -52,7 +38,7 @@ export function readRequestHead(fields: FieldList): ReadRequestHead {
     const reader = new HeadReader(fields);
     return reader.read();
   } catch (error) {
-    if (error instanceof Malformed) return { kind: 'malformed', why: error.message };
+    if (error instanceof MalformedHead) return { kind: 'malformed', why: error.message };
     throw error;
   }
 }
@@ -70,14 +56,11 @@ export function readTrailers(
       if (isOwnedHeader(name)) owned.push(i);
     }
   } catch (error) {
-    if (error instanceof Malformed) return { malformed: error.message };
+    if (error instanceof MalformedHead) return { malformed: error.message };
     throw error;
   }
   return { owned };
 }
-
-/** Never leaves this file. */
-class Malformed extends Error {}
 
 class HeadReader {
   readonly #fields: FieldList;
@@ -99,7 +82,7 @@ class HeadReader {
     if (protocol !== undefined) this.#takeProtocol(method, protocol);
     const scheme = this.#require(':scheme');
     const path = this.#require(':path');
-    if (!path.startsWith('/') && path !== '*') throw new Malformed(':path is no path');
+    if (!path.startsWith('/') && path !== '*') throw new MalformedHead(':path is no path');
     try {
       const host = this.#requireHost();
       if (scheme !== 'http' && scheme !== 'https')
@@ -130,47 +113,49 @@ class HeadReader {
       this.#owned.push(index);
       return;
     }
-    if (name === 'te' && value.toLowerCase() !== 'trailers') throw new Malformed('te is not trailers');
+    if (name === 'te' && value.toLowerCase() !== 'trailers') throw new MalformedHead('te is not trailers');
     const before = this.#headers[name];
     if (name === 'content-length' && (before !== undefined || !CONTENT_LENGTH.test(value)))
-      throw new Malformed('content-length is no number, or stands twice');
-    if (name === 'host' && before !== undefined) throw new Malformed('host stands twice');
+      throw new MalformedHead('content-length is no number, or stands twice');
+    if (name === 'host' && before !== undefined) throw new MalformedHead('host stands twice');
     if (before === undefined) this.#headers[name] = value;
     else this.#headers[name] = before + (name === 'cookie' ? '; ' : ',') + value;
   }
 
   /** They stand before all other fields, each once (RFC 9113 8.3). */
   #takePseudo(name: string, value: string): void {
-    if (!PSEUDO.includes(name)) throw new Malformed('a pseudo-header field is unknown');
-    if (this.#pseudo.has(name)) throw new Malformed(`${name} stands twice`);
+    if (!PSEUDO.includes(name)) throw new MalformedHead('a pseudo-header field is unknown');
+    if (this.#pseudo.has(name)) throw new MalformedHead(`${name} stands twice`);
     if (this.#owned.length > 0 || !isEmpty(this.#headers))
-      throw new Malformed('a pseudo-header field stands behind another field');
+      throw new MalformedHead('a pseudo-header field stands behind another field');
     requireValue(value);
     this.#pseudo.set(name, value);
   }
 
   #require(name: string): string {
     const value = this.#pseudo.get(name);
-    if (value === undefined) throw new Malformed(`${name} is missing`);
+    if (value === undefined) throw new MalformedHead(`${name} is missing`);
     return value;
   }
 
   #requireMethod(): string {
     const method = this.#require(':method');
-    if (method.length > MAX_METHOD_BYTES || !isToken(method)) throw new Malformed('the method is not valid');
+    if (method.length > MAX_METHOD_BYTES || !isToken(method))
+      throw new MalformedHead('the method is not valid');
     return method;
   }
 
   /** What follows it would pass undecided, as on HTTP/1.1. */
   #readConnect(): ReadRequestHead {
-    if (this.#pseudo.has(':scheme') || this.#pseudo.has(':path')) throw new Malformed('CONNECT has a path');
+    if (this.#pseudo.has(':scheme') || this.#pseudo.has(':path'))
+      throw new MalformedHead('CONNECT has a path');
     this.#require(':authority');
     return this.#refused(400, 'CONNECT is not relayed');
   }
 
   #takeProtocol(method: string, protocol: string): void {
-    if (method !== 'CONNECT') throw new Malformed(':protocol stands without CONNECT');
-    if (!isToken(protocol)) throw new Malformed(':protocol is not valid');
+    if (method !== 'CONNECT') throw new MalformedHead(':protocol stands without CONNECT');
+    if (!isToken(protocol)) throw new MalformedHead(':protocol is not valid');
     this.#headers[':protocol'] = protocol;
   }
 
@@ -178,10 +163,10 @@ class HeadReader {
   #requireHost(): string {
     const authority = this.#pseudo.get(':authority');
     const host = authority ?? this.#headers['host'];
-    if (host === undefined) throw new Malformed('neither :authority nor host is there');
+    if (host === undefined) throw new MalformedHead('neither :authority nor host is there');
     const lower = host.toLowerCase();
     if ((this.#headers['host'] ?? host).toLowerCase() !== lower)
-      throw new Malformed('host is unlike :authority');
+      throw new MalformedHead('host is unlike :authority');
     requireAuthority(host);
     this.#headers['host'] ??= host;
     return lower;
@@ -192,45 +177,10 @@ class HeadReader {
   }
 }
 
-function requireField(name: string, value: string): void {
-  if (!isFieldName(name)) throw new Malformed('the name of a field is not valid');
-  if (CONNECTION_FIELDS.has(name)) throw new Malformed('a field belongs to the connection');
-  if (isMisspelledFraming(name))
-    throw new Malformed('a field that frames the request is spelled with an underscore');
-  requireValue(value);
-}
-
-/** RFC 9113 8.2.1: no control characters, and no blank at either end, which some take for a part of the value and others do not. */
-function requireValue(value: string): void {
-  for (let i = 0; i < value.length; i++)
-    if (VALUE_BYTES[value.charCodeAt(i)] !== 1) throw new Malformed('a value holds a control character');
-  if (isBlank(value.charCodeAt(0)) || isBlank(value.charCodeAt(value.length - 1)))
-    throw new Malformed('a value begins or ends with a blank');
-}
-
-function isBlank(code: number): boolean {
-  return code === 0x20 || code === 0x09;
-}
-
-function isToken(text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (TOKEN_BYTES[text.charCodeAt(i)] === 0) return false;
-  return text.length > 0;
-}
-
-/** A token in lower case (RFC 9113 8.2). */
-function isFieldName(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    // The table says 0 for what may not stand there, the byte 0 among them.
-    if (code === 0 || TOKEN_BYTES[code] !== code) return false;
-  }
-  return text.length > 0;
-}
-
 function requireTargetBytes(path: string): void {
   for (let i = 0; i < path.length; i++)
     if (TARGET_BYTES[path.charCodeAt(i)] === 0)
-      throw new Malformed(':path holds a character that may not be');
+      throw new MalformedHead(':path holds a character that may not be');
 }
 
 function isEmpty(record: Readonly<Record<string, string>>): boolean {

@@ -19,7 +19,8 @@ import { decodeUuid, encodeUuid, UUID_BYTES } from './uuid.ts';
  * | 0x06 | reset  | both   | as deny: both directions are void, and the TLS connection is closed after it             |
  * | 0x07 | ping   | both   | none                                                                                      |
  * | 0x08 | pong   | both   | none                                                                                      |
- * | 0x09 | retire | server | none: open nothing more on this connection                                                |
+ * | 0x09 | retire | both   | none. Server: open nothing more on this connection. Client, once: it opens nothing more,  |
+ * |      |        |        | and what is open should end soon, as its protocol lets it                                 |
  *
  * Destination and source are family u8 (4 or 6), address (4 or 16 bytes), port u16. The source is what the calling side says of its own
  * application: for the record, never for a decision. Integers are big-endian.
@@ -104,8 +105,11 @@ export function encodeFrame(frame: TunnelFrame): Uint8Array {
  * frame. After it threw or was stopped it ignores everything.
  */
 export class FrameDecoder {
-  readonly #head = new Uint8Array(FRAME_HEADER_BYTES + MAX_CONTROL_BYTES);
+  readonly #head = new Uint8Array(FRAME_HEADER_BYTES);
   #headLength = 0;
+  /** Of a control frame, as long as it comes: a connection lives for data, and most wait. */
+  #payload: Uint8Array | undefined;
+  #payloadLength = 0;
   #dataLeft = 0;
   #isStopped = false;
 
@@ -128,30 +132,35 @@ export class FrameDecoder {
   }
 
   #collect(bytes: Uint8Array, at: number, sink: FrameSink): number {
-    const next = this.#fill(bytes, at, FRAME_HEADER_BYTES);
-    if (this.#headLength < FRAME_HEADER_BYTES) return next;
+    let from = at;
+    while (this.#headLength < FRAME_HEADER_BYTES && from < bytes.length)
+      this.#head[this.#headLength++] = bytes[from++] ?? 0;
+    if (this.#headLength < FRAME_HEADER_BYTES) return from;
     const type = this.#requireType();
-    const length = this.#payloadLength();
-    if (type === 'data') {
-      if (length === 0) this.#fail('a data frame is empty');
-      this.#headLength = 0;
-      this.#dataLeft = length;
-      return next;
-    }
-    if (length > MAX_CONTROL_BYTES) this.#fail(`a ${type} frame has ${length} bytes`);
-    const end = this.#fill(bytes, next, FRAME_HEADER_BYTES + length);
-    if (this.#headLength < FRAME_HEADER_BYTES + length) return end;
+    const length = this.#announcedLength();
+    if (type !== 'data') return this.#collectControl(type, length, { bytes, from, sink });
+    if (length === 0) this.#fail('a data frame is empty');
     this.#headLength = 0;
-    sink.onFrame(this.#parse(type, length));
-    return end;
+    this.#dataLeft = length;
+    return from;
   }
 
-  /** Moves bytes from `at` on into the head until it holds `length`; returns where it stopped. */
-  #fill(bytes: Uint8Array, at: number, length: number): number {
-    let from = at;
-    while (this.#headLength < length && from < bytes.length)
-      this.#head[this.#headLength++] = bytes[from++] ?? 0;
-    return from;
+  #collectControl(
+    type: Exclude<FrameType, 'data'>,
+    length: number,
+    { bytes, from, sink }: { readonly bytes: Uint8Array; readonly from: number; readonly sink: FrameSink },
+  ): number {
+    if (length > MAX_CONTROL_BYTES) this.#fail(`a ${type} frame has ${length} bytes`);
+    const payload = (this.#payload ??= new Uint8Array(length));
+    let at = from;
+    while (this.#payloadLength < length && at < bytes.length)
+      payload[this.#payloadLength++] = bytes[at++] ?? 0;
+    if (this.#payloadLength < length) return at;
+    this.#headLength = 0;
+    this.#payload = undefined;
+    this.#payloadLength = 0;
+    sink.onFrame(this.#parse(type, payload));
+    return at;
   }
 
   #requireType(): FrameType {
@@ -159,14 +168,13 @@ export class FrameDecoder {
     return type ?? this.#fail(`type ${this.#head[0]} is unknown`);
   }
 
-  #payloadLength(): number {
+  #announcedLength(): number {
     return ((this.#head[1] ?? 0) << 16) | ((this.#head[2] ?? 0) << 8) | (this.#head[3] ?? 0);
   }
 
-  #parse(type: Exclude<FrameType, 'data'>, length: number): TunnelFrame {
-    const reader = new ByteReader(this.#head.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + length));
+  #parse(type: Exclude<FrameType, 'data'>, payload: Uint8Array): TunnelFrame {
     try {
-      return parsePayload(type, reader);
+      return parsePayload(type, new ByteReader(payload));
     } catch (cause) {
       return this.#fail(`a ${type} frame is malformed`, cause);
     }

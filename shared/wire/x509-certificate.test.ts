@@ -51,6 +51,7 @@ describe('parseX509Certificate()', () => {
       extendedKeyUsage: undefined,
       subjectAlternativeName: { isCritical: false, uris: ['spiffe://one.test'], dnsNames: [] },
       subjectKeyIdentifier: undefined,
+      nameConstraints: undefined,
       notUnderstood: [],
     });
     expect(parseX509Certificate(leaf.der).extensions).toMatchObject({

@@ -45,6 +45,8 @@ export interface CertificateExtensions {
   readonly extendedKeyUsage: readonly string[] | undefined;
   readonly subjectAlternativeName: SubjectAlternativeName | undefined;
   readonly subjectKeyIdentifier: Uint8Array | undefined;
+  /** The value of the name constraints, which is read by `parseDnsNameConstraints` alone: they stand in `notUnderstood` too. */
+  readonly nameConstraints: Uint8Array | undefined;
   /** Extensions that restrict the certificate in a way that is not understood here: whoever relies on it must refuse it. */
   readonly notUnderstood: readonly string[];
 }
@@ -75,6 +77,7 @@ export function readCertificateExtensions(extensions: DerReader): CertificateExt
     extendedKeyUsage: read(EXTENSION.extendedKeyUsage, readPurposes),
     subjectAlternativeName: read(EXTENSION.subjectAlternativeName, readAlternativeNames),
     subjectKeyIdentifier: read(EXTENSION.subjectKeyIdentifier, (reader) => reader.octetString()),
+    nameConstraints: raw.get(EXTENSION.nameConstraints)?.value,
     notUnderstood: Array.from(raw)
       .filter(([identifier, { isCritical }]) => isCritical || identifier === EXTENSION.nameConstraints)
       .map(([identifier]) => identifier),
@@ -88,6 +91,7 @@ export const NO_EXTENSIONS: CertificateExtensions = {
   extendedKeyUsage: undefined,
   subjectAlternativeName: undefined,
   subjectKeyIdentifier: undefined,
+  nameConstraints: undefined,
   notUnderstood: [],
 };
 

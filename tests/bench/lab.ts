@@ -44,7 +44,7 @@ export const PEERS = ['haproxy', 'nginx', 'envoy'] as const;
 export type PeerName = (typeof PEERS)[number];
 
 /** How an agent of the lab differs from a usual one. */
-export type PicketVariant = 'pooled' | 'resumed' | 'full' | 'captured' | 'steered';
+export type PicketVariant = 'pooled' | 'resumed' | 'full' | 'captured' | 'steered' | 'workers';
 
 const VARIANTS: Readonly<Record<PicketVariant, MeshHostOptions['settings']>> = {
   pooled: { capture: { enabled: false } },
@@ -52,12 +52,20 @@ const VARIANTS: Readonly<Record<PicketVariant, MeshHostOptions['settings']>> = {
   full: { capture: { enabled: false }, mesh: { reuse_connections: false, resume_sessions: false } },
   captured: {},
   steered: {},
+  workers: { capture: { enabled: false }, proxy: { workers: 2 } },
 };
 
 /** Those that no forward leads to: what the load calls is captured by nftables, or steered by eBPF programs. */
 const CAPTURED: Readonly<Partial<Record<PicketVariant, string>>> = {
   captured: 'picket, captured',
   steered: 'picket, eBPF',
+};
+
+/** A called side of its own, beside that of the captured and that of the others. */
+const CALLED_KINDS: Readonly<Partial<Record<PicketVariant, string>>> = {
+  captured: 'captured',
+  steered: 'captured',
+  workers: 'workers',
 };
 
 /** What is under test in every table: the hosts, the mesh, the peers, each started when it is first asked for. */
@@ -93,7 +101,7 @@ export class Lab {
     const folder = mkdtempSync(join(tmpdir(), 'picket-bench-'));
     chmodSync(folder, 0o711);
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 13 });
+    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'bench.test', hosts: 15 });
     stack.defer(async () => await mesh.remove());
     const certificates = await writePeerCertificates(folder);
     await placeServer(mesh.control.pid, { cores: LOAD_CORE, priority: LOWEST_PRIORITY });
@@ -139,13 +147,13 @@ export class Lab {
   async picket(variant: PicketVariant, mode: PairMode, cores: string): Promise<Contender> {
     const called = await this.#calledBy(variant);
     const caller = await this.#once(`caller ${variant}`, () => this.#startCaller(variant));
-    await pinTo(cores, [called.pid, caller.pid]);
-    const name = CAPTURED[variant] ?? 'picket';
+    const pids = (): readonly number[] => [called, caller].flatMap(({ pid }) => processTree(pid));
+    await pinTo(cores, pids());
+    const name = variant === 'workers' ? 'picket, two workers' : (CAPTURED[variant] ?? 'picket');
     const entry =
       variant in CAPTURED
         ? `${called.host.ipv4}:${APPLICATION_PORTS[mode]}`
         : `127.0.0.1:${FORWARD_PORTS[mode]}`;
-    const pids = (): readonly number[] => [called.pid, caller.pid];
     const pair = { name, caller: caller.host, entry, pids };
     await waitUntil(`${name} carries a request`, async () => await answers(pair, mode), 30_000);
     return pair;
@@ -197,7 +205,8 @@ export class Lab {
   async #startCalled(variant: PicketVariant): Promise<MeshHost> {
     const host = this.takeHost();
     await this.#startApplication(host);
-    const settings = { ...AGENT_SETTINGS, ...(variant in CAPTURED ? {} : VARIANTS.pooled) };
+    const ofKind = variant === 'workers' ? VARIANTS.workers : VARIANTS.pooled;
+    const settings = { ...AGENT_SETTINGS, ...(variant in CAPTURED ? {} : ofKind) };
     const agent = await this.mesh.joinHost(host, `called-${host.name}`, settings);
     const { tcp, http, http2 } = APPLICATION_PORTS;
     const listen = [`${tcp}/tcp`, `${http}/http`, `${http2}/http`];
@@ -219,7 +228,8 @@ export class Lab {
 
   /** What is captured on one side is captured on the other. */
   async #calledBy(variant: PicketVariant): Promise<MeshHost> {
-    return await this.#once(`called ${variant in CAPTURED}`, async () => await this.#startCalled(variant));
+    const kind = CALLED_KINDS[variant] ?? 'usual';
+    return await this.#once(`called ${kind}`, async () => await this.#startCalled(variant));
   }
 
   async #startCaller(variant: PicketVariant): Promise<MeshHost> {

@@ -66,7 +66,7 @@ describe('picket', () => {
 
   test('picket --help lists every noun', async () => {
     const nouns = [
-      'ca token entry node policy audit workload agent server operator quarantine enforcement why doctor completion version',
+      'ca token entry service node policy audit workload agent gateway server operator quarantine enforcement why doctor completion version',
     ];
     expect((await commandsOf([])).toSorted()).toEqual(nouns.flatMap((text) => text.split(' ')).toSorted());
   });

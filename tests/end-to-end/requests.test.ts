@@ -159,8 +159,8 @@ describe('a connection', () => {
 
   test('to a port of a meshed host at which nothing is registered is never made in plaintext', async () => {
     const netcat = asUser(web, 'nc', '-w', '3', shop.store.host.ipv4, '9999');
-    const { exitCode } = await run(shop.desk.host.in(...netcat));
-    expect(exitCode).toBe(0); // The agent took the connection before it knew where to.
+    // The agent takes the connection before it knows where to; whether netcat sees that or the reset alone is a race.
+    await run(shop.desk.host.in(...netcat));
     await waitUntil('the denial is noted', async () => (await shop.why(web)).includes('target_unknown'));
   });
 

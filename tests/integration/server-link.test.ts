@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { createHash } from 'node:crypto';
 import { createServer, type AddressInfo } from 'node:net';
+import { HeldBackStore } from '../../agent/key-store/held-back-store.ts';
 import { MemoryStore } from '../../agent/key-store/memory.ts';
 import { JoinTokenProver } from '../../agent/node-attestation/join-token.ts';
 import { fetchPinnedBundle } from '../../agent/server-link/first-trust.ts';
@@ -326,5 +327,44 @@ describe('ServerApi', () => {
     };
     await rig.api.sendStatus(status);
     expect((await server.nodes.find(idOf('api')))?.status).toEqual(status);
+  });
+});
+
+describe('two processes of one agent', () => {
+  test('the one that steps aside hears the server, asks for nothing, and takes what the other one wrote down', async () => {
+    const store = new MemoryStore();
+    const wish = { name: 'replaced', addresses: [], ttlSeconds: 600, createdBy: 'test' };
+    const prover = new JoinTokenProver((await server.tokens.create(wish)).token);
+    const ofOld = new HeldBackStore(store);
+    const old = await openHost({ server, prover, store: ofOld });
+    await old.manager.start();
+    const first = await register(idOf('replaced'), '/replaced/first');
+    await waitUntil('the first has an identity', () => old.manager.identities.current.has(first.entryId));
+    await old.manager.stepAside();
+    await ofOld.holdBack();
+    ofOld.giveAway();
+    const issuedBefore = old.events.filter((event) => event === 'svid_issued').length;
+    const next = await openHost({ server, prover, store });
+    expect(next.manager.nodeId).toBe(idOf('replaced'));
+    await next.manager.start();
+    await waitUntil('both hear', () => old.manager.isConnected && next.manager.isConnected);
+    const second = await register(idOf('replaced'), '/replaced/second');
+    const svidOf = ({ manager }: AgentIdentityRig) => manager.identities.current.get(second.entryId)?.svid;
+    await waitUntil('the old one has heard of it', () => old.manager.entries.current.has(second.entryId));
+    await waitUntil('both show the same certificate', () => svidOf(old)?.chainPem !== undefined);
+    expect(svidOf(old)?.chainPem).toBe(svidOf(next)?.chainPem ?? 'none');
+    expect(old.events.filter((event) => event === 'svid_issued')).toHaveLength(issuedBefore);
+    expect([old.manager.isConnected, next.manager.isConnected]).toEqual([true, true]);
+  });
+
+  test('the one that steps back asks for itself again', async () => {
+    const host = await newHost('not-replaced');
+    await host.manager.start();
+    await host.manager.stepAside();
+    const entry = await register(idOf('not-replaced'), '/not-replaced');
+    await waitUntil('it has heard of it', () => host.manager.entries.current.has(entry.entryId));
+    expect(host.manager.identities.current.has(entry.entryId)).toBe(false);
+    host.manager.stepBack();
+    await waitUntil('it has a certificate', () => host.manager.identities.current.has(entry.entryId));
   });
 });

@@ -51,6 +51,12 @@ export class Child {
     void stdin.flush();
   }
 
+  /** It has nothing more to read. */
+  endTyping(): void {
+    const { stdin } = this.#process;
+    if (stdin !== undefined && typeof stdin !== 'number') void stdin.end();
+  }
+
   log(): string {
     return readFileSync(this.logFile, 'utf8');
   }

@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
@@ -49,6 +50,17 @@ export class ControlPlane {
     const { trustDomain } = this.#options;
     const where = ['--trust-domain', trustDomain, '--out', this.#authorityFolder];
     await this.picketOk('ca', 'init', ...where, '--passphrase-file', this.#passphraseFile);
+  }
+
+  /** The root as whoever holds it offline has it: to sign the authority of another mesh below it, as operators of Istio do. */
+  readRoot(): { readonly certificatePem: string; readonly keyPkcs8: Uint8Array<ArrayBuffer> } {
+    const read = (name: string): string => readFileSync(join(this.#authorityFolder, name), 'utf8');
+    const passphrase = readFileSync(this.#passphraseFile, 'utf8').trimEnd();
+    const key = createPrivateKey({ key: read('root.key'), passphrase });
+    return {
+      certificatePem: read('root.pem'),
+      keyPkcs8: new Uint8Array(key.export({ type: 'pkcs8', format: 'der' })),
+    };
   }
 
   /** Signs a new intermediate and a new policy signer, for the server's next start. */

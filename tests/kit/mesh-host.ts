@@ -2,7 +2,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, run, runOk, type RunResult } from './child.ts';
 import type { TestHost } from './netns.ts';
+import { upgradeAnswer, type UpgradeAnswer } from '../../agent/admin/admin-answers.ts';
 import { picketBinary } from './picket-binary.ts';
+import { waitUntil } from './wait.ts';
 import { Examination, findMetric } from './witnesses.ts';
 
 /** How a host of a test proves itself. */
@@ -25,6 +27,8 @@ export interface MeshHostOptions {
 }
 
 export interface LaunchOptions {
+  /** Runs `picket gateway --egress` in the place of `picket agent run`. */
+  readonly isGateway?: boolean;
   /** A program with its arguments that replaces itself with the agent, such as prlimit. */
   readonly through?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -42,6 +46,10 @@ export class MeshHost {
   readonly attestation: HostAttestation;
   readonly #adminSocket: string;
   #agent: Child | undefined;
+  /** The process that took over last, which is not our child. */
+  #successor: number | undefined;
+  /** The process that was replaced last. */
+  #predecessor: number | undefined;
 
   constructor(options: MeshHostOptions) {
     this.host = options.host;
@@ -66,14 +74,21 @@ export class MeshHost {
   }
 
   get pid(): number {
+    if (this.#successor !== undefined) return this.#successor;
     if (this.#agent === undefined) throw new Error(`The agent of ${this.name} does not run`);
     return this.#agent.pid;
   }
 
+  /** Whether the process that was replaced last is still there. */
+  get isPredecessorAlive(): boolean {
+    return this.#predecessor !== undefined && isAlive(this.#predecessor);
+  }
+
   /** Starts the agent; what it is then ready for, the caller waits for. */
-  launch({ through = [], env = {} }: LaunchOptions = {}): Child {
+  launch({ through = [], env = {}, isGateway = false }: LaunchOptions = {}): Child {
+    const role = isGateway ? ['gateway', '--egress'] : ['agent', 'run'];
     this.#agent = new Child({
-      command: this.host.in(...through, picketBinary(), 'agent', 'run', '--config', this.configFile),
+      command: this.host.in(...through, picketBinary(), ...role, '--config', this.configFile),
       logFile: this.logFile,
       env,
     });
@@ -100,8 +115,19 @@ export class MeshHost {
     return answer.exitCode === 0;
   }
 
+  /** Has another process take over from the agent. The one that was replaced ends by itself. */
+  async upgrade(): Promise<UpgradeAnswer> {
+    const answer = upgradeAnswer.parse(JSON.parse(await this.picketOk('agent', 'upgrade', '--json')));
+    this.#predecessor = this.pid;
+    this.#successor = answer.pid;
+    return answer;
+  }
+
   /** Ends the agent: with SIGTERM it drains, with SIGKILL it dies. Its capture rules stay. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const successor = this.#successor;
+    this.#successor = undefined;
+    if (successor !== undefined) await endProcess(successor, signal);
     const exitCode = await this.#agent?.stop(signal);
     this.#agent = undefined;
     return exitCode ?? null;
@@ -127,6 +153,22 @@ export class MeshHost {
 
   #environment(): Readonly<Record<string, string>> {
     return { PICKET_AGENT_SOCKET: this.#adminSocket, PICKET_AGENT_CONFIG: this.configFile };
+  }
+}
+
+/** Ends a process that is nobody's child here. */
+async function endProcess(pid: number, signal: NodeJS.Signals): Promise<void> {
+  if (!isAlive(pid)) return;
+  process.kill(pid, signal);
+  await waitUntil(`${pid} has ended`, () => !isAlive(pid));
+}
+
+/** A process that was not reaped yet has ended. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 

@@ -107,16 +107,27 @@ export async function startPostgres(
   return postgres;
 }
 
-/** One psql query over TCP as `uid`. Debian's `psql` is a wrapper: the real executable is run. */
-export async function psql(
+/** The command of one psql query over TCP as `uid`. Debian's `psql` is a wrapper: the real executable is run. */
+export function psqlCommand(
   host: TestHost,
   options: { readonly uid: number; readonly server: string; readonly sql: string },
-): Promise<RunResult> {
+): readonly string[] {
   const connection = `host=${options.server} user=postgres dbname=postgres connect_timeout=10`;
-  return await run(
-    host.in(...asUser(options.uid, `${POSTGRES_BIN}/psql`, '-At', '-c', options.sql, connection)),
-    { cwd: '/', withinMs: 20_000 },
-  );
+  return host.in(...asUser(options.uid, `${POSTGRES_BIN}/psql`, '-At', '-c', options.sql, connection));
+}
+
+/** One psql query, to its end. */
+export async function psql(
+  host: TestHost,
+  options: {
+    readonly uid: number;
+    readonly server: string;
+    readonly sql: string;
+    /** How long it may take; 20 s unless given. */
+    readonly withinMs?: number;
+  },
+): Promise<RunResult> {
+  return await run(psqlCommand(host, options), { cwd: '/', withinMs: options.withinMs ?? 20_000 });
 }
 
 export interface CurlAnswer {

@@ -3,10 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { run, type RunResult } from './child.ts';
-import type { CaptureBackend } from '../../agent/capture/capture.ts';
-import { createBpfPlace } from './bpf-place.ts';
+import { prepareCapture, type CapturedHostOptions } from './captured-host.ts';
 import { createMesh, type Mesh, type MeshOptions } from './mesh.ts';
-import type { MeshHost, MeshHostOptions } from './mesh-host.ts';
+import type { MeshHost } from './mesh-host.ts';
 import type { TestHost } from './netns.ts';
 import { asUser, curl, psql, startNginx, startPostgres, type CurlAnswer } from './programs.ts';
 import { waitUntil } from './wait.ts';
@@ -22,16 +21,14 @@ const RAW_CLIENT = 'exec 3<>/dev/tcp/$2/$3; printf "%b" "$1" >&3; timeout 5 cat 
 
 const LOCATIONS = `
   location /invoices { default_type text/plain; return 200 "caller=$http_x_forwarded_client_cert\\n"; }
+  location /invoices/trace { default_type text/plain; return 200 "$http_traceparent;$http_tracestate\n"; }
   location /refunds { return 201 "made"; }
   location /upload { root FOLDER; dav_methods PUT; create_full_put_path on; }`;
 
-export interface ShopOptions {
+/** `settings` and `backend` are those of both agents. */
+export interface ShopOptions extends CapturedHostOptions {
   /** As of a mesh. */
   readonly startDatabase?: MeshOptions['startDatabase'];
-  /** More settings for both agents. */
-  readonly settings?: MeshHostOptions['settings'];
-  /** With what both agents capture; nftables unless given. */
-  readonly backend?: CaptureBackend;
   /** More settings for the server. */
   readonly serverSettings?: MeshOptions['serverSettings'];
 }
@@ -136,19 +133,6 @@ export class Shop {
       30_000,
     );
   }
-}
-
-/** A host as its agent captures it, and the agent's settings. */
-async function prepareCapture(
-  host: TestHost,
-  { backend, settings }: ShopOptions,
-  stack: AsyncDisposableStack,
-): Promise<{ readonly host: TestHost; readonly settings: MeshHostOptions['settings'] & object }> {
-  if (backend !== 'ebpf') return { host, settings: settings ?? {} };
-  const place = await createBpfPlace(host);
-  stack.defer(async () => await place.remove());
-  const capture = { ...(settings?.['capture'] as object | undefined), ...place.settings };
-  return { host: place.host, settings: { ...settings, capture } };
 }
 
 async function startPrograms(host: TestHost, folder: string, stack: AsyncDisposableStack): Promise<void> {

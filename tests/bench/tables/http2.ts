@@ -5,6 +5,7 @@ import { LOAD_CORE, LOAD_UID, PAIR_CORE, type PeerName } from '../lab.ts';
 import { h2load } from '../load/h2load.ts';
 import type { Measure, Sample, Table } from '../measure.ts';
 import { cpuSeconds } from '../process-cost.ts';
+import { warmUp } from '../warm-up.ts';
 
 /** nginx speaks HTTP/2 to clients alone, and on TLS only behind its own ALPN. */
 const PEERS: readonly PeerName[] = ['haproxy', 'envoy'];
@@ -35,6 +36,7 @@ export const http2: Benchmark = {
     for (const peer of PEERS)
       contenders.push(await lab.peer(peer, { mode: 'http2', sessions: 'resumed', cores: PAIR_CORE }));
     contenders.push(await lab.picket('pooled', 'http2', PAIR_CORE));
+    await warmUp(contenders, 'http2');
     const rows = await compare({
       contenders,
       reference: 'haproxy',

@@ -5,6 +5,7 @@ import { LOAD_CORE, LOAD_UID, PAIR_CORE, PEERS, type PicketVariant } from '../la
 import { wrk } from '../load/wrk.ts';
 import type { Measure, Sample, Table } from '../measure.ts';
 import { cpuSeconds } from '../process-cost.ts';
+import { warmUp } from '../warm-up.ts';
 
 const CONNECTIONS = 50;
 
@@ -39,6 +40,8 @@ export function newConnections(options: {
     for (const peer of PEERS)
       contenders.push(await run.lab.peer(peer, { mode: 'tcp', sessions, cores: PAIR_CORE }));
     for (const variant of variants) contenders.push(await run.lab.picket(variant, 'tcp', PAIR_CORE));
+    run.progress(`${name}, warming up`);
+    await warmUp(contenders, 'tcp', { isClosing: true });
     const rows = await compare({
       contenders,
       reference: 'haproxy',
@@ -48,7 +51,13 @@ export function newConnections(options: {
       sample: async (contender) => await sample(contender, run.seconds),
       onRound: (round) => run.progress(`${name}, round ${round} of ${run.rounds}`),
     });
-    return { name, title, reference: 'haproxy', rows, notes: [`${CONNECTIONS} at once`] };
+    return {
+      name,
+      title,
+      reference: 'haproxy',
+      rows,
+      notes: [`${CONNECTIONS} at once, behind some seconds of such load on each`],
+    };
   };
   return { name, title, isQuick: variants.includes('pooled'), measure };
 }

@@ -151,7 +151,7 @@ describe('a client of the mesh port', () => {
 
   test('that speaks another protocol or an older TLS is refused', async () => {
     const before = await shop.countNginxRequests();
-    for (const options of [['-alpn', 'h2'], ['-tls1_2']])
+    for (const options of [['-alpn', 'http/1.1'], ['-tls1_2']])
       await expectRefused(await attempt([web, intermediate], { options }), before);
   });
 

@@ -30,7 +30,7 @@ const FILES_USER = 7241;
 const MIB = 1024 * 1024;
 const LARGE_BYTES = 100 * MIB;
 /** By how much the agent of the called side may grow under a client that does not read. */
-const MAX_GROWTH = 64 * MIB;
+const MAX_GROWTH = 96 * MIB;
 let traffic: TrafficMesh;
 let files: string;
 let large: Buffer;

@@ -1,5 +1,5 @@
-import { AGENT_CONFIG_EXAMPLE } from '../../../agent/config-example.ts';
-import { parseAgentConfig } from '../../../agent/config.ts';
+import { AGENT_CONFIG_EXAMPLE } from '../../../agent/config/config-example.ts';
+import { parseAgentConfig } from '../../../agent/config/config.ts';
 import { readSettings } from '../../../shared/config/config-source.ts';
 import { attempt, requireThat, words, type FuzzTarget } from '../target.ts';
 import { splitSettings, wayOfRefusal, YAML_WORDS } from '../yaml-words.ts';

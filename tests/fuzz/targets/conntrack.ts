@@ -27,9 +27,10 @@ export const target: FuzzTarget = {
     const answer = decodeTrackingAnswer(input, SEQUENCE);
     if (answer?.kind !== 'connection') return answer?.kind ?? 'nothing';
     const question = Buffer.alloc(128);
-    const lengths = [answer.original, answer.reply].map(({ source, destination }) => {
+    const lengths = (['original', 'reply'] as const).map((side) => {
+      const { source, destination } = answer[side];
       requireThat(source.port < 65_536 && destination.port < 65_536, 'a port that is none');
-      return encodeTrackingQuery(question, SEQUENCE, { source, destination });
+      return encodeTrackingQuery(question, SEQUENCE, { side, source, destination });
     });
     return `connection ${lengths.join()}`;
   },

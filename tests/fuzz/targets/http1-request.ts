@@ -1,4 +1,4 @@
-import { RequestReader } from '../../../agent/proxy/http1-requests.ts';
+import { RequestReader } from '../../../agent/proxy/http1/requests.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import { rebuildHead, type RequestHead } from '../../../shared/wire/http1-head.ts';
 import { HTTP1_WORDS } from '../http1-words.ts';
@@ -112,7 +112,7 @@ function requireSameHead(message: SloppyMessage, { head, firstLine }: ReadReques
   );
   const hosts = message.fields.filter(([name]) => name === 'host').map(([, value]) => value);
   requireThat(
-    head.host === '' || hosts.length === 0 || hosts[0] === head.host,
+    head.host === '' || hosts.length === 0 || hosts[0]?.toLowerCase() === head.host,
     'another host for a second reader',
   );
 }

@@ -1,4 +1,4 @@
-import { ResponseReader } from '../../../agent/proxy/http1-responses.ts';
+import { ResponseReader } from '../../../agent/proxy/http1/responses.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import { HTTP1_WORDS } from '../http1-words.ts';
 import { readSloppily } from '../sloppy-http1.ts';

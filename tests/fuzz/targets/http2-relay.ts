@@ -1,6 +1,6 @@
 import { JudgeRig } from '../../../agent/proxy/fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from '../../../agent/proxy/fixtures/scripted-stream.ts';
-import { Http2Relay } from '../../../agent/proxy/http2-relay.ts';
+import { Http2Relay } from '../../../agent/proxy/http2/relay.ts';
 import { FieldList, HpackDecoder } from '../../../shared/wire/hpack-decoder.ts';
 import { encodeFields } from '../../../shared/wire/hpack-encoder.ts';
 import { isOwnedHeader } from '../../../shared/wire/http1-syntax.ts';
@@ -110,7 +110,8 @@ async function relayed(
   const relay = new Http2Relay({
     client,
     openApplication: () => Promise.resolve(application),
-    judge: (http) => judge.judge.judge(ENCOUNTER, judge.judge.newId(), http),
+    judge: (http) => judge.judge.judgeAhead(ENCOUNTER, http),
+    commit: () => judge.judge.commit(),
     refuse: (refusal) => judge.judge.refuse(ENCOUNTER, refusal),
     clientCertBlock: encodeFields([{ name: 'x-forwarded-client-cert', value: OWN }]),
     clock: judge.clock,

@@ -11,6 +11,7 @@ import {
   tpmHostDecision,
 } from '../../../shared/protocol/operator.ts';
 import { enforcementReportQuery, newEnforcement } from '../../../shared/protocol/enforcement.ts';
+import { newPlace, newService } from '../../../shared/protocol/service.ts';
 import { attestAnswer, renewAnswer } from '../../../shared/protocol/attestation.ts';
 import { auditAnswer } from '../../../shared/protocol/audit.ts';
 import { signAnswer } from '../../../shared/protocol/signing.ts';
@@ -30,6 +31,8 @@ const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   newOperator,
   newEnforcement,
   enforcementReportQuery,
+  newService,
+  newPlace,
   attestAnswer,
   renewAnswer,
   signAnswer,
@@ -77,6 +80,8 @@ export const target: FuzzTarget = {
         targetPort: '80',
       },
       { mode: 'audit', since: '2026-11-01T00:00:00Z' },
+      { spiffeId: ID, port: 80, addresses: [{ address: 'fd00:96::1', port: 80 }] },
+      { locality: 'eu/a' },
       { name: 'alice', roles: ['admin'], csr: CSR, ttlSeconds: 60 },
       { kind: 'attested', agentId: ID, svid: SVID, bundle: SEEDS.bundle },
       { svid: SVID, bundle: SEEDS.bundle },

@@ -1,8 +1,8 @@
+import { FrameBuffer } from '../../../agent/audit/frame-buffer.ts';
 import {
   chainHash,
   decodeFrame,
   decodeSegmentHead,
-  encodeFrame,
   encodeSegmentHead,
   FRAME_HEAD_BYTES,
   scanSegment,
@@ -11,16 +11,16 @@ import {
 import { hexWords, requireSame, requireThat, type FuzzTarget } from '../target.ts';
 
 function segment(texts: readonly string[]): Buffer {
-  let previousHash: Uint8Array = new Uint8Array(32);
-  const parts = [
-    encodeSegmentHead({ epoch: '0123456789abcdef0123456789abcdef', firstSequence: 5, previousHash }),
-  ];
-  for (const [index, text] of texts.entries()) {
-    const { bytes, hash } = encodeFrame(5 + index, previousHash, Buffer.from(text));
-    parts.push(bytes);
-    previousHash = hash;
-  }
-  return Buffer.concat(parts);
+  const previousHash = new Uint8Array(32);
+  const head = encodeSegmentHead({
+    epoch: '0123456789abcdef0123456789abcdef',
+    firstSequence: 5,
+    previousHash,
+  });
+  const frames = new FrameBuffer();
+  for (const text of texts)
+    frames.add(5 + frames.count, frames.count === 0 ? previousHash : frames.lastHash, text);
+  return Buffer.concat([head, frames.bytes]);
 }
 
 /** Segments of the spool after a crash: what counts as good is a chain without a gap, written by nobody else. */

@@ -37,6 +37,13 @@ const QUARANTINE = {
   serials: ['0a'],
 };
 const ENFORCEMENT = { scope: 'spiffe://example.org/shop/*', mode: 'audit' };
+const SERVICE = {
+  name: 'web',
+  spiffeId: 'spiffe://example.org/web',
+  port: 80,
+  addresses: [{ address: '10.96.0.10', port: 80 }],
+};
+const PLACE = { nodeId: QUARANTINE.subject, locality: 'eu/a', addresses: ['10.0.0.5'] };
 const ITEMS = [
   { kind: 'bundle', key: 'example.org', value: SEEDS.bundle },
   { kind: 'entry', key: ENTRY_ID, value: ENTRY },
@@ -44,6 +51,8 @@ const ITEMS = [
   { kind: 'policy', key: 'mesh', value: SEEDS.signedPolicy },
   { kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a', value: QUARANTINE },
   { kind: 'enforcement', key: ENFORCEMENT.scope, value: ENFORCEMENT },
+  { kind: 'service', key: SERVICE.name, value: SERVICE },
+  { kind: 'place', key: PLACE.nodeId, value: PLACE },
 ];
 const SNAPSHOT = JSON.stringify({ kind: 'snapshot', epoch: 'e', cursor: 4, items: ITEMS });
 const CHANGES = JSON.stringify({
@@ -55,6 +64,8 @@ const CHANGES = JSON.stringify({
     { op: 'put', item: ITEMS[2] },
     { op: 'delete', kind: 'policy', key: 'mesh' },
     { op: 'delete', kind: 'enforcement', key: ENFORCEMENT.scope },
+    { op: 'delete', kind: 'service', key: SERVICE.name },
+    { op: 'delete', kind: 'place', key: PLACE.nodeId },
     { op: 'delete', kind: 'quarantine', key: 'node spiffe://example.org/picket/agent/tpm/a' },
   ],
 });

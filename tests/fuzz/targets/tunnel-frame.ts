@@ -1,4 +1,4 @@
-import { failureFrame, readFailure } from '../../../agent/proxy/tunnel-failure.ts';
+import { failureFrame, readFailure } from '../../../agent/proxy/tunnel/failure.ts';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import {
   encodeFrame,

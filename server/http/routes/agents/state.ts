@@ -41,6 +41,7 @@ export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCal
       query: z.object({
         epoch: z.string().max(64).optional(),
         cursor: z.coerce.number().pipe(counter).optional(),
+        instance: z.uuid().optional(),
       }),
       answer: ownAnswer({
         mediaType: 'application/x-ndjson',
@@ -49,10 +50,17 @@ export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCal
       }),
       timeoutMs: 0,
       handle: ({ query }, { caller, signal }) => {
-        const { epoch, cursor } = query;
+        const { epoch, cursor, instance } = query;
         const resumeFrom =
           epoch === undefined || cursor === undefined ? {} : { resumeFrom: { epoch, sequence: cursor } };
-        return streamLines(options.sync.stream({ agentId: caller.actor, signal, ...resumeFrom }));
+        return streamLines(
+          options.sync.stream({
+            agentId: caller.actor,
+            signal,
+            ...resumeFrom,
+            ...(instance === undefined ? {} : { instance }),
+          }),
+        );
       },
     }),
     defineRoute({

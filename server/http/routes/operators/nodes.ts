@@ -6,6 +6,7 @@ import type { SpiffeId } from '../../../../shared/spiffe/spiffe-id.ts';
 import type { NodeAddressClaim, NodeAddresses } from '../../../agents/node-addresses.ts';
 import type { Node } from '../../../agents/node.ts';
 import type { Nodes } from '../../../agents/nodes.ts';
+import type { NodePlaces } from '../../../services/node-places.ts';
 import { emptyAnswer, jsonAnswer } from '../../answer.ts';
 import type { OperatorCaller } from '../../caller.ts';
 import type { Route } from '../../route.ts';
@@ -20,10 +21,14 @@ const addressParams = params.extend({ address: ipAddress });
 export function nodeRoutes(options: {
   readonly nodes: Nodes;
   readonly addresses: NodeAddresses;
+  readonly places: NodePlaces;
 }): readonly Route<OperatorCaller>[] {
-  const { nodes, addresses } = options;
+  const { nodes, addresses, places } = options;
   const show = async (found: Node): Promise<z.input<typeof node>> =>
-    describeNode(found, await addresses.list(found.nodeId));
+    describeNode(found, {
+      claims: await addresses.list(found.nodeId),
+      locality: await places.find(found.nodeId),
+    });
   const requireNode = async (nodeId: SpiffeId): Promise<Node> => {
     const found = await nodes.find(nodeId);
     if (found !== undefined) return found;
@@ -120,7 +125,13 @@ function addressRoutes(
   ];
 }
 
-function describeNode(found: Node, claims: readonly NodeAddressClaim[]): z.input<typeof node> {
+function describeNode(
+  found: Node,
+  {
+    claims,
+    locality,
+  }: { readonly claims: readonly NodeAddressClaim[]; readonly locality: string | undefined },
+): z.input<typeof node> {
   return {
     nodeId: found.nodeId,
     attestationType: found.attestationType,
@@ -133,6 +144,7 @@ function describeNode(found: Node, claims: readonly NodeAddressClaim[]): z.input
     lastSeenAt: found.lastSeenAt.toISOString(),
     agentVersion: found.agentVersion,
     status: found.status,
+    ...(locality === undefined ? {} : { locality }),
     addresses: claims.map(({ network, address, state, proof }) => ({ network, address, state, proof })),
   };
 }

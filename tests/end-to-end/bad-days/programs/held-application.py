@@ -7,11 +7,17 @@ import sys
 import threading
 
 
+def say(*words):
+    """In one piece: other threads print too."""
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        print("seen", self.path, flush=True)
+        say("seen", self.path)
         if self.path.startswith("/held/"):
             self.connection.recv(1)
             self.close_connection = True
@@ -19,10 +25,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self):
-        print("seen", self.path, flush=True)
+        say("seen", self.path)
         left = int(self.headers["Content-Length"])
         got = self.rfile.read(1)
-        print("body", self.path, flush=True)
+        say("body", self.path)
         while got and left > len(got):
             left -= len(got)
             got = self.rfile.read1(min(left, 65536))

@@ -1,15 +1,18 @@
-"""Constant load for some seconds: python3 -c THIS HOST HTTP-PORT LINES-PORT SECONDS
+"""Constant load for some seconds, or until SIGTERM: python3 -c THIS HOST HTTP-PORT LINES-PORT SECONDS
 
 Three callers at once: `single` makes a connection for each request, `kept` asks on one connection until an answer says that it was the last, `long` says a line now and then on one
 that is no HTTP. A connection that ends is made anew. Prints a line of JSON for each: how much was `answered`, how much `failed` at the first attempt, and the `ages` in seconds at which kept connections ended.
 """
 import json
+import signal
 import socket
 import sys
 import threading
 import time
 
 host, http_port, lines_port, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+is_over = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: is_over.set())
 REQUEST = b"GET /steady/%s HTTP/1.1\r\nHost: shop\r\n%s\r\n"
 
 
@@ -43,7 +46,7 @@ def steady(name, port, work, is_kept):
     told = {"name": name, "answered": 0, "failed": 0, "ages": []}
     sock = opened = None
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and not is_over.is_set():
         try:
             if sock is None:
                 sock, opened = socket.create_connection((host, port), timeout=20), time.monotonic()
@@ -53,6 +56,10 @@ def steady(name, port, work, is_kept):
                 told["ages"].append(round(time.monotonic() - opened, 1))
         except OSError:
             told["failed"] += 1
+            if sock is None:
+                # Nobody is there: whoever asks again at once learns nothing new.
+                time.sleep(0.01)
+                continue
             if is_kept:
                 told["ages"].append(round(time.monotonic() - opened, 1))
             sock.close()

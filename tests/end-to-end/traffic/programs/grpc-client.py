@@ -1,6 +1,7 @@
 """A gRPC client of grpc.aio: python3 -c THIS HOST:PORT WHAT [SECONDS]. Does one thing over one connection and prints as JSON what came of it."""
 import asyncio
 import json
+import signal
 import sys
 import time
 
@@ -93,13 +94,15 @@ async def hold(channel):
 
 
 async def steady(channel):
-    """Calls one after another, four at once, for so many seconds as the third argument says."""
+    """Calls one after another, four at once, for so many seconds as the third argument says, or until SIGTERM."""
     end = time.monotonic() + float(sys.argv[3])
     results = []
+    is_over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_over.set)
 
     async def caller():
         get = channel.unary_unary('/shop.Orders/Get')
-        while time.monotonic() < end:
+        while time.monotonic() < end and not is_over.is_set():
             results.append(await attempt(get(b'steady')))
             await asyncio.sleep(0.02)
 

@@ -1,0 +1,100 @@
+import { decodeDatagram } from '../native/datagram-packet.ts';
+import type { InNamespace } from '../native/network-namespace.ts';
+import { openPacketLog } from '../native/packet-log.ts';
+import type { LoggedPacket } from '../native/packet-log-message.ts';
+import { sendRawDatagram } from '../native/raw-datagram.ts';
+import { findUdpSender } from '../native/sock-diag.ts';
+import type { UdpSocket } from '../native/sock-diag-message.ts';
+import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from './datagram-gate.ts';
+import { FlowSets, LEASE_MS, membersOf, type Member } from './flow-sets.ts';
+import { UDP_LOG_GROUP, UDP_SETS } from './udp-rules.ts';
+
+export interface NftDatagramGateOptions extends InNamespace {
+  readonly mark: number;
+  /** Bytes that may wait to be heard. */
+  readonly waitingBytes?: number;
+}
+
+const WAITING_BYTES = 4 * 1024 * 1024;
+
+/** The gate of the rules of `udp-rules.ts` in one network namespace, in whichever mode capture is. Needs CAP_NET_ADMIN and CAP_NET_RAW. */
+export class NftDatagramGate implements DatagramGate {
+  readonly leaseMs = LEASE_MS;
+  readonly #options: NftDatagramGateOptions;
+  readonly #sets: FlowSets;
+
+  constructor(options: NftDatagramGateOptions) {
+    this.#options = options;
+    this.#sets = new FlowSets(UDP_SETS, options);
+  }
+
+  async open(listener: GateListener): Promise<() => void> {
+    const close = await this.listen(listener);
+    this.flush();
+    return () => {
+      close();
+      this.flush();
+    };
+  }
+
+  /** As `open`, and lets what may pass go on, when it begins and when it ends. */
+  async listen({ onDatagram, onLost, onEnd }: GateListener): Promise<() => void> {
+    const { namespace, waitingBytes = WAITING_BYTES } = this.#options;
+    const onPacket = (logged: LoggedPacket): void => {
+      const asked = readAsked(logged);
+      if (asked === undefined) onLost(1);
+      else onDatagram(asked);
+    };
+    const log = { group: UDP_LOG_GROUP, namespace, waitingBytes };
+    return await openPacketLog({ ...log, onPacket, onLost, onEnd });
+  }
+
+  /** Lets nothing pass any more. Where it cannot, the rules are not there, and come with empty sets, or what passes ends by itself. */
+  flush(): void {
+    try {
+      this.#sets.flush();
+    } catch {
+      // See above.
+    }
+  }
+
+  findObstacle(): undefined {
+    return undefined;
+  }
+
+  findSender({ source, destination }: FlowKey): UdpSocket | undefined {
+    return findUdpSender(source, destination, this.#options);
+  }
+
+  admit(flows: readonly FlowKey[]): void {
+    this.#sets.replace(flows.map((flow) => ({ was: [], now: membersOf(UDP_SETS, flow) })));
+  }
+
+  prolong(flows: readonly FlowKey[]): void {
+    this.#sets.replace(
+      flows.map((flow) => {
+        const members = membersOf(UDP_SETS, flow);
+        return { was: members, now: members };
+      }),
+    );
+  }
+
+  end(flows: readonly FlowKey[]): void {
+    this.#sets.remove(membersOfAll(flows));
+  }
+
+  send(datagram: AskedDatagram, { interfaceIndex: boundTo }: UdpSocket): void {
+    const { mark, namespace } = this.#options;
+    sendRawDatagram({ ...datagram, mark, boundTo, namespace });
+  }
+}
+
+function membersOfAll(flows: readonly FlowKey[]): readonly Member[] {
+  return flows.flatMap((flow) => membersOf(UDP_SETS, flow));
+}
+
+/** Undefined for what the kernel sent without a socket, and for what is no whole datagram. */
+function readAsked({ packet, uid, interfaceIndex }: LoggedPacket): AskedDatagram | undefined {
+  const datagram = decodeDatagram(packet);
+  return datagram === undefined || uid === undefined ? undefined : { ...datagram, uid, interfaceIndex };
+}

@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { MovableSpool } from '../audit/movable-spool.ts';
+import { startShipper } from '../audit/shipper.ts';
+import { asideFolder } from '../audit/spool-place.ts';
+import type { AccessRecorder } from '../audit/access-recorder.ts';
+import type { DatagramGate } from '../capture/datagram-gate.ts';
+import { EnclosedDatagramGate } from '../capture/enclosed-datagram-gate.ts';
+import { InterfacesToNamespaces } from '../capture/interfaces-to-namespaces.ts';
+import { NftDatagramGate } from '../capture/nft-datagram-gate.ts';
+import { decidesDatagrams } from '../config/decides-datagrams.ts';
+import { findNamespaceId, readInterfacesByNamespace } from '../native/namespace-routes.ts';
+import type { NetworkNamespace } from '../native/network-namespace.ts';
+import type { HostProxy } from '../proxy/proxy.ts';
+import { Datagrams } from '../proxy/datagrams/datagrams.ts';
+import { countLanes } from '../workers/count-workers.ts';
+import { laneDirectory } from '../workers/worker-lanes.ts';
+import type { AgentBase } from './agent-base.ts';
+import type { Carrier } from '../handover/carrier.ts';
+import { CarrierHere } from './carrier-here.ts';
+import { openAuthorizer } from './data-path.ts';
+import type { Knowledge } from './open-knowledge.ts';
+
+/** Decides on UDP that leaves this host from now on; undefined where nobody does. */
+export function startDatagrams(
+  base: AgentBase,
+  { recorder, ...parts }: Knowledge & { readonly recorder: AccessRecorder },
+): Datagrams | undefined {
+  const { config, denials, metrics, clock, log } = base;
+  if (!decidesDatagrams(config)) return undefined;
+  const { manager, holder, users, directory, processes, quarantine } = parts;
+  const { enforcement } = manager;
+  const interfaces = new InterfacesToNamespaces({
+    findId: findNamespaceId,
+    readAll: readInterfacesByNamespace,
+    clock,
+  });
+  const datagrams = new Datagrams({
+    gateOf: ({ namespace }) => openGate(base, { namespace, interfaces }),
+    maxFlows: config.limits.udpFlows,
+    authorizer: openAuthorizer({ config, policy: holder.policy, enforcement, users, clock, log }),
+    directory,
+    processes,
+    identities: manager,
+    quarantine,
+    recorder,
+    denials,
+    observer: metrics,
+    newId: () => randomUUID(),
+    clock,
+    log,
+  });
+  base.add('datagrams', datagrams);
+  base.parts.datagrams = datagrams;
+  return datagrams;
+}
+
+function openGate(
+  { config, namespaces, clock }: AgentBase,
+  {
+    namespace,
+    interfaces,
+  }: {
+    readonly namespace: NetworkNamespace | undefined;
+    readonly interfaces: InterfacesToNamespaces;
+  },
+): DatagramGate {
+  const { mark } = config.capture;
+  if (namespace === undefined) return new NftDatagramGate({ mark });
+  const isItsAddress = (address: string): boolean => {
+    const found = namespaces?.findAt(address);
+    return found?.kind === 'captured' && found.namespace === namespace;
+  };
+  return new EnclosedDatagramGate({ namespace, mark, isItsAddress, interfaces, clock });
+}
+
+/** Takes what the programs of a namespace connect to, and what they send. */
+export function listenToAll(
+  namespace: NetworkNamespace,
+  listeners: readonly (Pick<HostProxy, 'listenIn'> | Pick<Datagrams, 'listenIn'> | undefined)[],
+): { readonly stop: () => void } {
+  const listening = listeners.flatMap((each) => each?.listenIn(namespace) ?? []);
+  return {
+    stop: () => {
+      for (const each of listening) each.stop();
+    },
+  };
+}
+
+/** UDP where workers carry the connections: the agent itself decides on it, and writes it down in a lane behind theirs. */
+export interface DatagramLane {
+  /** As `startDatagrams`. */
+  start(): Datagrams | undefined;
+  /** Ships what is recorded from now on, and lets another process take over. Called once, after `start`. */
+  ship(): Carrier;
+}
+
+/** Opens the lane; undefined where nobody decides on UDP. Throws as `MovableSpool`. */
+export function openDatagramLane(base: AgentBase, parts: Knowledge): DatagramLane | undefined {
+  const { config, workers, shutdown, clock, log } = base;
+  const { audit } = config;
+  if (!decidesDatagrams(config)) return undefined;
+  const spool = new MovableSpool({
+    ...audit,
+    directory: laneDirectory(audit.directory, workers),
+    asideFolder: asideFolder(audit.directory),
+    maxBytes: Math.floor(audit.maxBytes / countLanes(config)),
+    clock,
+    log,
+  });
+  shutdown.add('spool', async () => await spool.close());
+  base.parts.queue = spool;
+  const { api } = parts.identity;
+  const send = api.sendAudit.bind(api);
+  const carried: Datagrams[] = [];
+  return {
+    start: () => {
+      const datagrams = startDatagrams(base, { ...parts, recorder: spool });
+      if (datagrams !== undefined) carried.push(datagrams);
+      return datagrams;
+    },
+    ship: () =>
+      new CarrierHere({
+        carried,
+        spool,
+        ship: (held) => startShipper({ spool: held, send, clock, random: Math.random, log }),
+        clock,
+      }),
+  };
+}

@@ -1,0 +1,70 @@
+import { toPicketError } from '../../../shared/errors/errors.ts';
+import type { Clock } from '../../../shared/runtime/clock.ts';
+import type { Log } from '../../../shared/runtime/log.ts';
+
+export interface GateOpeningOptions {
+  /** Opens the gate; what it resolves to closes it. */
+  readonly open: (onEnd: () => void) => Promise<() => void>;
+  readonly onOpen: () => void;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The agent that this one takes over from hears until it drains. */
+const AGAIN_MS = 200;
+const TELL_EVERY_MS = 60_000;
+
+/** Opens the gate, again and again until it is open, and again when it ends: until then nothing passes. */
+export class GateOpening {
+  readonly #options: GateOpeningOptions;
+  #close: (() => void) | undefined;
+  #isStopped = false;
+  #cancel: () => void = () => undefined;
+  #toldMs = -Infinity;
+
+  constructor(options: GateOpeningOptions) {
+    this.#options = options;
+  }
+
+  get isOpen(): boolean {
+    return this.#close !== undefined;
+  }
+
+  start(): void {
+    void this.#open();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancel();
+    this.#close?.();
+    this.#close = undefined;
+  }
+
+  async #open(): Promise<void> {
+    const { open, onOpen } = this.#options;
+    try {
+      const close = await open(() => this.#openLater());
+      if (this.#isStopped) return close();
+      this.#close = close;
+      onOpen();
+    } catch (error) {
+      this.#tell(error);
+      this.#openLater();
+    }
+  }
+
+  #openLater(): void {
+    this.#close?.();
+    this.#close = undefined;
+    this.#cancel();
+    if (!this.#isStopped) this.#cancel = this.#options.clock.schedule(AGAIN_MS, () => void this.#open());
+  }
+
+  #tell(error: unknown): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#toldMs < TELL_EVERY_MS) return;
+    this.#toldMs = nowMs;
+    this.#options.log.warn('datagrams_not_heard', { error: toPicketError(error) });
+  }
+}

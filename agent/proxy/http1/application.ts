@@ -1,0 +1,118 @@
+import { toPicketError } from '../../../shared/errors/errors.ts';
+import type { AnsweredRequest } from '../../../shared/wire/http1-response-head.ts';
+import type { RelayEnd } from '../relay-end.ts';
+import { asBuffer } from '../streams/as-buffer.ts';
+import type { ByteStream, ByteStreamReader, StreamFailure } from '../streams/byte-stream.ts';
+import { ResponseReader, type ResponseSink } from './responses.ts';
+
+/** What an application does with the requests that it was sent. */
+export interface Http1ApplicationEvents extends ResponseSink {
+  /** Both sides agreed on another protocol (101). What is attached to `stream` now reads all that follows. */
+  onUpgraded(stream: ByteStream): void;
+  /** It broke off. */
+  onBroken(message: string): void;
+  /** It cannot be reached, answered what cannot be relayed, or ended within an answer. */
+  onFailed(message: string): void;
+  /** It takes more. */
+  onDrain(): void;
+}
+
+export interface Http1ApplicationOptions {
+  readonly connect: () => Promise<ByteStream>;
+  readonly end: RelayEnd;
+  readonly events: Http1ApplicationEvents;
+}
+
+/** The application behind one relay: it is sent requests and its answers are followed, from when it is connected until it is dropped. */
+export class Http1Application {
+  readonly #connect: () => Promise<ByteStream>;
+  readonly #end: RelayEnd;
+  readonly #events: Http1ApplicationEvents;
+  readonly #responses = new ResponseReader();
+  #stream: ByteStream | undefined;
+
+  constructor({ connect, end, events }: Http1ApplicationOptions) {
+    this.#connect = connect;
+    this.#end = end;
+    this.#events = events;
+  }
+
+  /** Undefined before it is connected, and after it broke off. */
+  get stream(): ByteStream | undefined {
+    return this.#stream;
+  }
+
+  /** Whether the client has got a part of the expected answer. */
+  get hasBegunAnswer(): boolean {
+    return this.#responses.hasBegun;
+  }
+
+  /** Whether it speaks another protocol by now. */
+  get isUpgraded(): boolean {
+    return this.#responses.isUpgraded;
+  }
+
+  /** Connects to it. False: that failed, as `onFailed` was told, or the relay came to its end meanwhile. */
+  async open(): Promise<boolean> {
+    let stream: ByteStream;
+    try {
+      stream = await this.#connect();
+    } catch (error) {
+      this.#events.onFailed(toPicketError(error).message);
+      return false;
+    }
+    if (this.#end.isAhead) this.adopt(stream);
+    else stream.abort();
+    return this.#stream !== undefined;
+  }
+
+  /** It is connected. */
+  adopt(stream: ByteStream): void {
+    this.#stream = stream;
+    this.#end.sideOpened();
+    stream.attach(this.#reader);
+  }
+
+  /** Breaks with it: nobody hears of it any more. */
+  drop(): void {
+    if (this.#stream === undefined) return;
+    this.#stream.abort();
+    this.#stream = undefined;
+    this.#end.sideDropped();
+  }
+
+  /** The next answer is to this request. */
+  expect(request: AnsweredRequest): void {
+    this.#responses.expect(request);
+  }
+
+  readonly #reader: ByteStreamReader = {
+    onData: (bytes) => this.#onData(asBuffer(bytes)),
+    onEnd: () => this.#onEnd(),
+    onDrain: () => this.#events.onDrain(),
+    onClose: (failure) => this.#onClose(failure),
+  };
+
+  #onData(bytes: Buffer): void {
+    if (this.#end.isOver) return;
+    try {
+      this.#responses.take(bytes, this.#events);
+    } catch (error) {
+      return this.#events.onFailed(toPicketError(error).message);
+    }
+    if (this.#responses.isUpgraded && this.#stream !== undefined) this.#events.onUpgraded(this.#stream);
+  }
+
+  #onEnd(): void {
+    if (!this.#end.isAhead) return;
+    if (this.#responses.end(this.#events)) this.#end.inOrder();
+    else this.#events.onFailed('The application ended within an answer');
+  }
+
+  #onClose(failure: StreamFailure | undefined): void {
+    if (failure !== undefined) this.#stream = undefined;
+    if (failure === undefined || this.#end.isEnding) return this.#end.sideClosed();
+    this.#end.sideDropped();
+    this.#events.onBroken(failure.message);
+  }
+}

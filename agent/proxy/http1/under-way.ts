@@ -1,0 +1,16 @@
+import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
+import type { RequestHead } from '../../../shared/wire/http1-head.ts';
+import type { Hop } from '../../traces/traces.ts';
+
+/** A request that was allowed, and has not both come and been answered whole. */
+export interface UnderWay {
+  readonly hop: Hop | undefined;
+  readonly http: DecisionHttpRequest;
+  readonly head: RequestHead;
+  /** Whether all of it was read from the client. */
+  isComplete: boolean;
+  /** An application may answer before it has read everything, and may want the rest all the same. */
+  isAnswered: boolean;
+  /** Whether the connection ends after its answer: the client wants it so, or was told so. */
+  isLast: boolean;
+}
