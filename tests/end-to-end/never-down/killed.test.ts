@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { decisionsBelow } from '../../kit/access-records.ts';
 import type { Child } from '../../kit/child.ts';
 import { waitUntil } from '../../kit/wait.ts';
 import type { TrafficMesh } from '../traffic/traffic-mesh.ts';
@@ -70,17 +71,10 @@ describe('after that', () => {
     const seen = countSeen(traffic, '/back/');
     expect(seen).toBe(4);
     await waitUntil('the record has them', async () => {
-      const shown = await traffic.mesh.control.picketOk(
-        'audit',
-        'access',
-        '--limit',
-        '1000',
-        '--json',
-        '--target',
-        'spiffe://example.org/web',
-      );
+      const shown = await decisionsBelow(traffic.mesh.control, 'spiffe://example.org/web', '/back/');
+      const paths = new Set(shown.map(({ path }) => path));
       return ['desk-with', 'desk-without', 'store-with', 'store-without'].every((name) =>
-        shown.includes(`/back/${name}`),
+        paths.has(`/back/${name}`),
       );
     });
   });

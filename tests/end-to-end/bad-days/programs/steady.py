@@ -68,7 +68,8 @@ def steady(name, port, work, is_kept):
         if is_last or not is_kept:
             sock.close()
             sock = None
-    print(json.dumps(told), flush=True)
+    # One write: print makes two, between which another caller's line may come.
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 CALLERS = [

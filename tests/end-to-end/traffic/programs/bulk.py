@@ -50,7 +50,9 @@ def both_ways(sock, total, folder, name):
     sender.start()
     got = receive(sock, total, folder)
     sender.join()
-    print(name, result["sent"], got, flush=True)
+    # In one piece: other threads print too.
+    sys.stdout.write(f"{name} {result['sent']} {got}\n")
+    sys.stdout.flush()
 
 
 def read_head(sock):

@@ -13,6 +13,12 @@ import time
 numbers = itertools.count(1)
 
 
+def say(*words):
+    """In one piece: other threads print too."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
 class Application(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -25,17 +31,17 @@ class Application(http.server.BaseHTTPRequestHandler):
         pass
 
     def handle_expect_100(self):
-        print("continue", self.path, flush=True)
+        say("continue", self.path)
         return super().handle_expect_100()
 
     def do_GET(self):
-        print(self.number, self.command, self.path, flush=True)
+        say(self.number, self.command, self.path)
         if self.path == "/slowly":
             return self.answer_chunked((b"piece\n" for _ in range(8)), pause=0.25)
         self.answer(self.path.rsplit("/", 1)[1].encode() + b"\n")
 
     def do_POST(self):
-        print(self.number, self.command, self.path, flush=True)
+        say(self.number, self.command, self.path)
         if self.path == "/echo":
             return self.answer_chunked(self.body())
         self.answer(str(sum(map(len, self.body()))).encode() + b"\n")
