@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2';
 import { connect as connectTcp, createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
@@ -15,12 +15,14 @@ import {
   removeInspectionCertificates,
   type InspectionCertificates,
 } from '../fixtures/inspection-rig.ts';
+import { OUTSIDE_TLS } from '../../egress/outside-tls.ts';
 import { PHASE_MS } from '../relay-timer.ts';
 
 /** Programs and server are real, and so is all TLS; the policy is the test's. */
 
 const TIMEOUT_MS = 60_000;
 const MIB = 1024 * 1024;
+const { timeoutMs: HANDSHAKE_MS } = OUTSIDE_TLS;
 
 let certificates: InspectionCertificates;
 let rig: InspectionRig;
@@ -354,6 +356,26 @@ describe('while the program’s TLS is ended', () => {
     rig.connections.reconsiderAll();
     await waitUntil('it is cut', () => isOver);
     await waitUntil('the server is let go', () => rig.serverConnections === 0);
+    expect(refusals()).toEqual([['egress_deny', true]]);
+  });
+
+  test('a program that is cut before its handshake has begun leaves no socket behind until its time would be over', async () => {
+    rig = await InspectionRig.open(certificates);
+    const before = readdirSync('/proc/self/fd').length;
+    const socket = connectTcp({ host: '127.0.0.1', port: rig.port });
+    socket.on('error', () => undefined);
+    socket.write(await makeClientHello());
+    const cut = (): void => {
+      rig.allows = () => false;
+      rig.connections.reconsiderAll();
+    };
+    // The policy is asked for the last time when the server was met; next, the pair of sockets is made by which the handshake is fed.
+    rig.allows = () => {
+      if (rig.serverConnections === 1) queueMicrotask(cut);
+      return true;
+    };
+    await waitUntil('it is cut', () => socket.closed);
+    await waitUntil('all is closed', () => readdirSync('/proc/self/fd').length <= before, HANDSHAKE_MS / 2);
     expect(refusals()).toEqual([['egress_deny', true]]);
   });
 

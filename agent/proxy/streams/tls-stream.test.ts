@@ -32,8 +32,14 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
+/** Of a wait that nobody gives up. */
+const NEVER = new AbortController().signal;
+
 /** Ends the TLS of whoever connects. */
-function accept(timeoutMs = 5000): {
+function accept(
+  timeoutMs = 5000,
+  signal = NEVER,
+): {
   readonly port: number;
   readonly ended: Promise<TlsEnd>;
   readonly clients: ByteStream[];
@@ -52,7 +58,10 @@ function accept(timeoutMs = 5000): {
     port: 0,
     onStream: (stream) => {
       clients.push(stream);
-      acceptTls(stream, { first: NO_BYTES, tls, clock: systemClock, timeoutMs }).then(resolve, reject);
+      acceptTls(stream, { first: NO_BYTES, tls, clock: systemClock, timeoutMs, signal }).then(
+        resolve,
+        reject,
+      );
     },
   });
   listeners.push(listener);
@@ -68,6 +77,7 @@ async function dial(port: number, timeoutMs = 5000): Promise<TlsEnd> {
     clock: systemClock,
     timeoutMs,
     tls,
+    signal: NEVER,
   });
 }
 
@@ -137,15 +147,22 @@ describe('acceptTls()', () => {
     expect((await refusalOf(nonsense.ended)).reason).toBe('tls_failed');
   });
 
+  test('gives up at once a client that was given up while its pair of sockets was made', async () => {
+    const { port, ended } = accept(60_000, AbortSignal.abort());
+    await connectTo(port);
+    expect(await refusalOf(ended)).toMatchObject({ reason: 'dial_failed', message: 'ECANCELED' });
+  });
+
   test('needs descriptors, and leaves none behind where it fails', async () => {
     const before = readdirSync('/proc/self/fd').length;
-    // Whoever aborts the client himself is not told: the handshake ends with its time.
-    const { port, ended, clients } = accept(500);
+    const leaving = new AbortController();
+    const { port, ended, clients } = accept(60_000, leaving.signal);
     const socket = await connectTo(port);
     await waitUntil('it has come', () => clients.length === 1);
     clients[0]?.abort();
+    leaving.abort();
     await waitUntil('it has gone', () => socket.readyState <= 0);
-    await refusalOf(ended);
+    expect((await refusalOf(ended)).message).toBe('ECANCELED');
     const stream = await dialTcp({
       address: '127.0.0.1',
       port,
@@ -153,18 +170,14 @@ describe('acceptTls()', () => {
       clock: systemClock,
       timeoutMs: 5000,
     });
+    const pending = { first: NO_BYTES, clock: systemClock, timeoutMs: 5000, signal: NEVER };
     {
       using _ = new TakenDescriptors();
-      const accepted = acceptTls(stream, { first: NO_BYTES, tls: {}, clock: systemClock, timeoutMs: 5000 });
+      const accepted = acceptTls(stream, { ...pending, tls: {} });
       expect(await refusalOf(accepted)).toMatchObject({ code: 'unavailable', reason: 'socket_pair_failed' });
     }
     const unusable = { cert: 'no certificate', key: 'no key' };
-    const refused = acceptTls(stream, {
-      first: NO_BYTES,
-      tls: unusable,
-      clock: systemClock,
-      timeoutMs: 5000,
-    });
+    const refused = acceptTls(stream, { ...pending, tls: unusable });
     expect((await refusalOf(refused)).reason).toBe('tls_failed');
     stream.abort();
     listeners.pop()?.stop();

@@ -26,7 +26,7 @@ interface Pending {
   /** For all of it: on a client, for TCP and TLS together. */
   readonly timeoutMs: number;
   /** Nobody waits for it any more. */
-  readonly signal?: AbortSignal;
+  readonly signal: AbortSignal;
 }
 
 type Socket = NativeSocket<TcpStream>;
@@ -50,7 +50,8 @@ export async function dialTls(
 
 /**
  * Ends the TLS of a client whose bytes come by any stream, `first` of them already; BoringSSL wants a socket, so that one end of a pair stands for the client. From here on `client`
- * is read and ended by what is within. Rejects as `dialTls`, with `socket_pair_failed` too: the client is good for nothing more then, and is the caller's to abort, who can tell it why.
+ * is read and ended by what is within; whoever ends it himself before that aborts `signal`, since a stream tells nobody of its own abort. Rejects as `dialTls`, with `socket_pair_failed` too: the client is good for
+ * nothing more then, and is the caller's to abort, who can tell it why.
  */
 export async function acceptTls(
   client: ByteStream,
@@ -131,7 +132,9 @@ async function shake(
   const { promise, resolve } = Promise.withResolvers<Outcome>();
   const giveUp = (why: string) => (): void => resolve({ reason: 'dial_failed', why });
   const cancel = clock.schedule(timeoutMs, giveUp('ETIMEDOUT'));
-  signal?.addEventListener('abort', giveUp('ECANCELED'), { once: true });
+  signal.addEventListener('abort', giveUp('ECANCELED'), { once: true });
+  // An event of the past is not told.
+  if (signal.aborted) giveUp('ECANCELED')();
   const started = Promise.resolve(handlersOf(resolve))
     .then(start)
     .catch((error: unknown) => {
