@@ -1,10 +1,12 @@
-import type { DecisionHttpRequest } from '../../shared/policy/decision.ts';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { DECISION_REASONS, type DecisionHttpRequest } from '../../shared/policy/decision.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { encodeIpAddress } from '../../shared/runtime/ip-address.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { buildProxyHeader, type ProxyEnd } from '../../shared/wire/proxy-protocol.ts';
 import type { Directory } from '../directory/directory.ts';
 import type { InNamespace } from '../native/network-namespace.ts';
+import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
 import { STRANGERS, type OpenConnections, type Party } from './connections/connections.ts';
@@ -13,8 +15,9 @@ import { failureOf } from './judge/judgement-failure.ts';
 import { buildClientCertBlock, buildClientCertLine } from './forwarded-client-cert.ts';
 import { relayHttp1, relayHttp2, type RelayedRequests } from './relayed-requests.ts';
 import type { Traces } from '../traces/traces.ts';
-import type { Encounter, Judge, Judgement } from './judge/judge.ts';
+import type { Encounter, Judge, Judgement, Refusal } from './judge/judge.ts';
 import { judgeTraced } from './judge/judge-traced.ts';
+import { findListenerFault, refusalOfApplication } from './listener-fault.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import { splice } from './streams/splice.ts';
 import { dialTcp } from './streams/tcp-stream.ts';
@@ -23,6 +26,7 @@ export interface InboundCarrierOptions {
   readonly judge: Judge;
   readonly directory: Directory;
   readonly connections: OpenConnections;
+  readonly processes: Pick<ProcessIdentifier, 'identifyListener'>;
   /** Of the connections to applications. */
   readonly mark: number;
   /** Of those that are made from the caller's address, as of `TransparentTarget`. */
@@ -39,6 +43,8 @@ export interface Visit extends InNamespace {
   readonly encounter: Encounter;
   /** When what it is permitted by was looked at (`OpenConnections.round`). */
   readonly round: number;
+  /** When it was looked who listens there, by the monotonic clock. */
+  readonly lookedAtMs: number;
   /** What the program expects before everything else. */
   readonly proxyProtocol?: 'v2' | undefined;
   /** It is connected from the caller's address. */
@@ -46,6 +52,8 @@ export interface Visit extends InNamespace {
 }
 
 const DIAL_MS = 10_000;
+/** For so long it counts who listens, in milliseconds: nearly all applications are connected within. */
+const LOOK_COUNTS_MS = 100;
 
 /** Carries what was let in between a client and an application of this host, and judges it again when something changes. */
 export class InboundCarrier {
@@ -106,6 +114,15 @@ export class InboundCarrier {
     const { encounter, arrival, round } = visit;
     // From now on each request has a span.
     encounter.passage?.drop();
+    let unconnected: Refusal | undefined;
+    const connect = async (): Promise<ByteStream> => {
+      try {
+        return await this.connect(visit);
+      } catch (error) {
+        unconnected = refusalOfApplication(error);
+        throw error;
+      }
+    };
     return {
       judge,
       connections,
@@ -115,9 +132,9 @@ export class InboundCarrier {
       endsAtMs: arrival.endsAtMs,
       onLeaving: arrival.onLeaving,
       client,
-      application: application ?? (async () => await this.connect(visit)),
+      application: application ?? connect,
       decide: (http) => this.#judge(visit, http),
-      refuse: (refusal) => judge.refuse(encounter, refusal),
+      refuse: (refusal) => judge.refuse(encounter, { ...refusal, ...unconnected }),
       findLoss: (http) => this.reconsider(visit, http),
     };
   }
@@ -148,8 +165,10 @@ export class InboundCarrier {
     return verdict.isAllowed ? undefined : failureOf(judge.record(encounter, { decisionId, verdict }, http));
   }
 
-  /** Connects to the application. Rejects with `unavailable`. */
-  async connect({ arrival, namespace, proxyProtocol, transparent }: Visit): Promise<ByteStream> {
+  /** Connects to the application. Rejects with `unavailable`, reason `listener_unidentified` where another process has its port by now. */
+  async connect(visit: Visit): Promise<ByteStream> {
+    await this.#requireListener(visit);
+    const { arrival, namespace, proxyProtocol, transparent } = visit;
     const { mark, transparentZone, directory, clock } = this.#options;
     const { source, destination } = arrival;
     const client =
@@ -162,6 +181,17 @@ export class InboundCarrier {
     );
     if (header !== undefined) application.write(header);
     return application;
+  }
+
+  /** A connection may wait long for what is allowed on it, and its port be somebody else's by then. */
+  async #requireListener({ arrival, target, namespace, lookedAtMs }: Visit): Promise<void> {
+    const { processes, clock } = this.#options;
+    if (clock.monotonicMs() - lookedAtMs < LOOK_COUNTS_MS) return;
+    const { destination } = arrival;
+    const fault = await findListenerFault(processes, { destination, target, namespace });
+    if (fault === undefined) return;
+    const { reason, message = DECISION_REASONS[reason].text } = fault;
+    throw new PicketError('unavailable', reason, message);
   }
 }
 

@@ -503,6 +503,66 @@ describe.each(['auto', 'http'] as const)('Inbound at a listener of %s', (protoco
   });
 });
 
+describe('Inbound on a connection that has waited before anything was allowed on it', () => {
+  const NOBODY: ProcessIdentity = { kind: 'unidentified', why: 'no_entry', pid: 1, uid: 7 };
+
+  /** Nothing of it was allowed yet when somebody else takes the port, `afterMs` after it was looked who listens. */
+  async function waits(afterMs: number): Promise<void> {
+    rig.clock.advance(afterMs);
+    listener = NOBODY;
+    rig.allow = () => 'policy_allow';
+    await settled();
+  }
+
+  async function isDenied(first: string): Promise<void> {
+    rig.allow = () => 'policy_deny';
+    client.says(first);
+    await arrive();
+    await waitUntil('it is denied', () => client.text.includes('policy_deny'));
+  }
+
+  function expectNobodyTouched(): void {
+    expect(application.sockets).toEqual([]);
+    expect(rig.records.at(-1)).toMatchObject({ decision: 'deny', reason: 'listener_unidentified' });
+  }
+
+  test('does not send a request to another process', async () => {
+    await isDenied(REQUEST);
+    await waits(100);
+    client.says(REQUEST);
+    await waitUntil('it is refused', () => client.text.includes('502'));
+    expect(client.text).toContain('listener_unidentified');
+    expectNobodyTouched();
+  });
+
+  test('does not send a request of HTTP/2 to another process', async () => {
+    await isDenied(http2Request('/b'));
+    await waits(100);
+    const request = http2Request('/a').slice(CLIENT_PREFACE.length + encodeFrame(FRAME.settings, 0).length);
+    client.says(`${request.slice(0, 8)}\x03${request.slice(9)}`);
+    await waitUntil('it is refused', () => client.text.includes('listener_unidentified'));
+    expectNobodyTouched();
+  });
+
+  test('does not send the client’s own TLS to another process', async () => {
+    rig.allow = () => 'policy_deny';
+    const arriving = arrive();
+    await waitUntil('it waits', () => rig.clock.pending > 0);
+    await waits(100);
+    client.says(clientHello('shop.test'));
+    await arriving;
+    expect(client.abortion).toMatchObject({ failure: { reason: 'listener_unidentified' } });
+    expectNobodyTouched();
+  });
+
+  test('asks who listens once for a connection on which something is allowed at once', async () => {
+    await isDenied(REQUEST);
+    await waits(99);
+    client.says(REQUEST);
+    await hears(REQUEST.slice(0, 4));
+  });
+});
+
 describe('Inbound to a service in audit mode', () => {
   beforeEach(() => {
     rig.modes.set(new Map([[parseEnforcementScope(INVOICES), 'audit']]));

@@ -11,6 +11,7 @@ import type { ByteStream } from './streams/byte-stream.ts';
 import { encounterAt, type Gateway } from './outside/gateway.ts';
 import { failureOf } from './judge/judgement-failure.ts';
 import { awaitFirstMove, type FirstMove, type FirstMoveOptions } from './first-move.ts';
+import { findListenerFault, refusalOfApplication } from './listener-fault.ts';
 import { InboundCarrier, partyOf, type InboundCarrierOptions, type Visit } from './inbound-carrier.ts';
 import type { Encounter, Judgement, Refusal } from './judge/judge.ts';
 import { waitWatched, type Cut } from './watched-wait.ts';
@@ -65,7 +66,7 @@ export class Inbound {
   }
 
   async #receive(arrival: Arrival): Promise<void> {
-    const { directory, processes, connections, gateway } = this.#options;
+    const { directory, processes, connections, gateway, clock } = this.#options;
     const { destination, target, refusal } = arrival;
     const { round } = connections;
     if (refusal !== undefined) return this.#turnAway(arrival, refusal);
@@ -75,13 +76,14 @@ export class Inbound {
     if (found.kind !== 'local' || !isReachable || (target !== null && target !== found.spiffeId))
       return this.#turnAway(arrival, { reason: 'listener_not_registered' });
     const { spiffeId, namespace } = found;
-    const listener = await processes.identifyListener(destination, spiffeId, { namespace });
-    if (listener.kind !== 'identified' || listener.spiffeId !== found.spiffeId)
-      return this.#turnAway(arrival, { reason: 'listener_unidentified', ...explain(listener) });
+    const lookedAtMs = clock.monotonicMs();
+    const fault = await findListenerFault(processes, { destination, target: spiffeId, namespace });
+    if (fault !== undefined) return this.#turnAway(arrival, fault);
     const encounter = encounterOf(arrival, found.spiffeId);
     const { protocol, proxyProtocol, transparent } = found;
     const asked = { proxyProtocol, transparent };
-    await this.#admit({ arrival, target: spiffeId, namespace, encounter, round, ...asked }, protocol);
+    const visit = { arrival, target: spiffeId, namespace, encounter, round, lookedAtMs, ...asked };
+    await this.#admit(visit, protocol);
   }
 
   async #takeOut(arrival: Arrival, target: SpiffeId): Promise<void> {
@@ -181,8 +183,7 @@ export class Inbound {
     try {
       application = await this.#carrier.connect(visit);
     } catch (error) {
-      const { message } = toPicketError(error);
-      return abortWith(client, judge.refuse(visit.encounter, { reason: 'application_unreachable', message }));
+      return abortWith(client, judge.refuse(visit.encounter, refusalOfApplication(error)));
     }
     this.#carrier.splice(visit, client, { application, first });
   }
@@ -207,8 +208,8 @@ export class Inbound {
     try {
       return await this.#carrier.connect(visit);
     } catch (error) {
-      const refusal = { reason: 'application_unreachable', message: toPicketError(error).message } as const;
-      visit.arrival.deny(denialOf(this.#options.judge.refuse(visit.encounter, refusal)));
+      const refused = this.#options.judge.refuse(visit.encounter, refusalOfApplication(error));
+      visit.arrival.deny(denialOf(refused));
       return undefined;
     }
   }
@@ -240,12 +241,6 @@ function encounterOf(arrival: Arrival, target: SpiffeId | null): Encounter {
     process,
     passage,
   };
-}
-
-function explain(listener: { readonly kind: string; readonly why?: string }): { readonly message?: string } {
-  return listener.why === undefined
-    ? {}
-    : { message: `The listening process has no such identity: ${listener.why}` };
 }
 
 function denialOf({ decisionId, verdict }: Judgement): {
