@@ -4,6 +4,7 @@ import { silentLog } from '../../tests/kit/datastore.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
+import type { UserRange } from '../subordinate-users/subordinate-users.ts';
 import { startCaptureKeeper, type CaptureKeeper } from './capture-keeper.ts';
 import { KeptReturnRoutes, type ReturnPath } from './kept-return-routes.ts';
 import type { OpenRulesWatch } from './rules-watch.ts';
@@ -21,6 +22,7 @@ describe('startCaptureKeeper()', () => {
 
   let localPorts: readonly number[] = [80];
   let transparentPorts: readonly number[] = [];
+  let userRanges: readonly UserRange[] = [];
   const listeners = new Set<() => void>();
   let tellOfChange: Parameters<OpenRulesWatch>[0]['onChange'] | undefined;
   const start = async (
@@ -30,9 +32,10 @@ describe('startCaptureKeeper()', () => {
   ): Promise<CaptureKeeper> =>
     await startCaptureKeeper({
       capture: new NftCapture({ command }),
-      settings: { ...SAMPLE_SETTINGS, transparentId: 0x504a },
+      settings: { ...SAMPLE_SETTINGS, transparentId: 0x504a, decidesUdp: true },
       ...(returnRoutes === undefined ? {} : { returnRoutes }),
       registered: () => ({ localPorts, transparentPorts }),
+      userRanges: () => userRanges,
       watchRegistered: (listener) => {
         listeners.add(listener);
         return () => listeners.delete(listener);
@@ -64,6 +67,16 @@ describe('startCaptureKeeper()', () => {
     expect(keeper.status.isIntact).toBe(false);
     expect(listeners.size).toBe(0);
     expect(await rules()).toContain('table inet picket');
+  });
+
+  test('follows who is given users of his own, of which nobody tells', async () => {
+    const keeper = await start();
+    userRanges = [{ owner: 'alice', first: 100_000, last: 165_535 }];
+    await waitUntil('they are counted together', async () =>
+      (await rules()).includes('100000-165535 : goto udp_asks_of_0'),
+    );
+    expect(keeper.status).toMatchObject({ isIntact: true, repairs: 0 });
+    await keeper.stop();
   });
 
   test('keeps no way back for a port that the rules leave alone, and says which that is', async () => {

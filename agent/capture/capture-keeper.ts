@@ -5,14 +5,17 @@ import type { Capture, CaptureBackend, CaptureSettings } from './capture.ts';
 import type { KeptReturnRoutes, ReturnPathStatus } from './kept-return-routes.ts';
 import { splitTransparentPorts, type TransparentPorts } from './resolved-settings.ts';
 import { RepairPace } from './repair-pace.ts';
+import type { UserRange } from '../subordinate-users/subordinate-users.ts';
 import { startRulesWatch, type OpenRulesWatch, type RulesWatch } from './rules-watch.ts';
 
 export interface CaptureKeeperOptions {
   readonly capture: Capture;
   /** Everything but what changes with registration. */
-  readonly settings: Omit<CaptureSettings, keyof RegisteredPorts>;
+  readonly settings: Omit<CaptureSettings, keyof RegisteredPorts | 'userRanges'>;
   readonly registered: () => RegisteredPorts;
-  /** Calls back after that may have changed. */
+  /** Which users are one; looked at as often as the rules are. */
+  readonly userRanges?: () => readonly UserRange[];
+  /** Calls back after what is registered may have changed. */
   readonly watchRegistered: (listener: () => void) => () => void;
   /** Where connections may be made from callers' addresses. */
   readonly returnRoutes?: KeptReturnRoutes;
@@ -123,7 +126,7 @@ class Keeper implements CaptureKeeper {
   }
 
   async #follow(): Promise<void> {
-    if (JSON.stringify(this.#options.registered()) !== this.#applied) await this.#apply();
+    if (JSON.stringify(this.#changing()) !== this.#applied) await this.#apply();
   }
 
   /** Changes that come while one look is due are found by that look. */
@@ -149,7 +152,7 @@ class Keeper implements CaptureKeeper {
     this.#heardAtMs = undefined;
     this.#isLookDue = false;
     this.#keepReturnRoutes();
-    if (await this.#options.capture.isIntact()) return;
+    if (await this.#options.capture.isIntact()) return await this.#follow();
     this.#isIntact = false;
     await this.#apply();
     this.#repairs += 1;
@@ -165,15 +168,20 @@ class Keeper implements CaptureKeeper {
   }
 
   async #apply(): Promise<void> {
-    const registered = this.#options.registered();
-    const settings = { ...this.#options.settings, ...registered };
+    const changing = this.#changing();
+    const settings = { ...this.#options.settings, ...changing };
     await this.#options.capture.apply(settings);
     this.#transparentPorts = splitTransparentPorts(settings);
-    const applied = JSON.stringify(registered);
-    if (applied !== this.#applied) this.#tellApplied(registered);
+    const applied = JSON.stringify(changing);
+    if (applied !== this.#applied) this.#tellApplied(changing);
     this.#applied = applied;
     this.#isIntact = true;
     this.#keepReturnRoutes();
+  }
+
+  #changing(): Pick<CaptureSettings, keyof RegisteredPorts | 'userRanges'> {
+    const { registered, userRanges } = this.#options;
+    return { ...registered(), userRanges: userRanges?.() ?? [] };
   }
 
   #tellApplied({ localPorts }: RegisteredPorts): void {

@@ -1,3 +1,5 @@
+import type { UserRange } from '../subordinate-users/subordinate-users.ts';
+
 /** Ports and marks that capture and proxy must agree on. */
 export interface CapturePorts {
   readonly outbound: number;
@@ -32,6 +34,8 @@ export interface CaptureSettings {
   readonly resolvers?: readonly { readonly address: string; readonly port: number }[];
   /** Whether other UDP is logged for the agent, which lets a flow pass by making it a member of sets; false unless given. */
   readonly decidesUdp?: boolean;
+  /** Users who are one where it is counted how much each asks: ranges of whole numbers that do not overlap. None unless given. */
+  readonly userRanges?: readonly UserRange[];
   /** Addresses of other namespaces of this host, or networks of such: what comes for them is steered to the agent. None unless given. */
   readonly namespaceAddresses?: readonly string[];
   /** Ports of listeners registered on this host: captured on loopback too. */

@@ -11,6 +11,7 @@ import {
   udpForwardsBack,
   udpForwardsOut,
   udpForwardSets,
+  udpOwnerChains,
   undecidedMark,
 } from './udp-rules.ts';
 
@@ -62,6 +63,7 @@ export function renderNftRules(settings: CaptureSettings, outbound: OutboundStee
       'type filter hook output priority 0; policy drop;',
       guardOutput(resolved, outbound),
     ),
+    ...(resolved.decidesUdp ? udpOwnerChains(resolved).map(({ name, rules }) => chain(name, '', rules)) : []),
     ...(resolved.decidesUdp
       ? [chain('ask_udp', 'type route hook output priority 1; policy accept;', askUdp(resolved.mark))]
       : []),
@@ -163,7 +165,7 @@ function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteering): st
     ),
     ...ICMP_OUT,
     'meta l4proto tcp counter reject with tcp reset',
-    ...(resolved.decidesUdp ? udpFlowsOut(mark) : []),
+    ...(resolved.decidesUdp ? udpFlowsOut(resolved) : []),
     'counter drop',
   ];
 }

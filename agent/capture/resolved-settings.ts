@@ -1,5 +1,6 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { CaptureSettings } from './capture.ts';
+import type { UserRange } from '../subordinate-users/subordinate-users.ts';
 import { parseCidr, withoutNested, type Cidr } from './cidr.ts';
 
 /** Capture settings that were checked: every value may be written into a rule as it is. */
@@ -15,6 +16,8 @@ export interface ResolvedSettings {
   /** Whom every program of this host may ask by UDP and TCP. */
   readonly resolvers: readonly { readonly network: Cidr; readonly port: number }[];
   readonly decidesUdp: boolean;
+  /** Ranges of users, by owner. */
+  readonly userRanges: readonly (readonly UserRange[])[];
   /** Single addresses, and networks of them. */
   readonly namespaceAddresses: readonly Cidr[];
   /** Without the ports that are excluded inbound: an exclusion holds on loopback too. */
@@ -58,6 +61,7 @@ export function resolveSettings(settings: CaptureSettings): ResolvedSettings {
     allowUdp: endpointList('allowUdp', settings.allowUdp),
     resolvers: endpointList('resolvers', settings.resolvers ?? []),
     decidesUdp: settings.decidesUdp === true,
+    userRanges: rangesByOwner(settings.userRanges ?? []),
     namespaceAddresses: withoutNested(
       bounded('namespaceAddresses', settings.namespaceAddresses ?? []).map(parseCidr),
     ),
@@ -99,6 +103,14 @@ function endpointList(
     requireInteger(`${name}.port`, port, PORT);
     return { network: parseCidr(address), port };
   });
+}
+
+function rangesByOwner(ranges: readonly UserRange[]): readonly (readonly UserRange[])[] {
+  for (const { first, last } of bounded('userRanges', ranges)) {
+    requireInteger('userRanges.first', first, { from: 0, to: MAX_U32 - 1 });
+    requireInteger('userRanges.last', last, { from: first, to: MAX_U32 - 1 });
+  }
+  return [...Map.groupBy(ranges, ({ owner }) => owner).values()];
 }
 
 const PORT = { from: 1, to: 65_535 };

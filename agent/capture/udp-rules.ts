@@ -1,3 +1,5 @@
+import type { ResolvedSettings } from './resolved-settings.ts';
+
 /** The group of NFLOG at which the agent is asked about UDP. */
 export const UDP_LOG_GROUP = 0x5049;
 
@@ -21,6 +23,8 @@ const MAX_FLOWS = 65_536;
 const MAX_ASKERS = 4096;
 /** How much one user may ask, in datagrams: enough for programs that begin many flows, and little beside what the agent can decide. */
 const ASKS_RATE = 'limit rate 200/second burst 400 packets';
+
+type Asking = Pick<ResolvedSettings, 'mark' | 'userRanges'>;
 
 const FAMILIES = ['ip', 'ip6'] as const;
 
@@ -71,11 +75,31 @@ export function udpFlowSets(): string[] {
 }
 
 /** What of UDP goes out: flows that may, and of the others, within bounds, what the agent is asked about. The latter is marked; without a socket behind it nothing is. */
-export function udpFlowsOut(mark: number): string[] {
+export function udpFlowsOut({ mark, userRanges }: Asking): string[] {
+  const asks = 'meta l4proto udp fib daddr type unicast';
+  const owners = userRanges.flatMap((ranges, at) =>
+    ranges.map(
+      ({ first, last }) => `${first === last ? first : `${first}-${last}`} : goto ${ownerChain(at)}`,
+    ),
+  );
   return [
     ...FAMILIES.map((family) => `meta skuid . ${outOf(family)} @${UDP_SETS.flows[family]} accept`),
-    `meta l4proto udp fib daddr type unicast update @${ASKS} { meta skuid ${ASKS_RATE} } meta mark set ${undecidedMark(mark)} accept`,
+    ...(owners.length === 0 ? [] : [`${asks} meta skuid vmap { ${owners.join(', ')} }`]),
+    `${asks} update @${ASKS} { meta skuid ${ASKS_RATE} } meta mark set ${undecidedMark(mark)} accept`,
   ];
+}
+
+/** One chain for each owner of users, who together ask no more than one does: else whoever was given a range of them could ask so much by each. */
+export function udpOwnerChains({
+  mark,
+  userRanges,
+}: Asking): readonly { readonly name: string; readonly rules: string[] }[] {
+  const rules = [`${ASKS_RATE} meta mark set ${undecidedMark(mark)} accept`, 'counter drop'];
+  return userRanges.map((_, at) => ({ name: ownerChain(at), rules }));
+}
+
+function ownerChain(at: number): string {
+  return `udp_asks_of_${at}`;
 }
 
 /**

@@ -26,6 +26,7 @@ import type { ProxyObserver } from '../proxy/records/proxy-observer.ts';
 import type { RecentDenials } from '../proxy/records/recent-denials.ts';
 import type { MembersObserver } from '../services/services.ts';
 import type { Quarantine } from '../quarantine/quarantine.ts';
+import { SubordinateUsers } from '../subordinate-users/subordinate-users.ts';
 import type { Traces } from '../traces/traces.ts';
 import type { Users } from '../users/users.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
@@ -105,6 +106,7 @@ export function startDataPath(parts: DataPathParts): HostProxy {
     transparentZone: capture.transparentId,
     maxConnections: limits.connections,
     maxConnectionsPerHost: limits.connectionsPerHost,
+    userParties: new SubordinateUsers({ clock, log }),
     identities: parts.identities,
     directory: parts.directory,
     processes: parts.processes,

@@ -7,6 +7,7 @@ import type { OpenRulesWatch } from '../capture/rules-watch.ts';
 import { findSshPorts } from '../capture/ssh-ports.ts';
 import { captureSettingsOf, type AgentConfig } from '../config/config.ts';
 import type { Directory } from '../directory/directory.ts';
+import { SubordinateUsers } from '../subordinate-users/subordinate-users.ts';
 import { ReturnRoutes } from '../native/return-routes.ts';
 
 /**
@@ -24,6 +25,7 @@ export async function startCapture(options: {
   readonly log: Log;
 }): Promise<CaptureKeeper> {
   const { config, sshConnection, agentUid, capture, openRulesWatch, directory, clock, log } = options;
+  const users = new SubordinateUsers({ clock, log });
   const sshPorts = await findSshPorts(sshConnection);
   return await startCaptureKeeper({
     capture,
@@ -32,6 +34,7 @@ export async function startCapture(options: {
       localPorts: directory.localPorts(),
       transparentPorts: directory.transparentPorts(),
     }),
+    userRanges: () => users.ranges,
     watchRegistered: (listener) => directory.watch(listener),
     returnRoutes: new KeptReturnRoutes(new ReturnRoutes(config.capture.transparentId), log),
     openRulesWatch,

@@ -12,6 +12,7 @@ import { findNamespaceId, readInterfacesByNamespace } from '../native/namespace-
 import type { NetworkNamespace } from '../native/network-namespace.ts';
 import type { HostProxy } from '../proxy/proxy.ts';
 import { Datagrams } from '../proxy/datagrams/datagrams.ts';
+import { SubordinateUsers } from '../subordinate-users/subordinate-users.ts';
 import { countLanes } from '../workers/count-workers.ts';
 import { laneDirectory } from '../workers/worker-lanes.ts';
 import type { AgentBase } from './agent-base.ts';
@@ -37,6 +38,7 @@ export function startDatagrams(
   const datagrams = new Datagrams({
     gateOf: ({ namespace }) => openGate(base, { namespace, interfaces }),
     maxFlows: config.limits.udpFlows,
+    userParties: new SubordinateUsers({ clock, log }),
     authorizer: openAuthorizer({ config, policy: holder.policy, enforcement, users, clock, log }),
     directory,
     processes,

@@ -5,6 +5,7 @@ import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import { silentLog } from '../../tests/kit/datastore.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { attributesOf, TracesRig } from '../traces/fixtures/traces-rig.ts';
+import { SINGLE_USERS } from '../subordinate-users/subordinate-users.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import { Members } from '../services/services.ts';
 import type { Ends } from '../quarantine/quarantine.ts';
@@ -95,6 +96,7 @@ beforeEach(() => {
       },
     },
     outside: outsideRig({ rig, directory, connections }),
+    userParties: SINGLE_USERS,
     connections,
     receiveLocal: (arrival) => Promise.resolve(void locals.push(arrival)),
     clock: rig.clock,

@@ -7,6 +7,7 @@ import type { HeldSvid, WorkloadIdentity } from '../identity/identity.ts';
 import type { InNamespace } from '../native/network-namespace.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { Members } from '../services/services.ts';
+import type { UserParties } from '../subordinate-users/subordinate-users.ts';
 import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
@@ -35,6 +36,8 @@ export interface OutboundOptions {
   readonly dialer: MeshDialer;
   readonly outside: Outside;
   readonly connections: OpenConnections;
+  /** Whose places are counted together. */
+  readonly userParties: UserParties;
   /** Takes what goes to a listener of this same host. */
   readonly receiveLocal: (arrival: Arrival) => Promise<void>;
   readonly clock: Clock;
@@ -75,11 +78,11 @@ export class Outbound {
   /** Sees a connection through. Never rejects. */
   async handle(stream: ByteStream, request: OutboundRequest): Promise<void> {
     const { client, destination, namespace } = request;
-    const { connections, judge, traces } = this.#options;
+    const { connections, userParties, judge, traces } = this.#options;
     const connectionId = judge.newId();
     const passage = traces?.beginPassage({ connectionId, side: 'calling', isNamedByCaller: false });
     const { round } = connections;
-    const place = new UserPlace(connections);
+    const place = new UserPlace(connections, { userParties, namespace });
     const arrived = {
       stream,
       source: client,

@@ -38,6 +38,7 @@ import type { Inspector } from './outside/inspector.ts';
 import { Outside } from './outside/outside.ts';
 import { OwnIdentity } from './own-identity.ts';
 import { arrivalOfPlaintext } from './plaintext-inbound.ts';
+import type { UserParties } from '../subordinate-users/subordinate-users.ts';
 import type { ProxyObserver } from './records/proxy-observer.ts';
 import type { RecentDenials } from './records/recent-denials.ts';
 import type { TcpListener } from './streams/tcp-stream.ts';
@@ -61,6 +62,8 @@ export interface ProxyOptions {
   readonly maxConnections: number;
   /** Connections of one other host that are carried at once. */
   readonly maxConnectionsPerHost: number;
+  /** Which users of this host have one share. */
+  readonly userParties: UserParties;
   readonly identities: Pick<IdentitySource, 'identities' | 'bundles'>;
   readonly directory: Directory;
   readonly processes: ProcessIdentifier;

@@ -4,6 +4,7 @@ import { silentLog } from '../../tests/kit/datastore.ts';
 import type { FoundService, Member } from '../directory/service-index.ts';
 import { FAILURES_TO_EJECT } from '../services/ejection.ts';
 import { Members } from '../services/services.ts';
+import { SINGLE_USERS } from '../subordinate-users/subordinate-users.ts';
 import type { ProcessIdentifier } from '../workload-attestation/process-identity.ts';
 import type { Arrival } from './arrival.ts';
 import { OpenConnections } from './connections/connections.ts';
@@ -86,6 +87,7 @@ beforeEach(() => {
       },
     },
     outside: outsideRig({ rig, directory, connections }),
+    userParties: SINGLE_USERS,
     connections,
     receiveLocal: (arrival) => Promise.resolve(receive(arrival)),
     clock,

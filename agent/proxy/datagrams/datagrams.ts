@@ -6,6 +6,7 @@ import type { Directory } from '../../directory/directory.ts';
 import type { IdentitySource } from '../../identity/identity.ts';
 import type { InNamespace, NetworkNamespace } from '../../native/network-namespace.ts';
 import type { Quarantine } from '../../quarantine/quarantine.ts';
+import type { UserParties } from '../../subordinate-users/subordinate-users.ts';
 import type { SenderIdentifier } from '../../workload-attestation/process-identity.ts';
 import { FairShare } from '../connections/fair-share.ts';
 import { Judge, type JudgeOptions } from '../judge/judge.ts';
@@ -23,6 +24,8 @@ export interface DatagramsOptions extends JudgeOptions, Pick<DecidedFlowsOptions
   readonly gateOf: (where: InNamespace) => DatagramGate;
   /** Flows that may pass at once. */
   readonly maxFlows: number;
+  /** Which users of this host have one share. */
+  readonly userParties: UserParties;
   readonly directory: Directory;
   readonly processes: SenderIdentifier;
   readonly identities: Pick<IdentitySource, 'identities' | 'bundles'>;

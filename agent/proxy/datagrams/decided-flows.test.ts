@@ -5,6 +5,7 @@ import { createLog } from '../../../shared/runtime/log.ts';
 import { WatchedValue } from '../../../shared/runtime/watched-value.ts';
 import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from '../../capture/datagram-gate.ts';
 import type { UdpSocket } from '../../native/sock-diag-message.ts';
+import { SINGLE_USERS } from '../../subordinate-users/subordinate-users.ts';
 import { FairShare } from '../connections/fair-share.ts';
 import { InMemoryDirectory } from '../fixtures/in-memory-directory.ts';
 import { JudgeRig } from '../fixtures/judge-rig.ts';
@@ -101,6 +102,7 @@ describe('DecidedFlows', () => {
           await Promise.resolve({ kind: 'unidentified', why: 'no_entry', pid: 7, uid, mayBe: [] }),
       },
       identities: new WatchedValue(new Map()),
+      userParties: SINGLE_USERS,
       share: new FairShare(MAX_FLOWS),
       room: { maxFlows: 256, maxBytes: 1024 * 1024, maxDenials: 512 },
       clock: rig.clock,

@@ -5,7 +5,9 @@ import type { Log } from '../../../shared/runtime/log.ts';
 import type { AskedDatagram, DatagramGate } from '../../capture/datagram-gate.ts';
 import type { UdpSocket } from '../../native/sock-diag-message.ts';
 import type { Refusal } from '../judge/judge.ts';
+import type { UserParties } from '../../subordinate-users/subordinate-users.ts';
 import type { FairShare } from '../connections/fair-share.ts';
+import { partyOfUser } from '../connections/user-place.ts';
 import type { FairPace } from './fair-pace.ts';
 import { FlowJudge, type FlowJudgeOptions } from './flow-judge.ts';
 import { encounterOfFlow, nameOfFlow, type Flow } from './flow.ts';
@@ -19,6 +21,7 @@ export type DatagramFailure = 'not_decided' | 'not_sent' | 'not_looked_at' | 'no
 
 export interface DecidedFlowsOptions extends FlowJudgeOptions {
   readonly gate: DatagramGate;
+  readonly userParties: UserParties;
   /** Of the flows that may pass at once. */
   readonly share: FairShare;
   /** At which datagrams are heard. */
@@ -212,10 +215,8 @@ export class DecidedFlows {
     return this.#table.hasRoomFor(party) ? undefined : TOO_MANY;
   }
 
-  /** Who is root in another namespace can be any user there: it is one party. */
   #partyOf({ uid }: AskedDatagram): string {
-    const { namespace } = this.#options;
-    return namespace === undefined ? `uid ${uid}` : `namespace ${namespace.name}`;
+    return partyOfUser(uid, this.#options);
   }
 
   #isRecordedAlready(name: string): boolean {

@@ -1,0 +1,78 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLog } from '../../shared/runtime/log.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
+import { parseSubordinateUsers, SubordinateUsers } from './subordinate-users.ts';
+
+describe('parseSubordinateUsers()', () => {
+  test('reads what useradd writes, and passes over lines that are no range', () => {
+    const lines = ['alice:100000:65536', '#bob:1:1', '', 'bob', 'bob:x:5', 'bob:5', 'bob:7:0', ':9:1'];
+    const wrong = [...lines, 'bob:99999999999:1', 'bob:1:-1', 'carol:4294967295:1', '7001:300000:1'];
+    expect(parseSubordinateUsers(wrong.join('\n'))).toEqual([
+      { owner: 'alice', first: 100_000, last: 165_535 },
+      { owner: '7001', first: 300_000, last: 300_000 },
+    ]);
+  });
+
+  test('gives nobody twice, and no more than the last user', () => {
+    const text = 'late:150:100\nearly:100:100\nwithin:120:10\nall:4000000000:4000000000\n';
+    expect(parseSubordinateUsers(text)).toEqual([
+      { owner: 'early', first: 100, last: 199 },
+      { owner: 'late', first: 200, last: 249 },
+      { owner: 'all', first: 4_000_000_000, last: 0xffff_fffe },
+    ]);
+  });
+
+  test('reads no more ranges than so many', () => {
+    const text = Array.from({ length: 600 }, (_, n) => `u${n}:${100_000 + 10 * n}:10`).join('\n');
+    expect(parseSubordinateUsers(text)).toHaveLength(512);
+  });
+});
+
+describe('SubordinateUsers', () => {
+  let folder: string;
+  let path: string;
+  let lines: string[];
+  let users: SubordinateUsers;
+  const clock = new FakeClock();
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'picket-subuid-'));
+    path = join(folder, 'subuid');
+    lines = [];
+    const log = createLog({ level: 'warn', nowMs: () => 0, write: (line) => void lines.push(line) });
+    users = new SubordinateUsers({ path, clock, log });
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const partiesOf = (...uids: readonly number[]): readonly string[] => uids.map((uid) => users.partyOf(uid));
+
+  test('has one party for all users of an owner, in whichever of his ranges, and one for each other user', () => {
+    writeFileSync(path, 'alice:100000:10\nbob:100010:10\nalice:200000:10\n');
+    expect(partiesOf(100_000, 100_009, 200_009)).toEqual(Array.from({ length: 3 }, () => 'users of alice'));
+    expect(partiesOf(100_010, 99_999, 100_020, 0)).toEqual([
+      'users of bob',
+      'uid 99999',
+      'uid 100020',
+      'uid 0',
+    ]);
+  });
+
+  test('looks at the file again after five seconds, and goes without one that is too large, or gone', () => {
+    expect(partiesOf(100_000)).toEqual(['uid 100000']);
+    writeFileSync(path, 'alice:100000:10\n');
+    expect(partiesOf(100_000)).toEqual(['uid 100000']);
+    clock.advance(5000);
+    expect(partiesOf(100_000)).toEqual(['users of alice']);
+    truncateSync(path, 1024 * 1024);
+    clock.advance(5000);
+    expect(partiesOf(100_000)).toEqual(['uid 100000']);
+    expect(lines).toHaveLength(1);
+    rmSync(path);
+    clock.advance(5000);
+    expect(users.ranges).toEqual([]);
+    expect(lines).toHaveLength(1);
+  });
+});

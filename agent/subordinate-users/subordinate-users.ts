@@ -1,0 +1,139 @@
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import type { Clock } from '../../shared/runtime/clock.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+
+/** Users of this host that were all given to one, who can be each of them (subuid(5), user_namespaces(7)). */
+export interface UserRange {
+  /** As the file names him, or it. */
+  readonly owner: string;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Whose users belong together where each has his share: the parts of `FairShare`. */
+export interface UserParties {
+  /** The name of the party of a user; the same for all that one can be. */
+  partyOf(uid: number): string;
+}
+
+/** Every user by himself. */
+export const SINGLE_USERS: UserParties = { partyOf: nameOfUser };
+
+const FILE = '/etc/subuid';
+/** A larger file is not read, and of one no more ranges than these: the others' users stand for themselves. */
+const MAX_FILE_BYTES = 256 * 1024;
+const MAX_RANGES = 512;
+const LOOK_EVERY_MS = 5000;
+const MAX_UID = 0xffff_fffe;
+
+/**
+ * The ranges of /etc/subuid, looked at again every five seconds at most. Of two that overlap the one that begins first has what is in both. Ranges that come from elsewhere (`subid` in
+ * nsswitch.conf) are not known here.
+ */
+export class SubordinateUsers implements UserParties {
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #log: Log;
+  readonly #path: string;
+  #ranges: readonly UserRange[] = [];
+  #version = '';
+  #lookedMs = -Infinity;
+
+  constructor({
+    clock,
+    log,
+    path = FILE,
+  }: {
+    readonly clock: Pick<Clock, 'monotonicMs'>;
+    readonly log: Log;
+    /** /etc/subuid unless given. */
+    readonly path?: string;
+  }) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#path = path;
+  }
+
+  /** In their order, none of which overlaps another one. */
+  get ranges(): readonly UserRange[] {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#lookedMs >= LOOK_EVERY_MS) {
+      this.#lookedMs = nowMs;
+      this.#look();
+    }
+    return this.#ranges;
+  }
+
+  partyOf(uid: number): string {
+    const range = findRange(this.ranges, uid);
+    return range === undefined ? nameOfUser(uid) : `users of ${range.owner}`;
+  }
+
+  #look(): void {
+    try {
+      const version = readVersion(this.#path);
+      if (version === this.#version) return;
+      this.#version = version;
+      this.#ranges = version === NO_FILE ? [] : parseSubordinateUsers(readBounded(this.#path));
+    } catch (error) {
+      this.#ranges = [];
+      this.#log.warn('subordinate_users_unreadable', { path: this.#path, error });
+    }
+  }
+}
+
+/** The ranges of lines `owner:first:count`, as `SubordinateUsers.ranges`. Lines that are none are passed over, as newuidmap(1) does. */
+export function parseSubordinateUsers(text: string): readonly UserRange[] {
+  const read = text.split('\n').flatMap((line) => parseRange(line) ?? []);
+  const ranges: UserRange[] = [];
+  let free = 0;
+  for (const range of read.slice(0, MAX_RANGES).toSorted((a, b) => a.first - b.first)) {
+    const first = Math.max(range.first, free);
+    if (first > range.last) continue;
+    ranges.push({ ...range, first });
+    free = range.last + 1;
+  }
+  return ranges;
+}
+
+function parseRange(line: string): UserRange | undefined {
+  const [, owner, first, count] = /^([^:#\s]+):(\d{1,10}):(\d{1,10})\s*$/.exec(line) ?? [];
+  if (owner === undefined) return undefined;
+  const last = Math.min(Number(first) + Number(count) - 1, MAX_UID);
+  return Number(first) > last ? undefined : { owner, first: Number(first), last };
+}
+
+function findRange(ranges: readonly UserRange[], uid: number): UserRange | undefined {
+  let [from, to] = [0, ranges.length - 1];
+  while (from <= to) {
+    const middle = (from + to) >> 1;
+    const range = ranges[middle];
+    if (range === undefined) return undefined;
+    if (uid < range.first) to = middle - 1;
+    else if (uid > range.last) from = middle + 1;
+    else return range;
+  }
+  return undefined;
+}
+
+function nameOfUser(uid: number): string {
+  return `uid ${uid}`;
+}
+
+const NO_FILE = 'none';
+
+function readVersion(path: string): string {
+  const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
+  return stat === undefined ? NO_FILE : `${stat.dev} ${stat.ino} ${stat.size} ${stat.ctimeNs}`;
+}
+
+function readBounded(path: string): string {
+  const fd = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(fd);
+    if (size > MAX_FILE_BYTES) throw new Error(`it is larger than ${MAX_FILE_BYTES} bytes`);
+    const bytes = Buffer.alloc(size);
+    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, size, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
