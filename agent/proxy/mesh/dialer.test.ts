@@ -107,6 +107,19 @@ describe('a mesh dialer', () => {
     expect([rig.count('called', 'full'), rig.count('called', 'resumed')]).toEqual([1, 1]);
   });
 
+  test('resumes a session also where nothing is left of the connection that gave the ticket, on either side', async () => {
+    const dialer = rig.dialer(rig.listen().port, { limits: { maxIdlePerKey: 0 } });
+    const rounds = 5;
+    for (let i = 0; i <= rounds; i++) {
+      await exchange(dialer);
+      await waitUntil('the connection is closed', () => dialer.connections === 0);
+      // Of what is garbage now one collection may leave a part.
+      Bun.gc(true);
+    }
+    expect([rig.count('caller', 'full'), rig.count('called', 'full')]).toEqual([1, 1]);
+    expect([rig.count('caller', 'resumed'), rig.count('called', 'resumed')]).toEqual([rounds, rounds]);
+  });
+
   test('a chain with an intermediate is verified, fresh and resumed', async () => {
     const intermediate = await makeIntermediate(rig.authority);
     rig.called.serve(await makeSvid(TARGET, rig.authority, { intermediate }));

@@ -25,6 +25,7 @@ import {
   type Place,
 } from './listener-limits.ts';
 import { MeshLosses } from './losses.ts';
+import { ServerContexts } from './server-contexts.ts';
 import { MESH_PORT, serverTlsOptions } from './tls.ts';
 import { meshSocketHandlers } from './tls-socket.ts';
 import { readMeshWish, ServedIdentities } from './served-identities.ts';
@@ -85,6 +86,7 @@ class Listener implements MeshListener {
   readonly #crowd: CrowdReport<TurnedAway>;
   readonly #hellos: HelloWatch;
   readonly #pace = new HandshakePace();
+  readonly #contexts = new ServerContexts();
   readonly #connections = new Set<InboundMeshConnection>();
   readonly #listeners: NativeListener[] = [];
   readonly #unwatch: readonly (() => void)[];
@@ -215,7 +217,7 @@ class Listener implements MeshListener {
     if (this.#isDraining) connection.drain();
     try {
       const [, tls] = raw.upgradeTLS({
-        tls: serverTlsOptions(svid, protocol),
+        tls: serverTlsOptions(this.#contexts.of(svid), protocol),
         isServer: true,
         data: connection,
         socket: meshSocketHandlers,
@@ -255,6 +257,7 @@ class Listener implements MeshListener {
 
   #identitiesChanged(current: ReadonlyMap<string, WorkloadIdentity>): void {
     this.#served = new ServedIdentities(current);
+    this.#contexts.identitiesChanged(current);
     this.#forEach((connection) => connection.reconsiderIdentity());
   }
 

@@ -1,3 +1,4 @@
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { PicketError } from '../../../shared/errors/errors.ts';
 import { identityKindOf } from '../../../shared/spiffe/reserved-path.ts';
 import { spiffeServerName } from '../../../shared/spiffe/server-name.ts';
@@ -13,6 +14,11 @@ export const MESH_PORT = 15008;
 
 /** Bun wants the number. */
 const TLS_1_3 = 0x0304;
+/**
+ * Bun asks every caller for a certificate. Its own judgement of the peer is used on neither side, because it knows neither SPIFFE nor bundles and takes a resumed session for
+ * good whatever its certificate: `requireMeshPeer` judges.
+ */
+const SERVER_JUDGEMENT = { requestCert: true, rejectUnauthorized: false } as const;
 /** How long a session ticket is good, in seconds (design: decision 4). */
 const SESSION_SECONDS = 3600;
 /** One more than a path may have, so that a chain that is too long is refused, not cut. */
@@ -32,22 +38,35 @@ export interface Trust {
   readonly nowMs: number;
 }
 
-/**
- * Our side of a connection that somebody else asked for. Bun's own judgement of the peer is not used on either side, because it knows
- * neither SPIFFE nor bundles and takes a resumed session for good whatever its certificate: `requireMeshPeer` judges.
- */
-export function serverTlsOptions(svid: HeldSvid, protocol: MeshProtocol): Bun.TLSOptions {
-  return {
-    ...sharedOptions(svid, protocol),
-    requestCert: true,
+/** What connections that others ask for share of their TLS: our certificate, and the keys of the session tickets that they are given. Throws what Bun says of a certificate or key that it does not take. */
+export function createServerContext(svid: HeldSvid): SecureContext {
+  const options: SecureContextOptions & typeof SERVER_JUDGEMENT = {
+    ...SERVER_JUDGEMENT,
+    cert: svid.chainPem,
+    key: svid.privateKeyPem,
+    minVersion: 'TLSv1.3',
     sessionTimeout: SESSION_SECONDS,
+  };
+  return createSecureContext(options);
+}
+
+/** Our side of a connection that somebody else asked for. Of a context of `createServerContext` Bun takes the native part, as node:tls itself gives it. */
+export function serverTlsOptions(context: SecureContext, protocol: MeshProtocol): Bun.TLSOptions {
+  return {
+    ...SERVER_JUDGEMENT,
+    secureContext: context.context as unknown,
+    ALPNProtocols: alpnOf(protocol),
   } as Bun.TLSOptions;
 }
 
 /** Our side of a connection that we ask for, with X25519 alone: a hello of some 250 bytes (design: decision 21). HBONE knows no server name. */
 export function clientTlsOptions(svid: HeldSvid, target: SpiffeId, protocol: MeshProtocol): Bun.TLSOptions {
   return {
-    ...sharedOptions(svid, protocol),
+    cert: svid.chainPem,
+    key: svid.privateKeyPem,
+    rejectUnauthorized: false,
+    ALPNProtocols: alpnOf(protocol),
+    minVersion: TLS_1_3,
     ...(protocol === 'tunnel' && { serverName: spiffeServerName(target) }),
     ecdhCurve: 'X25519',
   } as Bun.TLSOptions;
@@ -84,16 +103,10 @@ function verifyPeer(socket: Bun.Socket<unknown>, { verifier, bundles, nowMs }: T
   return verifier.verify(chain, bundles, nowMs);
 }
 
-function sharedOptions(svid: HeldSvid, protocol: MeshProtocol): Readonly<Record<string, unknown>> {
+/** Bun wants the wire form: each name after a byte with its length. */
+function alpnOf(protocol: MeshProtocol): Buffer {
   const name = ALPN_NAMES[protocol];
-  return {
-    cert: svid.chainPem,
-    key: svid.privateKeyPem,
-    rejectUnauthorized: false,
-    // Bun wants the wire form: each name after a byte with its length.
-    ALPNProtocols: Buffer.from(`${String.fromCharCode(name.length)}${name}`, 'latin1'),
-    minVersion: TLS_1_3,
-  };
+  return Buffer.from(`${String.fromCharCode(name.length)}${name}`, 'latin1');
 }
 
 interface ChainLink {
