@@ -39,7 +39,7 @@ tpm:
   require_certificate: false # refuse a TPM that is not proven genuine, approved or not
 
 policy:
-  opa: opa # the executable that checks, tests and compiles policies; it is only run when one is published or asked
+  opa: opa # the executable that checks, tests and compiles policies; the server does not start without it
   temporary_dir: /var/lib/picket/server/tmp
 
 audit:

@@ -19,7 +19,7 @@ import { DEFAULT_PCRS } from './node-attestation/default-pcrs.ts';
 const serverName = z.union([ipAddress, dnsName.regex(/(^|\.)[^.]*[^.\d][^.]*$/, 'is not a DNS name')]);
 
 /** What may stand in server.yaml; config-example.ts tells what each means. */
-const serverConfigFile = z.strictObject({
+export const serverConfigFile = z.strictObject({
   trust_domain: trustDomain,
   ca: z.strictObject({ directory: absolutePath }),
   data_dir: absolutePath.default('/var/lib/picket/server'),

@@ -154,6 +154,7 @@ readiness_address: 127.0.0.1:15021 # GET /ready and /live
 limits:
   connections: 10000 # captured and mesh connections at once
   connections_per_host: 4096 # from one other host
+  udp_flows: 1024 # with egress.udp: policy, flows of UDP that may pass at once
   workload_api_connections: 4096
   workload_api_connections_per_user: 1024
   workload_api_streams_per_user: 2048
