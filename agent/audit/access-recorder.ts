@@ -4,8 +4,8 @@ import type { RecordBatch } from './record-batch.ts';
 /** Takes access records for good (design: decision 14). Nothing here throws. */
 export interface AccessRecorder {
   /**
-   * Appends a record to the durable spool, before the request is forwarded or refused. Returns false when it cannot be kept (spool full, disk full, disk gone):
-   * the caller must then refuse with reason `audit_unavailable`.
+   * Appends a record to the durable spool, before the request is forwarded or refused. Returns false when it cannot be kept (spool full, disk full, disk gone; or,
+   * of a denial, no room but what is left to what is allowed): the caller must then refuse with reason `audit_unavailable`.
    */
   record(record: AccessRecord): boolean;
   /**

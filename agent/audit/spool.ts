@@ -1,5 +1,6 @@
 import type { AccessRecord, AuditBatch } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
+import { CrowdReport } from '../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { AccessRecorder } from './access-recorder.ts';
 import { RecordBatch } from './record-batch.ts';
@@ -40,9 +41,11 @@ export interface SpoolStatus {
 
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
 const DEFAULT_GROUP_MS = 25;
-/** From this part of `maxBytes` on, callers are slowed down. */
-const SLOW_FROM = 0.9;
-const MAX_DELAY_MS = 200;
+/**
+ * Of `maxBytes`, what denials may fill. Everybody can bring them about, as long ones as he likes and faster than they are shipped: he must not fill what is left to those who may do something. It is
+ * more than a segment, which stays as long as it is written.
+ */
+const PART_OF_DENIALS = 0.75;
 
 /**
  * The durable queue of access records (design: decision 14). Records are appended with one write before what they stand for happens, so they survive the agent's death;
@@ -57,6 +60,7 @@ export class Spool implements AccessRecorder {
   readonly #delivery: SpoolDelivery;
   readonly #listeners = new Set<() => void>();
   readonly #log: Log;
+  readonly #denialsRefused: CrowdReport<'refused'>;
   /** What is added goes into this one. */
   #batch = new RecordBatch();
   #refused = 0;
@@ -67,6 +71,7 @@ export class Spool implements AccessRecorder {
     const { directory, maxBytes, durability, clock, log } = options;
     this.#maxBytes = maxBytes;
     this.#log = log;
+    this.#denialsRefused = new CrowdReport({ event: 'audit_denials_refused', clock, log });
     this.#segments = new SegmentList(recoverSegments(directory, log));
     this.#delivery = new SpoolDelivery(this.#segments);
     this.#reserve = new SpoolReserve(directory, log);
@@ -86,6 +91,11 @@ export class Spool implements AccessRecorder {
   }
 
   record(record: AccessRecord): boolean {
+    if (record.decision === 'deny' && this.#segments.bytes > this.#maxBytes * PART_OF_DENIALS) {
+      this.#refused += 1;
+      this.#denialsRefused.note('refused', record.source);
+      return false;
+    }
     const batch = this.add(encodeRecord(record));
     this.commit();
     return batch?.isKept === true;
@@ -112,12 +122,6 @@ export class Spool implements AccessRecorder {
     }
     this.#writer.discard();
     this.#refuse(refusal, waiting);
-  }
-
-  /** How long, in milliseconds, a caller should wait before it takes on more work: 0 unless the spool is nearly full. */
-  delayMs(): number {
-    const over = this.#segments.bytes / this.#maxBytes - SLOW_FROM;
-    return over <= 0 ? 0 : Math.min(MAX_DELAY_MS, (over / (1 - SLOW_FROM)) * MAX_DELAY_MS);
   }
 
   get status(): SpoolStatus {

@@ -137,7 +137,7 @@ mesh:
     #   - { addresses: [10.1.0.7], ports: [8080], spiffe_id: spiffe://example.org/ns/shop/sa/cart }
     peers: []
 
-# The records of all decisions, until the server has them. When they fill max_bytes, requests are refused.
+# The records of all decisions, until the server has them. When they fill max_bytes, requests are refused; denials fill three quarters of it at most.
 audit:
   max_bytes: 1073741824
   durability: group # fdatasync every few milliseconds; sync: before each request goes on

@@ -165,7 +165,7 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
   ['namespaces', namespaces({ state: 'captured', isIntact: false }), 'warn', 'changed the rules within: pod'],
   ['namespaces', namespaces({ state: 'captured', isIntact: true, repairs: 3 }), 'warn', 'within: pod'],
   ['spool', audit({ refusing: 'disk_full', refused: 4 }), 'fail', 'requests are refused: disk_full'],
-  ['spool', audit({ refused: 4 }), 'warn', '4 requests were refused'],
+  ['spool', audit({ refused: 4 }), 'warn', '4 records were refused'],
   ['spool', audit({ depth: 10_001 }), 'warn', '10001 records wait'],
   ['connections', { connections: 75 }, 'warn', '75 of 100'],
   ['connections', { connections: 95 }, 'fail', '95 of 100'],

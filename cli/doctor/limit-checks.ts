@@ -27,7 +27,12 @@ export function checkSpool({ audit: { depth, bytes, refused, refusing } }: Statu
     refusing === undefined
       ? undefined
       : ['fail', `requests are refused: ${refusing}; ${found}`, SPOOL_ADVICE[refusing]],
-    when(refused > 0, 'warn', `${refused} requests were refused since start; ${found}`, 'see the disk'),
+    when(
+      refused > 0,
+      'warn',
+      `${refused} records were refused since start; ${found}`,
+      'see the disk, and the log (audit_denials_refused)',
+    ),
     when(depth > MANY_RECORDS, 'warn', found, 'see the check of the server; log: audit_shipping_failed'),
   );
 }
