@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { connect, createServer, type Socket } from 'node:net';
 import { sql } from 'drizzle-orm';
+import { z } from 'zod';
 import { parseTrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { openTestPostgres, silentLog, TEST_TRUST_DOMAIN } from '../../tests/kit/datastore.ts';
 import { startPostgres, type TestPostgres } from '../../tests/kit/postgres.ts';
@@ -132,6 +134,54 @@ describe('openPostgres()', () => {
     expect(await rest.promise).toBe('refused');
     expect(Array.from(rowsOf(await other.db.execute(sql`select n from stray`)))).toEqual([]);
     await Promise.all([datastore.close(), other.close()]);
+  });
+
+  test('what ended a connection fails nothing that is asked on the one in its place', async () => {
+    const datastore = await open();
+    const ask = async (): Promise<unknown> => await datastore.db.execute(sql`select 1`);
+    // Each ends the connection that carries it: all of the pool.
+    const ended = await Promise.allSettled(
+      Array.from({ length: 30 }, async () => {
+        await datastore.db.execute(sql`select pg_terminate_backend(pg_backend_pid()), pg_sleep(1)`);
+      }),
+    );
+    expect(ended.map(({ status }) => status)).not.toContain('fulfilled');
+    await Promise.all(Array.from({ length: 30 }, ask));
+    await datastore.close();
+  });
+
+  test('a connection that is reset within a transaction keeps nobody waiting who asks on the next one', async () => {
+    const { hostname, port } = new URL(server.url);
+    const relayed = new Set<Socket>();
+    const relay = createServer((client) => {
+      const upstream = connect(Number(port), hostname);
+      relayed.add(client);
+      client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy());
+      upstream.on('error', () => client.destroy());
+      client.pipe(upstream).pipe(client);
+    });
+    await new Promise<void>((resolve) => void relay.listen(0, '127.0.0.1', resolve));
+    const address = z.object({ port: z.number() }).parse(relay.address());
+    const datastore = await open({ url: `postgres://picket@127.0.0.1:${address.port}/postgres` });
+    for (let round = 0; round < 3; round++) {
+      const refusal = await datastore
+        .write(async ({ db }) => {
+          const asked = db.execute(sql`select pg_sleep(10)`);
+          for (const socket of relayed) socket.resetAndDestroy();
+          relayed.clear();
+          await asked;
+        })
+        .catch((error: unknown) => error);
+      expect(refusal).toMatchObject({ reason: 'database_unavailable' });
+      const askAll = async (): Promise<unknown> =>
+        await Promise.all(Array.from({ length: 20 }, async () => await datastore.position()));
+      // Connections of which nobody knows yet that they were reset.
+      await waitUntil('all answer', async () => await askAll().then(() => true));
+      await askAll();
+      await askAll();
+    }
+    await datastore.close();
+    relay.close();
   });
 
   test('refuses the database of another trust domain', async () => {
