@@ -6,12 +6,12 @@ export function durationSeconds(text: string): number {
   try {
     return parseDurationSeconds(text);
   } catch (error) {
-    throw new InvalidArgumentError(error instanceof Error ? error.message : 'is not a duration');
+    throw new InvalidArgumentError(error instanceof Error ? error.message : 'It is not a duration.');
   }
 }
 
 /** An option that is a whole number. */
 export function wholeNumber(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('is not a whole number');
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It is not a whole number.');
   return Number(text);
 }

@@ -39,12 +39,16 @@ const COMMANDS: ReadonlyMap<string, LoadCommand> = new Map<string, LoadCommand>(
 process.exitCode = await main(process.argv);
 
 async function main(argv: readonly string[]): Promise<number> {
+  const isJson = argv.includes('--json');
   try {
     const program = await buildProgram(argv);
+    // What is wrong with the call is told as everything else is.
+    if (isJson) program.configureOutput({ writeErr: () => undefined });
+    inheritSettings(program);
     await program.parseAsync([...argv]);
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
-    return report(error, argv.includes('--json'));
+    return report(error, isJson);
   }
 }
 
@@ -69,7 +73,6 @@ async function buildProgram(argv: readonly string[]): Promise<Command> {
     .configureHelp({ showGlobalOptions: true });
   for (const load of wantedCommands(argv)) (await load())(program);
   addExamplesOfGroups(program);
-  inheritSettings(program);
   return program;
 }
 
@@ -136,7 +139,7 @@ function inheritSettings(command: Command): void {
 }
 
 function report(error: unknown, isJson: boolean): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof CommanderError) return reportUsage(error, isJson);
   const picketError = toPicketError(error);
   const { code, reason, message, details } = picketError;
   if (isJson) process.stderr.write(`${JSON.stringify({ error: { code, reason, message, details } })}\n`);
@@ -146,15 +149,27 @@ function report(error: unknown, isJson: boolean): number {
   return ERROR_CODES[code].exitCode;
 }
 
-/** File, line and reason of a refused policy, one a line. */
+/** What is wrong with the call itself. For people it stands on standard error already. */
+function reportUsage({ exitCode, code, message }: CommanderError, isJson: boolean): number {
+  if (exitCode === 0) return 0;
+  const told =
+    code === 'commander.help' ? 'A command is missing: see --help' : message.replace(/^error: /, '');
+  if (isJson)
+    process.stderr.write(
+      `${JSON.stringify({ error: { code: 'invalid_argument', reason: 'usage', message: told } })}\n`,
+    );
+  return EXIT_USAGE;
+}
+
+/** File, line and reason of a refused policy, or what is wrong with each setting, one a line. */
 function detailLines(error: PicketError): string {
   const faults = error.details?.['faults'];
   if (!Array.isArray(faults)) return '';
   const lines = (
     faults as readonly { readonly file?: string; readonly line?: number; readonly message?: string }[]
-  ).map(
-    ({ file, line, message }) =>
-      `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${printable(message ?? '')}\n`,
-  );
+  ).map(({ file, line, message = '' }) => {
+    const place = [file, line].filter((part) => part !== undefined).join(':');
+    return `  ${printable(place === '' ? message : `${place}: ${message}`)}\n`;
+  });
   return lines.join('');
 }

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { accessPage, operatorActionPage } from '../../shared/protocol/operator.ts';
 import { wholeNumber } from '../duration-option.ts';
@@ -34,7 +34,7 @@ export function registerAudit(program: Command): void {
       .option('--target <id>', 'SPIFFE ID of the called workload')
       .option('--from <time>', 'RFC 3339, inclusive')
       .option('--to <time>', 'RFC 3339, exclusive')
-      .option('--decision <decision>', 'allow or deny')
+      .addOption(new Option('--decision <decision>', 'only such').choices(['allow', 'deny']))
       .option('--would-deny', 'only what passed in audit mode and would have been denied')
       .option('--decision-id <id>', 'one decision, as named in a 403 or by picket why')
       .option('--limit <n>', 'records on this page', wholeNumber, 50)

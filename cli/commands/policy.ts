@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { Option, type Command } from 'commander';
+import { Argument, Option, type Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
   policyActivated,
@@ -29,32 +29,35 @@ export function registerPolicy(program: Command): void {
       .command('publish <path>')
       .description('check a Rego file or folder, sign it and put it in force; a bad one changes nothing')
       .option('-m, --message <text>', 'why, for the list of versions')
-      .option('--target <target>', 'mesh or admin', 'mesh')
-      .option('--rego-version <n>', 'Rego version of the files: 1, or 0 for older ones', wholeNumber)
+      .addOption(targetOption())
+      .addOption(
+        new Option('--rego-version <n>', 'Rego version of the files: 1, or 0 for older ones').choices([
+          '0',
+          '1',
+        ]),
+      )
       .action(publish),
     'picket policy publish ./policies -m "invoices may be read by the shop"',
   );
   withExamples(
-    policy
-      .command('list')
-      .description('versions, newest first')
-      .option('--target <target>', 'mesh or admin', 'mesh')
-      .action(list),
+    policy.command('list').description('versions, newest first').addOption(targetOption()).action(list),
     'picket policy list',
   );
   withExamples(
     policy
-      .command('show <version>')
+      .command('show')
       .description('the files of a version')
-      .option('--target <target>', 'mesh or admin', 'mesh')
+      .addArgument(versionArgument())
+      .addOption(targetOption())
       .action(show),
     'picket policy show 3',
   );
   withExamples(
     policy
-      .command('rollback <version>')
+      .command('rollback')
       .description('put an older version’s content in force again, under a new sequence')
-      .option('--target <target>', 'mesh or admin', 'mesh')
+      .addArgument(versionArgument())
+      .addOption(targetOption())
       .action(rollback),
     'picket policy rollback 3',
   );
@@ -80,7 +83,7 @@ export function registerPolicy(program: Command): void {
           .default('inbound'),
       )
       .option('--method <method>', 'HTTP method; without it a plain connection')
-      .option('--path <path>', 'HTTP path with query', '/')
+      .option('--path <path>', 'HTTP path with query (default: /)')
       .option('--header <name:value>', 'HTTP header (repeatable)', collect)
       .option('--source <address>', 'IP address of the caller’s host')
       .option('--at <time>', 'when it would happen (RFC 3339); default now')
@@ -99,13 +102,23 @@ export function registerPolicy(program: Command): void {
   );
 }
 
+function versionArgument(): Argument {
+  return new Argument('<version>', 'number of a version, as picket policy list shows it').argParser(
+    wholeNumber,
+  );
+}
+
+function targetOption(): Option {
+  return new Option('--target <target>', 'whose policy').choices(['mesh', 'admin']).default('mesh');
+}
+
 interface TargetOption {
   readonly target: string;
 }
 
 async function publish(
   path: string,
-  options: TargetOption & { readonly message?: string; readonly regoVersion?: number },
+  options: TargetOption & { readonly message?: string; readonly regoVersion?: '0' | '1' },
   command: Command,
 ): Promise<void> {
   const { client, output } = openSession(command);
@@ -116,7 +129,7 @@ async function publish(
   const body = {
     files,
     message: options.message ?? '',
-    ...(options.regoVersion === undefined ? {} : { rego_version: options.regoVersion }),
+    ...(options.regoVersion === undefined ? {} : { rego_version: Number(options.regoVersion) }),
   };
   const published = await client.post(
     `/policies?target=${encodeURIComponent(options.target)}`,
@@ -152,9 +165,9 @@ async function list(options: TargetOption, command: Command): Promise<void> {
   );
 }
 
-async function show(version: string, options: TargetOption, command: Command): Promise<void> {
+async function show(version: number, options: TargetOption, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  const content = await client.get(`/policies/${encodeURIComponent(version)}`, policyContent, {
+  const content = await client.get(`/policies/${version}`, policyContent, {
     target: options.target,
   });
   output.result(content, ({ files }) =>
@@ -164,9 +177,9 @@ async function show(version: string, options: TargetOption, command: Command): P
   );
 }
 
-async function rollback(version: string, options: TargetOption, command: Command): Promise<void> {
+async function rollback(version: number, options: TargetOption, command: Command): Promise<void> {
   const { client, output } = openSession(command);
-  const body = { version: wholeNumber(version), target: options.target };
+  const body = { version, target: options.target };
   output.result(
     await client.post('/policies/rollback', policyActivated, body),
     (p) => `Version ${p.version} is in force again (sequence ${p.sequence})`,
@@ -184,7 +197,7 @@ async function evaluate(
     readonly targetPort?: number;
     readonly direction: 'inbound' | 'outbound';
     readonly method?: string;
-    readonly path: string;
+    readonly path?: string;
     readonly header?: readonly string[];
     readonly policyVersion?: number;
     readonly source?: string;
@@ -196,6 +209,7 @@ async function evaluate(
   },
   command: Command,
 ): Promise<void> {
+  requireNothingIdle(options);
   const { client, output } = openSession(command);
   const { source: sourceAddress, at, inNetwork, outsideNetwork, user, userIssuer } = options;
   const { protocol, targetAddress, targetPort } = options;
@@ -205,7 +219,7 @@ async function evaluate(
     domain: options.domain ?? '',
     direction: options.direction,
     ...(options.tls === true ? { serverName: options.domain ?? '' } : {}),
-    path: options.path,
+    path: options.path ?? '/',
     headers: Object.fromEntries((options.header ?? []).map(parseHeader)),
     ...(options.method === undefined ? {} : { method: options.method }),
     ...(options.policyVersion === undefined ? {} : { version: options.policyVersion }),
@@ -222,6 +236,25 @@ async function evaluate(
   };
   const answer = await client.post('/policies/evaluate', policyAnswer, question);
   output.result(answer, renderAnswer);
+}
+
+/** What would be passed over is refused: the answer would be to another question. Throws `invalid_argument`, reason `option_idle`. */
+function requireNothingIdle(options: {
+  readonly domain?: string;
+  readonly tls?: boolean;
+  readonly method?: string;
+  readonly path?: string;
+  readonly header?: readonly string[];
+  readonly user?: string;
+  readonly userIssuer?: string;
+}): void {
+  const { domain, tls, method, path, header, user, userIssuer } = options;
+  const refuse = (option: string, needed: string): PicketError =>
+    new PicketError('invalid_argument', 'option_idle', `${option} means nothing without ${needed}`);
+  if (path !== undefined && method === undefined) throw refuse('--path', '--method');
+  if (header !== undefined && method === undefined) throw refuse('--header', '--method');
+  if (tls === true && domain === undefined) throw refuse('--tls', '--domain');
+  if (userIssuer !== undefined && user === undefined) throw refuse('--user-issuer', '--user');
 }
 
 function renderAnswer(answer: PolicyAnswer): string {

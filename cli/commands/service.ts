@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { service, servicePage, type ServiceAddress } from '../../shared/protocol/service.ts';
+import { wholeNumber } from '../duration-option.ts';
 import { collect, withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
 import { openSession } from '../session.ts';
@@ -10,7 +11,7 @@ type Service = z.output<typeof service>;
 
 interface SetOptions {
   readonly spiffeId: string;
-  readonly port: string;
+  readonly port: number;
   readonly address: readonly string[];
 }
 
@@ -24,7 +25,7 @@ export function registerService(program: Command): void {
       .command('set <name>')
       .description('declare a service, in the place of the one of that name')
       .requiredOption('--spiffe-id <id>', 'who answers, on whichever host')
-      .requiredOption('--port <port>', 'port of the listeners of that identity')
+      .requiredOption('--port <port>', 'port of the listeners of that identity', wholeNumber)
       .requiredOption(
         '--address <ip:port>',
         'address that leads to it, which no host has (repeatable)',
@@ -55,7 +56,7 @@ async function set(name: string, options: SetOptions, command: Command): Promise
   const { client, output } = openSession(command);
   const body = {
     spiffeId: options.spiffeId,
-    port: Number(options.port),
+    port: options.port,
     addresses: options.address.map(parseAddress),
   };
   const made = await client.put(pathOf(name), service, body);

@@ -15,6 +15,13 @@ import { findActivePolicy, findPolicyVersion, type PolicyVersionRow } from './po
 export type PolicyQuestion = z.output<typeof policyQuestion>;
 export type PolicyAnswer = z.output<typeof policyAnswer>;
 
+/** An answer that no rule was asked for. */
+interface KnownAnswer {
+  readonly reason: 'no_policy' | 'policy_allow' | 'policy_deny' | 'egress_deny' | 'policy_error';
+  readonly message?: string;
+  readonly version: number | null;
+}
+
 /** Where a hypothetical caller calls from, unless the question says: an address of documentation (RFC 5737). */
 const ANY_ADDRESS = '192.0.2.1';
 const ANY_TARGET = '192.0.2.2';
@@ -24,12 +31,13 @@ const CERTIFICATE_MS = 3_600_000;
 
 /**
  * What the mesh policy (in force, or the version that is asked for) would say of a request, and which rules fired. It is evaluated as on a
- * host, and changes and records nothing. Throws `not_found`, reason `policy_version_unknown`.
+ * host, and changes and records nothing. Throws `not_found`, reason `policy_version_unknown`, and `invalid_argument`, reason `question_senseless`.
  */
 export async function evaluatePolicy(
   question: PolicyQuestion,
   options: { readonly datastore: Datastore; readonly compiler: PolicyCompiler; readonly clock: Clock },
 ): Promise<PolicyAnswer> {
+  requireSense(question);
   const nowMs = question.at === undefined ? options.clock.nowMs() : Date.parse(question.at);
   const row = await findRow(options.datastore, question.version);
   const version = row?.version ?? null;
@@ -38,8 +46,7 @@ export async function evaluatePolicy(
     return answer({}, { reason: 'policy_error', message: input.message, version });
   if (row === undefined) return answer(input, { reason: 'no_policy', version });
   const entrypoint = question.direction === 'outbound' ? row.entrypoints.egress : row.entrypoints.allow;
-  if (entrypoint === undefined)
-    return answer(input, { reason: 'policy_allow', message: 'the policy has no egress rule', version });
+  if (entrypoint === undefined) return answer(input, { ...withoutRule(question), version });
   const [result] = await evaluateInSandbox({ artifact: row.artifact, cases: [{ entrypoint, input, nowMs }] });
   const rules = await options.compiler.explain(row.files, { entrypoint, input, nowMs });
   const verdict = judge(result, {
@@ -49,6 +56,27 @@ export async function evaluatePolicy(
     latencyUs: 0,
   });
   return { ...describeVerdict(verdict), rules: [...rules], input: { ...input } };
+}
+
+/** UDP is decided where it leaves the mesh, and nowhere else: another answer would be one that no host gives. */
+function requireSense({ protocol, direction, target, method }: PolicyQuestion): void {
+  if (protocol === undefined || (direction === 'outbound' && target === '' && method === undefined)) return;
+  throw new PicketError(
+    'invalid_argument',
+    'question_senseless',
+    'UDP is decided where it leaves the mesh: ask with direction outbound, without target and method',
+  );
+}
+
+/** What a host does where the policy has no rule for it. */
+function withoutRule({ direction, target }: PolicyQuestion): Omit<KnownAnswer, 'version'> {
+  if (direction === 'inbound') return { reason: 'policy_deny', message: 'the policy has no allow rule' };
+  return target === ''
+    ? {
+        reason: 'egress_deny',
+        message: 'the policy has no egress rule, and without one nothing leaves the mesh',
+      }
+    : { reason: 'policy_allow', message: 'the policy has no egress rule' };
 }
 
 function requestOf(question: PolicyQuestion, nowMs: number): DecisionRequest {
@@ -169,14 +197,7 @@ function buildInput(question: PolicyQuestion, nowMs: number): PolicyInput | Pick
 }
 
 /** The answer where there is no rule to ask. */
-function answer(
-  input: PolicyInput,
-  known: {
-    readonly reason: 'no_policy' | 'policy_allow' | 'policy_error';
-    readonly message?: string;
-    readonly version: number | null;
-  },
-): PolicyAnswer {
+function answer(input: PolicyInput, known: KnownAnswer): PolicyAnswer {
   return {
     decision: known.reason === 'policy_allow' ? 'allow' : 'deny',
     reason: known.reason,

@@ -243,9 +243,23 @@ describe.each(DATASTORES)('PolicyAdmin on %s', (_name, open) => {
       decision: 'allow',
       message: 'the policy has no egress rule',
     });
+    for (const leaving of [{ domain: 'api.example' }, { protocol: 'udp' }])
+      expect(await ask({ direction: 'outbound', target: '', ...leaving })).toMatchObject({
+        decision: 'deny',
+        reason: 'egress_deny',
+        version: 1,
+      });
     expect(await ask({ version: 99 }).catch((cause: unknown) => cause)).toMatchObject({
       reason: 'policy_version_unknown',
     });
+    for (const senseless of [
+      { protocol: 'udp' },
+      { protocol: 'udp', direction: 'outbound' },
+      { protocol: 'udp', direction: 'outbound', target: '', method: 'GET' },
+    ])
+      expect(await ask(senseless).catch((cause: unknown) => cause)).toMatchObject({
+        reason: 'question_senseless',
+      });
   });
 
   test('takes a policy of the admin target without telling the agents', async () => {

@@ -88,10 +88,38 @@ describe('picket', () => {
       ['entry', 'list', '--nonsense'],
       ['token', 'create'],
       ['token', 'create', 'a', '--ttl', '1y'],
+      ['policy', 'rollback', 'first'],
+      ['policy', 'list', '--target', 'mash'],
+      ['policy', 'publish', '.', '--rego-version', '2'],
+      ['audit', 'access', '--decision', 'maybe'],
+      ['service', 'set', 'shop', '--spiffe-id', 'x', '--port', 'http', '--address', '10.96.0.10:80'],
     ]) {
       const { exitCode, stderr } = await picket(...args);
       expect([args, exitCode]).toEqual([args, 2]);
       expect(stderr).toStartWith('error: ');
+      const asJson = await picket(...args, '--json');
+      expect([args, asJson.exitCode, asJson.stdout]).toEqual([args, 2, '']);
+      const { error } = JSON.parse(asJson.stderr) as { error: Record<string, unknown> };
+      expect(error).toMatchObject({ code: 'invalid_argument', reason: 'usage' });
+      expect(stderr).toContain(`error: ${String(error['message'])}`);
+    }
+    expect(JSON.parse((await picket('entry', '--json')).stderr)).toMatchObject({
+      error: { reason: 'usage', message: 'A command is missing: see --help' },
+    });
+  });
+
+  test('picket policy evaluate refuses options that would mean nothing', async () => {
+    for (const [option, needed] of [
+      ['--path /x', '--method'],
+      ['--header a:b', '--method'],
+      ['--tls', '--domain'],
+      ['--user-issuer corp', '--user'],
+    ] as const) {
+      const { exitCode, stderr } = await picket('policy', 'evaluate', ...option.split(' '));
+      expect([exitCode, stderr]).toEqual([
+        2,
+        `error: ${option.split(' ')[0]} means nothing without ${needed}\n`,
+      ]);
     }
   });
 
