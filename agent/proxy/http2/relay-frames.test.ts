@@ -544,6 +544,30 @@ describe('Http2Relay, frame by frame', () => {
     expect(judge.clock.pending).toBe(0);
   });
 
+  test.each(['application', 'client'] as const)(
+    'does not count the time of a head whose client is held back, because the %s takes nothing, and counts it anew from then on',
+    async (slow) => {
+      await rig.begin();
+      await says(client, get(1, '/a', FLAG.endHeaders));
+      await rig.connect();
+      rig[slow].hasRoom = false;
+      const data = encodeFrame(FRAME.data, 1, { payload: Buffer.alloc(100) });
+      await says(client, data, get(3, '/b').subarray(0, 10));
+      await says(application, headers(1, FLAG.endHeaders, Buffer.of(0x88)));
+      expect(client.isPaused).toBe(true);
+      judge.clock.advance(10 * PHASE_MS.head);
+      expect(client.isEnded).toBe(false);
+      rig[slow].hasRoom = true;
+      rig[slow].drains();
+      await settled();
+      expect(client.isPaused).toBe(false);
+      judge.clock.advance(PHASE_MS.head - 1);
+      expect(client.isEnded).toBe(false);
+      judge.clock.advance(1);
+      expect(client.isEnded).toBe(true);
+    },
+  );
+
   test('ends with its client, and with its application', async () => {
     await rig.begin();
     client.ends();

@@ -74,6 +74,7 @@ export class Http2Relay {
       isRecorded: () => this.#admission.writeRecords(),
       wantsClient: () => this.#end.isEnding || (!this.#application.isOpening && !this.#requests.isHeld),
       wantsApplication: () => !this.#responses.isHeld,
+      onClientSteered: () => this.#watchTime(),
     });
     const [sides, settings] = [this.#sides, this.#settings];
     this.#end = new RelayEnd({
@@ -275,6 +276,7 @@ export class Http2Relay {
   }
 
   #watchTime(): void {
+    if (!this.#end.isAhead) return;
     const phase = this.#phase();
     this.#timer.watch(phase, this.#requests.count, () => {
       if (phase === 'head') this.#refuseSlow();
@@ -283,7 +285,7 @@ export class Http2Relay {
   }
 
   #phase(): TimedPhase | undefined {
-    if (this.#requests.isWithinHead) return 'head';
+    if (this.#requests.isWithinHead && this.#sides.isClientRead) return 'head';
     return this.#greeting.isSaid ? undefined : 'idle';
   }
 

@@ -13,6 +13,8 @@ export interface Http2SidesOptions {
   /** Whether a side is to be read, as far as that does not depend on what waits to be sent. */
   readonly wantsClient: () => boolean;
   readonly wantsApplication: () => boolean;
+  /** The client is read from now on, or no more. */
+  readonly onClientSteered: () => void;
 }
 
 /**
@@ -98,6 +100,11 @@ export class Http2Sides {
     return this.#isClientFull || this.#isApplicationFull || waits;
   }
 
+  /** Whether the client is read: while it is not, nothing that it owes can come. */
+  get isClientRead(): boolean {
+    return !this.#isClientPaused;
+  }
+
   passToClient(bytes: Uint8Array, start: number, end: number): void {
     this.#clientOutput.append(bytes, start, end);
   }
@@ -114,12 +121,13 @@ export class Http2Sides {
   settle(): void {
     this.#applicationOutput.flush();
     this.#clientOutput.flush();
-    const { client, wantsClient, wantsApplication } = this.#options;
+    const { client, wantsClient, wantsApplication, onClientSteered } = this.#options;
     const isClientPaused = this.isHeld || this.isBackedUp || !wantsClient();
     if (isClientPaused !== this.#isClientPaused) {
       this.#isClientPaused = isClientPaused;
       if (isClientPaused) client.pause();
       else client.resume();
+      onClientSteered();
     }
     const isApplicationPaused = this.isHeld || this.#isClientFull || !wantsApplication();
     if (this.#application === undefined || isApplicationPaused === this.#isApplicationPaused) return;
