@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'bun:test';
+import { beforeEach, describe, expect, spyOn, test } from 'bun:test';
 import { connect } from 'node:tls';
 import { Duplex } from 'node:stream';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
@@ -50,6 +50,33 @@ describe('awaitClientWords()', () => {
     const words = listen();
     client.says(await hello({}));
     expect(await words).toMatchObject({ kind: 'tls', tls: { serverName: '', alpn: [] } });
+  });
+
+  test('hears a request in however many pieces it comes', async () => {
+    const bytes = 'GET /a HTTP/1.1\r\nHost: api.test\r\n\r\n';
+    const words = listen();
+    for (const byte of bytes) client.says(byte);
+    expect(await words).toMatchObject({
+      kind: 'http1',
+      bytes: Buffer.from(bytes),
+      head: { host: 'api.test' },
+    });
+  });
+
+  test('reads no line of a head twice, however many short ones there are', async () => {
+    const lines = 15_000;
+    const words = listen();
+    client.says(`GET / HTTP/1.1\r\n${'a:\r\n'.repeat(lines)}`);
+    const indexOf = spyOn(Buffer.prototype, 'indexOf');
+    try {
+      for (let i = 0; i < 100; i++) client.says('a');
+      // Each piece is looked through once.
+      expect(indexOf.mock.calls.length).toBeLessThan(lines);
+    } finally {
+      indexOf.mockRestore();
+    }
+    client.says('a'.repeat(64 * 1024));
+    expect(await words).toMatchObject({ kind: 'http1', head: undefined });
   });
 
   test('hears whom a request is for, and keeps all that came', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, spyOn, test } from 'bun:test';
 import { MAX_CLIENT_HELLO_BYTES, parseClientHello } from './client-hello.ts';
 
 const u16 = (value: number): number[] => [value >> 8, value & 0xff];
@@ -70,6 +70,18 @@ describe('parseClientHello()', () => {
         serverName: 'example.org',
         alpn: ['h2', 'x'],
       });
+    }
+  });
+
+  test('copies what is not whole in no case, and refuses more records than stacks make', () => {
+    const endless = [1, 0, 0x3f, 0xf0, ...Array<number>(2600).fill(7)];
+    const concat = spyOn(Buffer, 'concat');
+    try {
+      expect(parseClientHello(records(endless.slice(0, 256), 1))).toEqual({ kind: 'incomplete' });
+      expect(parseClientHello(records(endless, 1))).toMatchObject({ kind: 'malformed' });
+      expect(concat).not.toHaveBeenCalled();
+    } finally {
+      concat.mockRestore();
     }
   });
 

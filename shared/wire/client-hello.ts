@@ -16,7 +16,12 @@ export type ClientHelloResult =
 /** The longest ClientHello that is read, records' headers included. Ours has some 250 bytes, one with a post-quantum share 1,500. */
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 
+/** In which a hello may come; the smallest that TLS stacks make have 512 bytes (RFC 6066 4). */
+const MAX_RECORDS = 256;
+
 const HANDSHAKE = 22;
+const RECORD_HEADER_BYTES = 5;
+const HANDSHAKE_HEADER_BYTES = 4;
 const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
 const HOST_NAME = 0;
@@ -45,26 +50,59 @@ function tooShort(bytes: Uint8Array): ClientHelloResult {
 }
 
 /**
- * The handshake message without its 4-byte header, or undefined while it is not whole.
+ * The handshake message without its 4-byte header, or undefined while it is not whole. Nothing is put together before: whoever sends it may choose records of one byte, and as many pieces of them.
  * TLSPlaintext (RFC 8446 5.1): type u8 | version u16 | length u16 | fragment. Handshake: type u8 | length u24 | body.
  */
 function joinRecords(bytes: Uint8Array): Uint8Array | undefined {
-  const fragments: Uint8Array[] = [];
   let collected = 0;
+  /** The bytes of the handshake's header so far, as a number. */
+  let header = 0;
   let at = 0;
-  while (at < bytes.length) {
+  for (let records = 1; at < bytes.length; records++) {
+    if (records > MAX_RECORDS) throw malformed(`it has more than ${MAX_RECORDS} records`);
     requireRecordStart(bytes, at);
-    if (at + 5 > bytes.length) return undefined;
-    const length = ((bytes[at + 3] ?? 0) << 8) | (bytes[at + 4] ?? 0);
-    if (length === 0 || length > MAX_FRAGMENT_BYTES) throw malformed(`a record has ${length} bytes`);
-    const fragment = bytes.subarray(at + 5, at + 5 + length);
-    fragments.push(fragment);
-    collected += fragment.length;
-    at += 5 + length;
-    const message = collected < 4 ? undefined : completeMessage(fragments);
-    if (message !== undefined) return message;
+    const start = at + RECORD_HEADER_BYTES;
+    if (start > bytes.length) return undefined;
+    at = endOfRecord(bytes, start);
+    const end = Math.min(at, bytes.length);
+    for (let i = start; i < end && collected + i - start < HANDSHAKE_HEADER_BYTES; i++)
+      header = header * 256 + (bytes[i] ?? 0);
+    collected += end - start;
+    if (collected < HANDSHAKE_HEADER_BYTES) continue;
+    const length = messageLength(header);
+    if (collected >= HANDSHAKE_HEADER_BYTES + length) return copyMessage(bytes, length);
   }
   return undefined;
+}
+
+/** Where the record ends whose fragment begins at `start`, be it there or not. */
+function endOfRecord(bytes: Uint8Array, start: number): number {
+  const length = ((bytes[start - 2] ?? 0) << 8) | (bytes[start - 1] ?? 0);
+  if (length === 0 || length > MAX_FRAGMENT_BYTES) throw malformed(`a record has ${length} bytes`);
+  return start + length;
+}
+
+/** Of a handshake's header, as a number. */
+function messageLength(header: number): number {
+  const type = Math.floor(header / 2 ** 24);
+  if (type !== CLIENT_HELLO) throw malformed(`handshake type ${type} is not ClientHello`);
+  const length = header % 2 ** 24;
+  if (length > MAX_CLIENT_HELLO_BYTES) throw malformed(`it announces ${length} bytes`);
+  return length;
+}
+
+/** Out of records in which it is whole. */
+function copyMessage(bytes: Uint8Array, length: number): Uint8Array {
+  const whole = new Uint8Array(HANDSHAKE_HEADER_BYTES + length);
+  let collected = 0;
+  for (let at = 0; collected < whole.length;) {
+    const start = at + RECORD_HEADER_BYTES;
+    at = endOfRecord(bytes, start);
+    const fragment = bytes.subarray(start, Math.min(at, start + whole.length - collected));
+    whole.set(fragment, collected);
+    collected += fragment.length;
+  }
+  return whole.subarray(HANDSHAKE_HEADER_BYTES);
 }
 
 /** Refuses what is no TLS handshake as soon as its first bytes show it. */
@@ -72,14 +110,6 @@ function requireRecordStart(bytes: Uint8Array, at: number): void {
   if (bytes[at] !== HANDSHAKE) throw malformed(`record type ${bytes[at]} is not a handshake`);
   const major = bytes[at + 1];
   if (major !== undefined && major !== 3) throw malformed(`record version ${major} is not TLS`);
-}
-
-function completeMessage(fragments: readonly Uint8Array[]): Uint8Array | undefined {
-  const joined = fragments.length === 1 ? (fragments[0] ?? new Uint8Array()) : Buffer.concat(fragments);
-  if (joined[0] !== CLIENT_HELLO) throw malformed(`handshake type ${joined[0]} is not ClientHello`);
-  const length = ((joined[1] ?? 0) << 16) | ((joined[2] ?? 0) << 8) | (joined[3] ?? 0);
-  if (length > MAX_CLIENT_HELLO_BYTES) throw malformed(`it announces ${length} bytes`);
-  return joined.length < 4 + length ? undefined : joined.subarray(4, 4 + length);
 }
 
 function parseMessage(message: Uint8Array): ClientHelloResult {
