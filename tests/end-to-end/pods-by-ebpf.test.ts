@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createBpfPlace } from '../kit/bpf-place.ts';
@@ -10,6 +10,7 @@ import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
 import { routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
+import { isAlive, lifeOf, type ProcessLife } from '../kit/process-lives.ts';
 import { curl, startNginx } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { eventsOf } from '../kit/witnesses.ts';
@@ -152,19 +153,20 @@ async function upgradeMeanwhile(work: (upgrade: Promise<unknown>) => Promise<voi
   await Promise.all([upgrade, work(upgrade)]);
 }
 
-/** Kills the agent after it let its successor serve, and before it hears that it does; the pid of that. */
-async function killWhileReplaced(): Promise<number> {
+/** Kills the agent after it let its successor serve, and before it hears that it does; the successor. */
+async function killWhileReplaced(): Promise<ProcessLife> {
   const { log, pid } = { log: desk.log().length, pid: desk.pid };
   const since = (event: string): readonly string[] => eventsOf(desk.log().slice(log), event);
   const refused = desk.picket(['agent', 'upgrade']);
   await waitUntil('the next one captures', () => since('capture_applied').length > 0);
   process.kill(pid, 'SIGSTOP');
   await waitUntil('the next one serves', () => since('agent_ready').length > 0);
+  const [started = '{}'] = since('agent_successor_started');
+  const successor = lifeOf(Number((JSON.parse(started) as { readonly pid?: number }).pid));
   process.kill(pid, 'SIGKILL');
   expect((await refused).exitCode).not.toBe(0);
   expect(since('agent_replaced')).toEqual([]);
-  const [started = '{}'] = since('agent_successor_started');
-  return Number((JSON.parse(started) as { readonly pid?: number }).pid);
+  return successor;
 }
 
 describe('pods of a host that is captured by eBPF, with its traffic in workers', () => {
@@ -215,6 +217,11 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     // It waits in the socket that the agent holds.
     const waited = await curl(front, { uid: USER, args: ['-m', '20', `http://${store.host.ipv4}/`] });
     expect(waited.body).toContain('URI=spiffe://example.org/front');
+    // The next test counts both among those that stay.
+    await waitUntil(
+      'both run again',
+      async () => (await workerPids()).length === WORKERS && (await desk.isReady()),
+    );
   });
 
   test('come while the workers run, and go', async () => {
@@ -232,21 +239,24 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
   });
 
   test('lose nothing while the agent is replaced twice, with all its workers; what is open the old ones end', async () => {
-    const before = { log: desk.log().length, agent: desk.pid, pids: await workerPids() };
+    const workersBefore = (await workerPids()).map(lifeOf);
+    const before = { log: desk.log().length, pids: [desk.pid, ...workersBefore.map(({ pid }) => pid)] };
     const held = await holdConnection(front, { uid: USER, address: store.host.ipv4, path: '/held' });
     await expectNothingLost('replaced', async () => {
       await desk.upgrade();
       await awaitDraining(desk);
-      for (const pid of before.pids) expect(existsSync(`/proc/${pid}`)).toBe(true);
-      const listening = await pidsListeningIn(front);
+      expect(workersBefore.filter((worker) => !isAlive(worker))).toEqual([]);
+      const listening = await waitUntil('the old ones listen no more', async () => {
+        const pids = await pidsListeningIn(front);
+        return !before.pids.some((pid) => pids.includes(pid)) && pids;
+      });
       for (const pid of await workerPids()) expect(listening).toContain(pid);
-      for (const pid of [before.agent, ...before.pids]) expect(listening).not.toContain(pid);
       expect(await held.finish()).toContain('URI=spiffe://example.org/front');
       await awaitEnd(desk);
       await desk.upgrade();
       await awaitEnd(desk);
     });
-    for (const pid of before.pids) expect(existsSync(`/proc/${pid}`)).toBe(false);
+    expect(workersBefore.filter(isAlive)).toEqual([]);
     const { workers, missing } = await statusOf(desk);
     expect(missing).toBeUndefined();
     expect(workers.map(({ isReady, restarts }) => ({ isReady, restarts }))).toEqual(
@@ -336,12 +346,13 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
 
   test('are served by no agent whose predecessor died before it gave way', async () => {
     const successor = await killWhileReplaced();
-    await waitUntil('it has ended', () => eventsOf(desk.log(), 'agent_predecessor_lost').length === 1);
+    await waitUntil('it says so', () => eventsOf(desk.log(), 'agent_predecessor_lost').length === 1);
     await waitUntil('nobody listens', async () => {
       return (await desk.host.runOk('ss', '-Hltnp', 'sport = :15008')) === '';
     });
     expect((await ask(front, store.host.ipv4)).status).toBe(0);
-    expect(existsSync(`/proc/${successor}/exe`)).toBe(false);
+    // What it had open is closed before it has ended.
+    await waitUntil('it has ended', () => !isAlive(successor));
     await desk.stop('SIGKILL');
     await desk.start();
     await waitUntil('it passes again', async () => (await ask(front, back.ipv4)).status === 200);

@@ -4,6 +4,7 @@ import { Child, run, runOk, type RunResult } from './child.ts';
 import type { TestHost } from './netns.ts';
 import { upgradeAnswer, type UpgradeAnswer } from '../../agent/admin/admin-answers.ts';
 import { picketBinary } from './picket-binary.ts';
+import { isAlive, lifeOf, type ProcessLife } from './process-lives.ts';
 import { waitUntil } from './wait.ts';
 import { Examination, findMetric } from './witnesses.ts';
 
@@ -47,9 +48,9 @@ export class MeshHost {
   readonly #adminSocket: string;
   #agent: Child | undefined;
   /** The process that took over last, which is not our child. */
-  #successor: number | undefined;
+  #successor: ProcessLife | undefined;
   /** The process that was replaced last. */
-  #predecessor: number | undefined;
+  #predecessor: ProcessLife | undefined;
 
   constructor(options: MeshHostOptions) {
     this.host = options.host;
@@ -74,7 +75,7 @@ export class MeshHost {
   }
 
   get pid(): number {
-    if (this.#successor !== undefined) return this.#successor;
+    if (this.#successor !== undefined) return this.#successor.pid;
     if (this.#agent === undefined) throw new Error(`The agent of ${this.name} does not run`);
     return this.#agent.pid;
   }
@@ -117,9 +118,10 @@ export class MeshHost {
 
   /** Has another process take over from the agent. The one that was replaced ends by itself. */
   async upgrade(): Promise<UpgradeAnswer> {
+    const before = lifeOf(this.pid);
     const answer = upgradeAnswer.parse(JSON.parse(await this.picketOk('agent', 'upgrade', '--json')));
-    this.#predecessor = this.pid;
-    this.#successor = answer.pid;
+    this.#predecessor = before;
+    this.#successor = lifeOf(answer.pid);
     return answer;
   }
 
@@ -157,19 +159,10 @@ export class MeshHost {
 }
 
 /** Ends a process that is nobody's child here. */
-async function endProcess(pid: number, signal: NodeJS.Signals): Promise<void> {
-  if (!isAlive(pid)) return;
-  process.kill(pid, signal);
-  await waitUntil(`${pid} has ended`, () => !isAlive(pid));
-}
-
-/** A process that was not reaped yet has ended. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
+async function endProcess(life: ProcessLife, signal: NodeJS.Signals): Promise<void> {
+  if (!isAlive(life)) return;
+  process.kill(life.pid, signal);
+  await waitUntil(`${life.pid} has ended`, () => !isAlive(life));
 }
 
 function asUid(uid: number | undefined): readonly string[] {

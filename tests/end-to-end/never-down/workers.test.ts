@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { accessPage } from '../../../shared/protocol/operator.ts';
 import { decisionsBelow } from '../../kit/access-records.ts';
 import type { MeshHost } from '../../kit/mesh-host.ts';
+import { isAlive, lifeOf, type ProcessLife } from '../../kit/process-lives.ts';
 import { waitUntil } from '../../kit/wait.ts';
 import { eventsOf } from '../../kit/witnesses.ts';
 import type { TrafficMesh } from '../traffic/traffic-mesh.ts';
@@ -36,6 +37,10 @@ async function pidsOf(host: MeshHost): Promise<readonly number[]> {
   return (await statusOf(host)).workers.flatMap(({ pid }) => pid ?? []);
 }
 
+async function workersOf(host: MeshHost): Promise<readonly ProcessLife[]> {
+  return (await pidsOf(host)).map(lifeOf);
+}
+
 function setWorkers(host: MeshHost, workers: number): void {
   const settings = readFileSync(host.configFile, 'utf8');
   writeFileSync(host.configFile, settings.replace(/"workers": \d+/, `"workers": ${workers}`));
@@ -61,13 +66,13 @@ async function askDuring(name: string, work: () => Promise<unknown>): Promise<re
 
 describe('under constant load nothing is lost', () => {
   test('while the agents of both hosts are replaced with their workers, and every request is on record once', async () => {
-    const before = await Promise.all(hosts().map(pidsOf));
+    const before = (await Promise.all(hosts().map(workersOf))).flat();
     const paths = await askDuring('once', async () => {
       const load = await ConstantLoad.during(traffic, async () => {
         await Promise.all(hosts().map(async (host) => void (await host.upgrade())));
         // Connections of PostgreSQL and the lines stay where they are, in the old workers.
         for (const host of hosts()) await awaitDraining(host);
-        for (const pid of before.flat()) expect(existsSync(`/proc/${pid}`)).toBe(true);
+        expect(before.filter((worker) => !isAlive(worker))).toEqual([]);
       });
       expectNothingLost(load);
       // The clients of HTTP were told to come again.
@@ -83,7 +88,7 @@ describe('under constant load nothing is lost', () => {
       for (const event of ['worker_ended', 'worker_silent', 'workers_not_chosen', 'handover_failed'])
         expect(eventsOf(host.log(), event)).toEqual([]);
     }
-    for (const pid of before.flat()) expect(existsSync(`/proc/${pid}`)).toBe(false);
+    expect(before.filter(isAlive)).toEqual([]);
     await expectRecordedOnce('once', paths);
   });
 
@@ -149,12 +154,13 @@ describe('an agent that was replaced', () => {
 
   test('dies with its workers, and leaves nothing undone', async () => {
     const { store } = traffic;
-    const old = [store.pid, ...(await pidsOf(store))];
+    const agent = lifeOf(store.pid);
+    const old = [agent, ...(await workersOf(store))];
     const load = await ConstantLoad.start(traffic);
     const { pid } = await store.upgrade();
     await awaitDraining(store);
-    process.kill(old[0] ?? 0, 'SIGKILL');
-    await waitUntil('all have ended', () => old.every((each) => !existsSync(`/proc/${each}`)));
+    process.kill(agent.pid, 'SIGKILL');
+    await waitUntil('all have ended', () => !old.some(isAlive));
     expect(store.pid).toBe(pid);
     const paths = await askDuring('alone', async () => await awaitEnd(store));
     await load.end();
