@@ -14,7 +14,7 @@ import type { MeshHost } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
 import { createPod, podAddresses, routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
 import { waitUntil } from '../kit/wait.ts';
-import { statusOf } from './never-down/upgraded.ts';
+import { awaitEnd, statusOf } from './never-down/upgraded.ts';
 
 /**
  * UDP that pods send out of the mesh, decided by the policy: `front` is a workload, `back` is none. One host has its pods by name and carries them itself, one finds them by a pattern, is captured by eBPF and has two
@@ -135,6 +135,10 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
     return programs.goOn(front, USER, { to: outsider.ipv4, port: ALLOWED, ...sending, name });
   }
 
+  function goOnPatiently(name: string, sending: Partial<Sending> = {}): Child {
+    return programs.goOnPatiently(front, USER, { to: outsider.ipv4, port: ALLOWED, ...sending, name });
+  }
+
   async function publish(policy: string): Promise<void> {
     await mesh.control.picketOk('policy', 'publish', join(POLICIES, policy), '-m', policy);
   }
@@ -186,19 +190,26 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
     expect(denied as readonly string[]).toEqual(denied.map(() => 'silence 0'));
     expect(echo.log()).not.toContain(`got ${OTHER}`);
     expect(await askPatiently(desk.host, { uid: ON_HOST })).toBe('answered 0');
-    const callers = await waitUntil('the denials stand in the record', async () => {
-      const found = (await records()).filter(({ decision }) => decision === 'deny');
-      return (
-        found.length >= 4 && found.map(({ source, caller_spiffe_id: id }) => `${source.split(':')[0]} ${id}`)
-      );
+    // What was asked before the policy was in force stands there as well.
+    await waitUntil('the denials stand in the record', async () => {
+      const found = (await records())
+        .filter(({ decision }) => decision === 'deny')
+        .map(({ source, destination, caller_spiffe_id: id }) => {
+          const [from, port] = [source.split(':')[0], destination.split(':').at(-1)];
+          return `${from} ${port} ${id}`;
+        });
+      return [
+        `${back.ipv4} ${ALLOWED} null`,
+        `${front.ipv4} ${ALLOWED} null`,
+        `${desk.host.ipv4} ${ALLOWED} null`,
+        `${front.ipv4} ${OTHER} ${WEB}`,
+      ].every((each) => found.includes(each));
     });
-    expect(callers).toContain(`${back.ipv4} null`);
-    expect(callers).toContain(`${front.ipv4} ${WEB}`);
   });
 
   test('a flow is of its namespace: another pod gets nothing into it by its address and port, whoever is root there', async () => {
     const sourcePort = 40_123;
-    const sender = goOn('forged', { sourcePort });
+    const sender = goOnPatiently('forged', { sourcePort });
     try {
       await waitUntil('it is answered', () => sender.log().includes('answered 3'));
       await back.runOk('ip', 'addr', 'add', `${front.ipv4}/32`, 'dev', 'eth0');
@@ -206,7 +217,8 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
       expect(await ask(back, { sourcePort })).toBe('silence 0');
       // The same from within: root there can be any of its workloads.
       await forge(front, { sourcePort, text: 'own' });
-      expect(echo.log()).toContain('own');
+      // What was sent before has come by then.
+      await waitUntil('the last one has come', () => echo.log().includes('own'));
       expect(echo.log()).not.toContain('stolen');
       expect(sender.log()).not.toContain('silence');
     } finally {
@@ -217,6 +229,8 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
     await waitUntil('nobody gets anything into it', async () => {
       const mark = echo.log().length;
       await forge(front, { sourcePort, text: 'late' });
+      // What was sent before has come by then.
+      expect(await askPatiently(desk.host, { uid: ON_HOST })).toBe('answered 0');
       return !echo.log().slice(mark).includes('late');
     });
   });
@@ -347,6 +361,7 @@ while True:
     } finally {
       await sender.stop();
     }
+    await awaitEnd(desk);
   });
 
   test('a pod that comes is heard, and one that goes takes its flows with it', async () => {

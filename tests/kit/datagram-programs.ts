@@ -15,6 +15,9 @@ export interface Sending {
   readonly sourcePort?: number;
 }
 
+/** What a program that goes on sends, and how its log is called. */
+type Named = Sending & { readonly name: string };
+
 /** How long it waits for an answer. */
 type Patient = Sending & { readonly patienceSeconds?: number };
 
@@ -61,12 +64,17 @@ export class DatagramPrograms {
     return stdout.trim().split(' ').slice(0, 2).join(' ');
   }
 
-  /** A program that goes on sending; its log tells what became of each. */
-  goOn(
-    on: Pick<TestHost, 'in'>,
-    uid: number,
-    { name, ...sending }: Sending & { readonly name: string },
-  ): Child {
+  /** A program that goes on sending; its log tells what became of each within a second. */
+  goOn(on: Pick<TestHost, 'in'>, uid: number, sending: Named): Child {
+    return this.#goOn(on, uid, sending);
+  }
+
+  /** As `goOn`, of what must be answered, each and every one, by a busy machine too: `silence` is said of what is lost, not of what is late. */
+  goOnPatiently(on: Pick<TestHost, 'in'>, uid: number, sending: Named): Child {
+    return this.#goOn(on, uid, { ...sending, patienceSeconds: PATIENT_SECONDS });
+  }
+
+  #goOn(on: Pick<TestHost, 'in'>, uid: number, { name, ...sending }: Named & Patient): Child {
     return new Child({
       command: this.#command(on, uid, { ...sending, count: ON_AND_ON }),
       logFile: join(this.#folder, `${name}.log`),
