@@ -152,13 +152,19 @@ export function expectNothingLost({ single, kept, long, grpc, psql }: LoadResult
   ).toBeGreaterThan(5);
 }
 
-/** How often the HTTP application has seen a path that begins so. */
-export function countSeen(traffic: TrafficMesh, path: string): number {
+/** The paths that begin so, as the HTTP application has seen them: each as often as it has. */
+export function pathsSeen(traffic: TrafficMesh, path: string): readonly string[] {
   return traffic
     .service('/web')
     .log()
     .split('\n')
-    .filter((line) => line.startsWith(`seen ${path}`)).length;
+    .filter((line) => line.startsWith(`seen ${path}`))
+    .map((line) => line.slice('seen '.length));
+}
+
+/** How often the HTTP application has seen a path that begins so. */
+export function countSeen(traffic: TrafficMesh, path: string): number {
+  return pathsSeen(traffic, path).length;
 }
 
 function linesOf(child: Child): readonly string[] {

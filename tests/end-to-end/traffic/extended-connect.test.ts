@@ -5,6 +5,7 @@ import { decisionsBelow } from '../../kit/access-records.ts';
 import { Child } from '../../kit/child.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { asUser, isListening } from '../../kit/programs.ts';
+import { waitUntil } from '../../kit/wait.ts';
 import { TrafficMesh, type Service } from './traffic-mesh.ts';
 
 /** WebSockets over HTTP/2 (RFC 8441), with Node.js at both ends. */
@@ -62,7 +63,10 @@ test('a tunnel is opened and decided like a request, carries both ways, and a re
     { path: '/refused', status: 403, isWhole: false },
     { path: '/second', status: 200, caller: 'spiffe://example.org/caller', isWhole: true },
   ]);
-  const recorded = await decisionsBelow(traffic.mesh.control, 'spiffe://example.org/tunnels', '/');
+  const recorded = await waitUntil('all is recorded', async () => {
+    const found = await decisionsBelow(traffic.mesh.control, 'spiffe://example.org/tunnels', '/');
+    return found.length >= 3 && found;
+  });
   expect(recorded.map(({ decision, method, path }) => `${decision} ${method} ${path}`).toSorted()).toEqual([
     'allow CONNECT /first',
     'allow CONNECT /second',
