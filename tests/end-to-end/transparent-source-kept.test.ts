@@ -286,7 +286,7 @@ test('where the rules leave a port alone, the caller is refused, and told why; n
     const { items } = await rig.shop.mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '20');
     return items.some((each) => each.decision_id === denial.decision_id && each.reason === denial.reason);
   });
-  expect(rig.accessLog().filter((line) => line.startsWith(store().host.ipv4))).toEqual([]);
+  expect((await rig.accessLog()).filter((line) => line.startsWith(store().host.ipv4))).toEqual([]);
 });
 
 test('a listener that does not ask shares no port with one that does', async () => {

@@ -26,7 +26,7 @@ describe.each(WAYS)('with capture by %s', (_, options) => {
     expect((await rig.ask(`http://${where}:${http}/one`)).body).toBe(`from ${desk.host[family]}\n`);
     const answer = await rig.ask(`http://${where}:${http2}/two`, '--http2-prior-knowledge');
     expect(answer.body).toBe(`from ${desk.host[family]}\n`);
-    const [one = '', two = ''] = rig.accessLog().slice(-2);
+    const [one = '', two = ''] = (await rig.accessLog()).slice(-2);
     expect(one).toStartWith(`${desk.host[family]} `);
     expect(one).toContain('"GET /one HTTP/1.1"');
     expect(two).toStartWith(`${desk.host[family]} `);

@@ -5,6 +5,7 @@ import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers
 import { decisionsBelow } from '../kit/access-records.ts';
 import { Child } from '../kit/child.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
+import { isAlive, lifeOf } from '../kit/process-lives.ts';
 import { psqlCommand } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
 import { waitUntil } from '../kit/wait.ts';
@@ -182,9 +183,9 @@ describe('when one of two workers is killed under load', () => {
       expect((await denied.stop()).filter((each) => typeof each === 'number')).toEqual([]);
       expect((await wrong.stop()).filter((each) => each !== 403 && typeof each === 'number')).toEqual([]);
       // Everything that the application has seen stands in the record, allowed.
-      const seen = (await Bun.file(join(shop.folder, 'nginx/access.log')).text())
-        .split('\n')
-        .flatMap((line) => /"GET (\/invoices\/(?:killed|never|wrong)\/\d+) /.exec(line)?.[1] ?? []);
+      const seen = (await shop.readNginxLog()).flatMap(
+        (line) => /"GET (\/invoices\/(?:killed|never|wrong)\/\d+) /.exec(line)?.[1] ?? [],
+      );
       expect(seen.length).toBeGreaterThan(0);
       expect(seen.filter((path) => !path.startsWith('/invoices/killed/'))).toEqual([]);
       await waitUntil('the record is whole', async () => {
@@ -245,9 +246,9 @@ describe('what changes', () => {
 
 describe('with the agent', () => {
   test('killed, its workers end too, and nothing passes until the next one is there', async () => {
-    const pids = await workerPids(shop.desk);
+    const workers = (await workerPids(shop.desk)).map(lifeOf);
     await shop.desk.stop('SIGKILL');
-    await waitUntil('the workers have ended', () => pids.every((pid) => !existsSync(`/proc/${pid}`)));
+    await waitUntil('the workers have ended', () => !workers.some(isAlive));
     expect((await shop.ask(SHOP_USERS.web, '/invoices')).status).toBe(0);
     await shop.desk.start();
     expect((await shop.ask(SHOP_USERS.web, '/invoices')).status).toBe(200);

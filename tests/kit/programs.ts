@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, run, runOk, type RunResult } from './child.ts';
 import type { TestHost } from './netns.ts';
@@ -39,6 +39,7 @@ export async function startNginx(host: TestHost, options: NginxOptions): Promise
   chownSync(options.folder, uid, gid);
   const listen = options.listen ?? ['80', '[::]:80'];
   const config = join(options.folder, 'nginx.conf');
+  rmSync(ownSocketOf(options.folder), { force: true });
   writeFileSync(
     config,
     `daemon off; user www-data; worker_processes 1; pid ${options.folder}/nginx.pid; error_log ${options.folder}/error.log;
@@ -47,6 +48,7 @@ http {
   access_log ${options.accessLog === false ? 'off' : `${options.folder}/access.log`}; client_max_body_size 0;
   client_body_temp_path ${options.folder}/body; proxy_temp_path ${options.folder}/proxy; fastcgi_temp_path ${options.folder}/fastcgi;
   uwsgi_temp_path ${options.folder}/uwsgi; scgi_temp_path ${options.folder}/scgi;
+  server { listen unix:${ownSocketOf(options.folder)}; access_log off; location / { return 204; } }
   server { ${listen.map((address) => `listen ${address};`).join(' ')} ${options.locations} }
 }
 `,
@@ -57,6 +59,20 @@ http {
   });
   await nginx.ready('nginx listens', async () => await isListening(host, 80));
   return nginx;
+}
+
+/** Where the test itself asks nginx. */
+function ownSocketOf(folder: string): string {
+  return join(folder, 'own.sock');
+}
+
+/**
+ * The lines that an nginx of `startNginx` has written of its requests. Its one worker writes a line behind the answer: a client can have the one before the other is written. What it answers us, it
+ * answers behind all of that.
+ */
+export async function readAccessLog(folder: string): Promise<readonly string[]> {
+  await runOk(['curl', '-sf', '-m', '20', '--unix-socket', ownSocketOf(folder), 'http://nginx/']);
+  return readFileSync(join(folder, 'access.log'), 'utf8').split('\n').slice(0, -1);
 }
 
 /** PostgreSQL as its own account; every role of the cluster may come in over TCP without a password, so that only Picket decides. */

@@ -7,7 +7,7 @@ import { prepareCapture, type CapturedHostOptions } from './captured-host.ts';
 import { createMesh, type Mesh, type MeshOptions } from './mesh.ts';
 import type { MeshHost } from './mesh-host.ts';
 import type { TestHost } from './netns.ts';
-import { asUser, curl, psql, startNginx, startPostgres, type CurlAnswer } from './programs.ts';
+import { asUser, curl, psql, readAccessLog, startNginx, startPostgres, type CurlAnswer } from './programs.ts';
 import { waitUntil } from './wait.ts';
 
 /** Users on the host `desk`: a number is a user. */
@@ -113,9 +113,14 @@ export class Shop {
     return (await this.desk.picket(['why', '--last', '1', '--json'], { uid })).stdout;
   }
 
+  /** What nginx has written down of all that it has answered. */
+  async readNginxLog(): Promise<readonly string[]> {
+    return await readAccessLog(join(this.folder, 'nginx'));
+  }
+
   /** How many requests nginx has seen. */
   async countNginxRequests(): Promise<number> {
-    return (await Bun.file(join(this.folder, 'nginx/access.log')).text()).split('\n').length - 1;
+    return (await this.readNginxLog()).length;
   }
 
   async close(): Promise<void> {

@@ -1,8 +1,8 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { entryPage } from '../../shared/protocol/operator.ts';
 import { Child, run, type RunResult } from './child.ts';
-import { asUser, curl, isListening, startNginx, type CurlAnswer } from './programs.ts';
+import { asUser, curl, isListening, readAccessLog, startNginx, type CurlAnswer } from './programs.ts';
 import { Shop, SHOP_USERS, type ShopOptions } from './shop.ts';
 import { waitUntil } from './wait.ts';
 import type { TestHost } from './netns.ts';
@@ -107,8 +107,8 @@ export class TransparentShop {
   }
 
   /** What nginx wrote down of its last requests: client address and request. */
-  accessLog(): readonly string[] {
-    return readFileSync(join(this.shop.folder, 'nginx-transparent/access.log'), 'utf8').trim().split('\n');
+  async accessLog(): Promise<readonly string[]> {
+    return await readAccessLog(join(this.shop.folder, 'nginx-transparent'));
   }
 
   /** Puts other listeners in the place of those of /invoices. */

@@ -47,8 +47,8 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
 
   const nextPath = (): string => `/invoices?attempt-${++asked}`;
 
-  function hasServed(path: string): boolean {
-    return readFileSync(join(shop.folder, 'nginx/access.log'), 'utf8').includes(`${path} `);
+  async function hasServed(path: string): Promise<boolean> {
+    return (await shop.readNginxLog()).some((line) => line.includes(`${path} `));
   }
 
   /**
@@ -77,7 +77,7 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
     process.kill(shop.desk.pid, 'SIGCONT');
     await child.exited;
     expect(printed).toStartWith('ready\n');
-    return { answer: printed.slice('ready\n'.length), isServed: hasServed(path) };
+    return { answer: printed.slice('ready\n'.length), isServed: await hasServed(path) };
   }
 
   /** Bash's request, behind `prefix`. */
@@ -85,7 +85,7 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
     const path = nextPath();
     const command = [...prefix, program, '-c', BASH_REQUEST, 'bash', path, shop.store.host.ipv4];
     const { stdout } = await run(shop.desk.host.in(...command), { cwd: '/' });
-    return { answer: stdout, isServed: hasServed(path) };
+    return { answer: stdout, isServed: await hasServed(path) };
   }
 
   /** Nginx did not see it, and the newest denial says why. */
@@ -174,7 +174,7 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
       const asked = async (command: readonly string[]): Promise<Attempt> => {
         const path = nextPath();
         const { stdout } = await run(shop.desk.host.in(...command, shop.store.host.ipv4, path), { cwd: '/' });
-        return { answer: stdout, isServed: hasServed(path) };
+        return { answer: stdout, isServed: await hasServed(path) };
       };
       expect((await asked([...asPythonUser, ...request])).isServed).toBe(true);
       await expectUnidentified(
@@ -223,7 +223,7 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
           args: [`http://${address}${path}`, '--max-time', '3'],
         });
         expect([0, 403]).toContain(status);
-        expect(hasServed(path)).toBe(false);
+        expect(await hasServed(path)).toBe(false);
       }
       // What the container sent through the host was seen and dropped: what stops it is no broken network.
       const ruleset = await host.runOk('nft', 'list', 'ruleset');

@@ -55,9 +55,9 @@ describe('a path', () => {
     test(`spelled ${target} does not lead past the policy`, async () => {
       const answer = await ask('PUT', target);
       expect(answer).toMatch(/^HTTP\/1\.1 4(00|03) /);
-      expect(rig.requestLines().filter((line) => line.startsWith('PUT') && line.includes('secret'))).toEqual(
-        [],
-      );
+      expect(
+        (await rig.requestLines()).filter((line) => line.startsWith('PUT') && line.includes('secret')),
+      ).toEqual([]);
     });
 
   test('that is encoded twice stays encoded: policy and nginx read the same bytes', async () => {
@@ -81,7 +81,8 @@ describe('a path', () => {
       'http://shop/same/absolute?x',
     ];
     for (const target of targets) expect(await ask('GET', target)).toStartWith('HTTP/1.1 200');
-    const seen = rig.requestLines().flatMap((line) => /^GET (\S*same\S*) /i.exec(line)?.[1] ?? []);
+    const lines = await rig.requestLines();
+    const seen = lines.flatMap((line) => /^GET (\S*same\S*) /i.exec(line)?.[1] ?? []);
     expect(seen).toEqual(targets);
     const recorded = await waitUntil('the records are on the server', async () => {
       const { items } = await rig.shop.mesh.control.picketJson(

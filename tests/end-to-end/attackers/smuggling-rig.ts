@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, runOk } from '../../kit/child.ts';
-import { asUser, isListening, startNginx } from '../../kit/programs.ts';
+import { asUser, isListening, readAccessLog, startNginx } from '../../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../../kit/shop.ts';
 import { waitUntil } from '../../kit/wait.ts';
 
@@ -81,9 +81,9 @@ export class SmugglingRig {
   }
 
   /** The request lines that nginx saw, in order. */
-  requestLines(): readonly string[] {
-    const log = readFileSync(join(this.shop.folder, 'nginx-two/access.log'), 'utf8');
-    return Array.from(log.matchAll(/\] "([^"]*)"/g), ([, line = '']) => line);
+  async requestLines(): Promise<readonly string[]> {
+    const lines = await readAccessLog(join(this.shop.folder, 'nginx-two'));
+    return lines.map((line) => /\] "([^"]*)"/.exec(line)?.[1] ?? line);
   }
 
   async close(): Promise<void> {
