@@ -33,6 +33,8 @@ const INTERVAL_MS = 500;
 const CUT_MS = 10_000;
 const SEGMENT = 'spiffe://example.org/ns/a';
 const CALLER = `${SEGMENT}/sa/caller`;
+/** Begins the caller's name, and is no segment of it. */
+const CALLER_PREFIX = `${SEGMENT}/sa/call`;
 /** Its name begins like the segment's. */
 const OTHER = 'spiffe://example.org/ns/ab';
 const allowOf = (...callers: readonly string[]): string =>
@@ -87,6 +89,10 @@ afterEach(async () => {
   await callers?.stop();
   await others?.stop();
   await mesh.control.picket('entry', 'delete', callerEntry);
+  // What a test that failed has not put right would keep the next one from beginning.
+  for (const segment of [CALLER_PREFIX, SEGMENT])
+    await mesh.control.picket('quarantine', 'lift', '--segment', segment);
+  await publish('both', CALLER, OTHER);
 });
 
 let holds = 0;
@@ -157,7 +163,7 @@ async function expectUntouched(): Promise<void> {
 
 describe('a thousand open streams are cut', () => {
   test('when their caller comes into quarantine, whatever the policy says, and not when one does whose name begins alike', async () => {
-    await mesh.control.picketOk('quarantine', 'add', '--segment', `${SEGMENT}/sa/call`, '--reason', 'no');
+    await mesh.control.picketOk('quarantine', 'add', '--segment', CALLER_PREFIX, '--reason', 'no');
     await mesh.control.picketOk('quarantine', 'add', '--segment', SEGMENT, '--reason', 'test');
     await expectCut(['quarantined']);
     expect(await passes(USERS.caller)).toBe(false);
@@ -168,7 +174,6 @@ describe('a thousand open streams are cut', () => {
   test('when the policy allows them no more', async () => {
     await publish('other', OTHER);
     await expectCut(['policy_deny']);
-    await publish('both', CALLER, OTHER);
   });
 
   test('when the entry of the caller is deleted', async () => {

@@ -58,10 +58,10 @@ describe('picket policy', () => {
       '-m',
       'refunds',
     );
-    await waitUntil('the refund is allowed', async () => (await refund()) === 201, 5000);
+    await waitUntil('the refund is allowed', async () => (await refund()) === 201);
     const back = await control.picketJson(policyActivated, 'policy', 'rollback', '1');
     expect(back.sequence).toBeGreaterThan(published.sequence);
-    await waitUntil('the refund is denied again', async () => (await refund()) === 403, 5000);
+    await waitUntil('the refund is denied again', async () => (await refund()) === 403);
   });
 
   test.each([
@@ -121,7 +121,6 @@ describe('picket policy', () => {
       );
       return Number(stdout) > 1;
     });
-    const startedMs = performance.now();
     await control.picketOk(
       'policy',
       'publish',
@@ -129,8 +128,8 @@ describe('picket policy', () => {
       '-m',
       'nothing',
     );
+    // Had it not been cut, it would have come to its end.
     expect((await sleeping).exitCode).not.toBe(0);
-    expect(performance.now() - startedMs).toBeLessThan(10_000);
     await control.picketOk('policy', 'rollback', '1');
     await waitUntil('requests pass again', async () => (await shop.ask(web, '/invoices')).status === 200);
   });

@@ -488,6 +488,7 @@ async function putSlowly(name: string, seconds: number, headers: readonly string
   const url = `http://${shop.store.host.ipv4}/upload/${name}`;
   const more = headers.map((word) => `'${word}'`).join(' ');
   const script = `(for i in $(seq ${seconds}); do echo line; sleep 1; done) | curl -s -o /dev/null -w '%{http_code}' -T - ${more} ${url}`;
-  const { stdout } = await run(shop.desk.host.in(...asUser(web, 'bash', '-c', script)), { cwd: '/' });
+  const command = shop.desk.host.in(...asUser(web, 'bash', '-c', script));
+  const { stdout } = await run(command, { cwd: '/', withinMs: (seconds + 60) * 1000 });
   return Number(stdout);
 }

@@ -82,6 +82,8 @@ export interface MeshAttempt {
   /** More options of `openssl s_client`. */
   readonly options?: readonly string[];
   readonly seconds?: number;
+  /** Whether an accept is all that is waited for. */
+  readonly endsOnAccept?: boolean;
 }
 
 export interface MeshAnswer {
@@ -102,6 +104,7 @@ export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
     request = new Uint8Array(),
     options = [],
     seconds = 3,
+    endsOnAccept = false,
   } = attempt;
   const name = serverName === undefined ? ['-noservername'] : ['-servername', serverName];
   const shown = credentials === undefined ? [] : await credentialOptions(credentials);
@@ -125,7 +128,7 @@ export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
   const decoder = new FrameDecoder();
   const onFrame = (frame: TunnelFrame): void => {
     frames.push(frame);
-    if (frame.type === 'accept') void child.stdin.write(request);
+    if (frame.type === 'accept' && !endsOnAccept) void child.stdin.write(request);
     else child.kill();
   };
   const onData = (part: Uint8Array, start: number, end: number): void =>

@@ -17,6 +17,8 @@ import {
 setDefaultTimeout(60_000);
 
 const HOUR_MS = 3_600_000;
+/** For a refusal, which ends the waiting. */
+const PATIENT_SECONDS = 20;
 const WEB = 'spiffe://example.org/web';
 const INVOICES = spiffeServerName(parseSpiffeId('spiffe://example.org/invoices'));
 const GET = 'GET /invoices HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n';
@@ -137,14 +139,14 @@ describe('a client of the mesh port', () => {
     test(`that shows ${name} is refused, and nginx never sees it`, async () => {
       const before = await shop.countNginxRequests();
       const chain = await make();
-      const answer = await attempt(chain, { seconds: 2 });
+      const answer = await attempt(chain, { seconds: PATIENT_SECONDS });
       await expectRefused(answer, before);
       expect([name, answer.frames[0]]).toMatchObject([name, { type: 'reset', reasonCode: 12 }]);
     });
 
   test('that shows the intermediate itself does not get through the handshake: its key may not sign one', async () => {
     const before = await shop.countNginxRequests();
-    const answer = await attempt([intermediate], { seconds: 2 });
+    const answer = await attempt([intermediate], { seconds: PATIENT_SECONDS });
     await expectRefused(answer, before);
     expect(answer.told).toContain('alert');
   });
@@ -181,7 +183,7 @@ describe('an opening', () => {
   for (const [name, addressOf, port] of elsewhere)
     test(`to ${name} is denied`, async () => {
       const send = opening(addressOf(shop.store.host.ipv4), port);
-      const { frames } = await attempt([web, intermediate], { send, seconds: 2 });
+      const { frames } = await attempt([web, intermediate], { send, seconds: PATIENT_SECONDS });
       expect(frames[0]).toMatchObject({ type: 'deny', reasonCode: 11 });
     });
 });

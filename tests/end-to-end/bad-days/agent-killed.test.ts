@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
-import { accessPage } from '../../../shared/protocol/operator.ts';
+import { decisionsBelow, type AccessRecordShown } from '../../kit/access-records.ts';
 import { Child, run } from '../../kit/child.ts';
 import type { MeshHost } from '../../kit/mesh-host.ts';
 import { waitUntil } from '../../kit/wait.ts';
@@ -221,9 +221,9 @@ describe('after all that', () => {
       .split('\n')
       .filter((line) => line.startsWith('seen '))
       .map((line) => line.slice('seen '.length));
-    const { items } = await waitUntil('the server has it all', async () => {
-      const page = await readRecord();
-      return page.items.length >= seen.length ? page : undefined;
+    const items = await waitUntil('the server has it all', async () => {
+      const allowed = await readAllowed();
+      return allowed.length >= seen.length ? allowed : undefined;
     });
     const recorded = items.map(({ path }) => path ?? '');
     expect(recorded.toSorted()).toEqual(seen.toSorted());
@@ -236,8 +236,7 @@ describe('after all that', () => {
 });
 
 /** What the called side allowed, as the server has it. */
-async function readRecord() {
-  const filter = ['--target', 'spiffe://example.org/web', '--decision', 'allow', '--limit', '1000'];
-  const page = await traffic.mesh.control.picketJson(accessPage, 'audit', 'access', ...filter);
-  return { items: page.items.filter(({ direction }) => direction === 'inbound') };
+async function readAllowed(): Promise<readonly AccessRecordShown[]> {
+  const decided = await decisionsBelow(traffic.mesh.control, 'spiffe://example.org/web', '/');
+  return decided.filter(({ decision }) => decision === 'allow');
 }

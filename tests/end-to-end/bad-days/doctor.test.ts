@@ -51,14 +51,13 @@ describe('picket doctor', () => {
     const { control } = shop.mesh;
     expect(await shop.desk.metric('picket_server_connected')).toBe(1);
     await control.stop('SIGKILL');
+    // At first the last connection has merely ended; then no other one can be made.
+    const away = /^agent server fail: not connected, last heard 20.*ago: .*(reach|answers)/;
     const { exitCode, faults } = await waitUntil('it is told', async () => {
       const examination = await shop.desk.examine();
-      return examination.faults.length > 0 ? examination : undefined;
+      return examination.faults.some((fault) => away.test(fault)) ? examination : undefined;
     });
-    expect(exitCode).toBe(1);
-    expect(faults).toEqual([
-      expect.stringMatching(/^agent server fail: not connected, last heard 20.*ago: .*(reach|answers)/),
-    ]);
+    expect([exitCode, faults.length]).toEqual([1, 1]);
     expect(await shop.desk.metric('picket_server_connected')).toBe(0);
     expect(await shop.desk.metric('picket_server_last_heard_seconds')).toBeGreaterThan(
       Date.now() / 1000 - 60,
@@ -87,7 +86,8 @@ describe('picket doctor', () => {
     ]);
     await shop.desk.start();
     await waitUntil('requests pass again', passes, 30_000);
-    expect((await shop.desk.examine()).faults).toEqual([]);
+    // They do before the agent has reached the server.
+    await waitUntil('all is well again', async () => (await shop.desk.examine()).faults.length === 0);
   });
 
   test('names programs with rules of their own, and firewalls that would be in the way', async () => {
