@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { parseDurationSeconds } from '../shared/config/duration.ts';
 
 /** An option such as 30s, 15m, 24h or 7d, as seconds. */
@@ -8,6 +8,13 @@ export function durationSeconds(text: string): number {
   } catch (error) {
     throw new InvalidArgumentError(error instanceof Error ? error.message : 'It is not a duration.');
   }
+}
+
+/** An option such as 30s or 365d, which the help shows as it is written; the value is in seconds. */
+export function durationOption(flags: string, description: string, fallback: string): Option {
+  return new Option(flags, description)
+    .argParser(durationSeconds)
+    .default(durationSeconds(fallback), fallback);
 }
 
 /** An option that is a whole number. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { HostAndPort } from '../../shared/config/config-values.ts';
-import { parseCidr } from '../capture/cidr.ts';
+import { formatCidr } from '../capture/cidr.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { TracesConfig } from '../traces/open-telemetry.ts';
 import type { IssuerConfig } from '../users/open-users.ts';
@@ -41,18 +41,18 @@ export function buildConfig(file: AgentConfigFile): AgentConfig {
       exclude: {
         inboundPorts: capture.exclude.inbound_ports,
         outboundPorts: capture.exclude.outbound_ports,
-        outboundAddresses: capture.exclude.outbound_addresses,
+        outboundAddresses: capture.exclude.outbound_addresses.map(formatCidr),
         users: capture.exclude.users,
       },
-      allowUdp: capture.allow_udp,
+      allowUdp: capture.allow_udp.map(({ address, port }) => ({ address: formatCidr(address), port })),
     },
     egress: {
       resolvers: file.egress.resolvers.map(resolverOf),
       decidesUdp: file.egress.udp === 'policy',
       authorities: file.egress.authorities,
       inspection: buildInspection(file.egress.inspection),
-      gatewayRefuses: file.egress.gateway_refuses.map((text) => parseCidr(text)),
-      gatewayAllows: file.egress.gateway_allows.map((text) => parseCidr(text)),
+      gatewayRefuses: file.egress.gateway_refuses,
+      gatewayAllows: file.egress.gateway_allows,
     },
     forwards: file.forwards.map(({ listen, to }) => ({ listen: addressOf(listen), to: addressOf(to) })),
     proxy: { workers: file.proxy.workers },

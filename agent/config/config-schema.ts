@@ -59,6 +59,20 @@ const ports = z
   .refine((value) => new Set(Object.values(value)).size === 3, 'must be three different ports');
 
 const MAX_LIST = 1024;
+
+const network = z
+  .string()
+  .max(64)
+  .transform((text, context): Cidr => {
+    try {
+      return parseCidr(text);
+    } catch {
+      const message = 'must be an address or a network, such as 10.0.0.0/8 or fd00::/8';
+      context.issues.push({ code: 'custom', input: text, message });
+      return z.NEVER;
+    }
+  });
+
 const MAX_FORWARDS = 64;
 
 const literalAddress = hostAndPort.refine(
@@ -86,8 +100,8 @@ const egress = z.strictObject({
     .refine((value) => Object.keys(value).length <= MAX_AUTHORITIES, `must be at most ${MAX_AUTHORITIES}`)
     .default({}),
   inspection: inspection.optional(),
-  gateway_refuses: z.array(z.string().max(64)).max(MAX_LIST).default([]),
-  gateway_allows: z.array(z.string().max(64)).max(MAX_LIST).default([]),
+  gateway_refuses: z.array(network).max(MAX_LIST).default([]),
+  gateway_allows: z.array(network).max(MAX_LIST).default([]),
 });
 
 const hbonePeer = z.strictObject({
@@ -122,9 +136,11 @@ const mesh = z.strictObject({
 const exclude = z.strictObject({
   inbound_ports: z.array(port).max(MAX_LIST).default([22]),
   outbound_ports: z.array(port).max(MAX_LIST).default([]),
-  outbound_addresses: z.array(z.string().max(64)).max(MAX_LIST).default([]),
+  outbound_addresses: z.array(network).max(MAX_LIST).default([]),
   users: z.array(z.number().int().min(0).max(MAX_UID)).max(MAX_LIST).default([]),
 });
+
+const allowedUdp = z.strictObject({ address: network, port });
 
 const capture = z.strictObject({
   enabled: z.boolean().default(true),
@@ -136,10 +152,7 @@ const capture = z.strictObject({
   rules_file: absolutePath.optional(),
   namespaces: namespacesSchema,
   exclude: exclude.prefault({}),
-  allow_udp: z
-    .array(z.strictObject({ address: z.string().max(64), port }))
-    .max(MAX_LIST)
-    .default([]),
+  allow_udp: z.array(allowedUdp).max(MAX_LIST).default([]),
 });
 
 const MAX_ISSUERS = 16;
@@ -205,18 +218,6 @@ const traces = z.strictObject({
   parent_based: z.boolean().default(true),
 });
 
-const network = z
-  .string()
-  .max(64)
-  .transform((text, context): Cidr => {
-    try {
-      return parseCidr(text);
-    } catch {
-      context.issues.push({ code: 'custom', input: text, message: 'must be a network, such as 10.0.0.0/8' });
-      return z.NEVER;
-    }
-  });
-
 const networks = z
   .record(shortName, z.array(network).min(1).max(MAX_LIST))
   .refine((names) => Object.keys(names).length <= MAX_NETWORKS, `must be at most ${MAX_NETWORKS} names`);
@@ -248,8 +249,7 @@ const limits = z.strictObject({
   workload_api_streams_per_user: count(2048),
 });
 
-/** The whole file. */
-export const agentConfigFile = z.strictObject({
+const wholeFile = z.strictObject({
   trust_domain: trustDomain,
   servers: z.array(hostAndPort).min(1).max(16),
   trust,
@@ -274,5 +274,19 @@ export const agentConfigFile = z.strictObject({
   readiness_address: loopbackAddress.nullable().prefault('127.0.0.1:15021'),
   limits: limits.prefault({}),
 });
+
+/** The whole file. */
+export const agentConfigFile = wholeFile
+  .refine(({ capture: { mark, transparent_id } }) => mark !== transparent_id, {
+    path: ['capture', 'transparent_id'],
+    message: 'must not be capture.mark',
+  })
+  .refine(
+    ({ capture, ports }) => !Object.values(ports).some((own) => capture.exclude.inbound_ports.includes(own)),
+    {
+      path: ['capture', 'exclude', 'inbound_ports'],
+      message: 'must not name a port of the agent (ports)',
+    },
+  );
 
 export type AgentConfigFile = z.output<typeof agentConfigFile>;

@@ -4,13 +4,11 @@ import type { Lives } from '../../server/ca/ceremony.ts';
 import { parseTrustDomain, type TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { summarizeCertificates, trustDomainOfRoot, type CertificateSummary } from '../certificate-summary.ts';
 import { CEREMONY, makeFolder, readText, requireAbsent, writeOnline, writeRoot } from '../ceremony-folder.ts';
-import { durationSeconds } from '../duration-option.ts';
+import { durationOption } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
 import { table } from '../output.ts';
 import { readPassphrase } from '../passphrase.ts';
 import { outputOf } from '../session.ts';
-
-const DAY_SECONDS = 86_400;
 
 interface KeyOptions {
   readonly passphraseFile?: string;
@@ -35,7 +33,7 @@ export function registerCa(program: Command): void {
     )
       .requiredOption('--trust-domain <name>', 'name of the trust domain, such as example.org')
       .requiredOption('--out <folder>', 'where root.pem, root.key and the folder online are written')
-      .option('--root-life <duration>', 'life of the root', durationSeconds, 3650 * DAY_SECONDS)
+      .addOption(durationOption('--root-life <duration>', 'life of the root', '3650d'))
       .action(init),
     'picket ca init --trust-domain example.org --out /root/ca',
     'picket ca init --trust-domain example.org --out /root/ca --root-key /media/usb/root.key',
@@ -74,13 +72,8 @@ function keyOptions(command: Command): Command {
 
 function lifeOptions(command: Command): Command {
   return command
-    .option('--intermediate-life <duration>', 'life of the intermediate', durationSeconds, 365 * DAY_SECONDS)
-    .option(
-      '--policy-life <duration>',
-      'life of the policy key’s certificate',
-      durationSeconds,
-      1095 * DAY_SECONDS,
-    );
+    .addOption(durationOption('--intermediate-life <duration>', 'life of the intermediate', '365d'))
+    .addOption(durationOption('--policy-life <duration>', 'life of the policy key’s certificate', '1095d'));
 }
 
 async function init(

@@ -8,7 +8,7 @@ import {
   enforcementReport,
   type EnforcementReport,
 } from '../../shared/protocol/enforcement.ts';
-import { durationSeconds } from '../duration-option.ts';
+import { durationOption } from '../duration-option.ts';
 import { withExamples } from '../example.ts';
 import { fields, table, type Output } from '../output.ts';
 import type { ServerClient } from '../server-client.ts';
@@ -24,8 +24,6 @@ interface ReportOptions {
 interface EnforceOptions extends ReportOptions {
   readonly yes?: boolean;
 }
-
-const DAY_SECONDS = 86_400;
 
 /** `picket enforcement`: audit mode, in which what the policy denies passes and is recorded. */
 export function registerEnforcement(program: Command): void {
@@ -74,7 +72,7 @@ export function registerEnforcement(program: Command): void {
 }
 
 function sinceOption(command: Command): Command {
-  return command.option('--since <duration>', 'look back this far', durationSeconds, DAY_SECONDS);
+  return command.addOption(durationOption('--since <duration>', 'look back this far', '24h'));
 }
 
 async function set(scope: string, mode: string, _options: unknown, command: Command): Promise<void> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { createdOperator, operatorPage } from '../../shared/protocol/operator.ts';
-import { durationSeconds } from '../duration-option.ts';
+import { durationOption } from '../duration-option.ts';
 import { collect, withExamples } from '../example.ts';
 import { fields, table } from '../output.ts';
 import { openSession } from '../session.ts';
@@ -19,7 +19,7 @@ export function registerOperator(program: Command): void {
       .description('make a key here and have the server certify it')
       .requiredOption('--role <role>', 'admin, policy-author, registrar or auditor (repeatable)', collect)
       .option('--out <folder>', 'where client.key, client.crt and bundle.crt are written', '.')
-      .option('--ttl <duration>', 'life of the certificate', durationSeconds, 86_400 * 30)
+      .addOption(durationOption('--ttl <duration>', 'life of the certificate', '30d'))
       .action(create),
     'picket operator create alice --role admin --out ~/.picket        (on the server’s host, as root: the first operator)',
     'picket --server https://server:8444 --cert ~/.picket/client.crt --key ~/.picket/client.key --ca ~/.picket/bundle.crt node list',

@@ -30,7 +30,7 @@ export function registerQuarantine(program: Command): void {
         .command('add [spiffe-id]')
         .description('it neither calls nor is called, and its open connections are cut'),
     )
-      .requiredOption('--reason <text>', 'why; it stands in the record and with the denials')
+      .requiredOption('--reason <text>', 'why; operators read it, who is refused does not')
       .option('--until <duration>', 'lifted by the server after this time (default: never)', durationSeconds)
       .action(add),
     'picket quarantine add spiffe://example.org/ns/shop/sa/web --reason "beaconing" --until 2h',

@@ -1,6 +1,6 @@
-import { createWriteStream } from 'node:fs';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { serverHealth } from '../../shared/protocol/operator.ts';
 import { waitForSignal } from '../../shared/runtime/signals.ts';
@@ -60,7 +60,11 @@ export function registerServer(program: Command): void {
 }
 
 function withConfig(command: Command): Command {
-  return command.option('--config <file>', 'settings', DEFAULT_SERVER_CONFIG);
+  return command.addOption(
+    new Option('--config <file>', 'settings of the server')
+      .env('PICKET_SERVER_CONFIG')
+      .default(DEFAULT_SERVER_CONFIG),
+  );
 }
 
 async function run({ config }: ConfigOption): Promise<void> {
@@ -83,9 +87,9 @@ async function checkConfig({ config }: ConfigOption, command: Command): Promise<
   outputOf(command).result({ config, trustDomain }, () => `${config} is valid: trust domain ${trustDomain}`);
 }
 
-async function printExample(): Promise<void> {
+async function printExample(_options: unknown, command: Command): Promise<void> {
   const { SERVER_CONFIG_EXAMPLE } = await import('../../server/config-example.ts');
-  process.stdout.write(SERVER_CONFIG_EXAMPLE);
+  outputOf(command).result({ example: SERVER_CONFIG_EXAMPLE }, () => SERVER_CONFIG_EXAMPLE);
 }
 
 async function status(_options: unknown, command: Command): Promise<void> {
@@ -105,9 +109,15 @@ async function status(_options: unknown, command: Command): Promise<void> {
 
 async function backup(file: string, _options: unknown, command: Command): Promise<void> {
   const { client, output } = openSession(command);
+  // Before the server is asked for anything.
+  const target = await openNew(file);
   output.note(`Writing ${file} …`);
-  const body = await client.download('POST', '/backup');
-  await pipeline(body, createWriteStream(file, { mode: 0o600, flags: 'wx' })).catch((cause: unknown) => {
+  const body = await client.download('POST', '/backup').catch(async (error: unknown) => {
+    await target.close();
+    await rm(file, { force: true });
+    throw error;
+  });
+  await pipeline(body, target.createWriteStream()).catch((cause: unknown) => {
     throw new PicketError(
       'unavailable',
       'backup_failed',
@@ -120,6 +130,24 @@ async function backup(file: string, _options: unknown, command: Command): Promis
     { file, bytes: size },
     () => `Wrote ${file}, ${size} bytes. Keys of the certificate authority are not in it.`,
   );
+}
+
+/** Never over an existing file. Throws `already_exists`, reason `file_exists`, and `invalid_argument`, reason `file_not_written`. */
+async function openNew(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, 'wx', 0o600);
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST')
+      throw new PicketError('already_exists', 'file_exists', `${file} is there already: name another file`, {
+        cause,
+      });
+    throw new PicketError(
+      'invalid_argument',
+      'file_not_written',
+      `Cannot write ${file}: is the folder there, and yours to write?`,
+      { cause },
+    );
+  }
 }
 
 async function restore(file: string, { config: configPath }: ConfigOption, command: Command): Promise<void> {

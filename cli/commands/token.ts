@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { createdToken, tokenPage } from '../../shared/protocol/operator.ts';
 import { collect, withExamples } from '../example.ts';
-import { durationSeconds } from '../duration-option.ts';
+import { durationOption } from '../duration-option.ts';
 import { fields, table } from '../output.ts';
 import { openSession } from '../session.ts';
 
@@ -18,7 +18,7 @@ export function registerToken(program: Command): void {
       .command('create <node>')
       .description('make a join token for a host; it is shown once and works once')
       .option('--address <ip>', 'address that is declared to be this host (repeatable)', collect)
-      .option('--ttl <duration>', 'how long the token can be used', durationSeconds, 600)
+      .addOption(durationOption('--ttl <duration>', 'how long the token can be used', '10m'))
       .action(create),
     'picket token create web-1 --address 10.0.0.5',
   );

@@ -45,10 +45,16 @@ export const logLevel = z.enum(['debug', 'info', 'warn', 'error']).default('info
 export function parseConfig<T extends z.ZodType>(schema: T, value: unknown, whose: string): z.output<T> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map(({ path, message }) => ({
-    message: path.length === 0 ? message : `${path.join('.')}: ${message}`,
+  const faults = parsed.error.issues.map((issue) => ({
+    message: issue.path.length === 0 ? issue.message : `${issue.path.join('.')}: ${messageOf(issue)}`,
   }));
   throw new PicketError('invalid_argument', 'config_invalid', `The configuration of the ${whose} is wrong`, {
     details: { faults },
   });
+}
+
+/** Of a name that may not stand there, what names must be like. */
+function messageOf(issue: z.core.$ZodIssue): string {
+  const [why] = issue.code === 'invalid_key' ? issue.issues : [];
+  return why?.message ?? issue.message;
 }

@@ -49,7 +49,7 @@ export const timestamp = z.iso.datetime({ offset: true }).refine((text) => {
 export const port = z.number().int().min(1).max(65535);
 
 /** An IPv4 or IPv6 address in text form. */
-export const ipAddress = z.union([z.ipv4(), z.ipv6()]);
+export const ipAddress = z.union([z.ipv4(), z.ipv6()], { error: 'is not an IPv4 or IPv6 address' });
 
 /** A counter that fits a double exactly. */
 export const counter = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);

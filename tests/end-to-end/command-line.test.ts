@@ -142,6 +142,50 @@ describe('picket', () => {
     expect(bare.stderr).toContain('--cert, --key and --ca');
   });
 
+  test('picket server config-example is JSON with --json, as every result', async () => {
+    const { stdout } = await picket('server', 'config-example');
+    const asJson = await picket('server', 'config-example', '--json');
+    expect(JSON.parse(asJson.stdout)).toEqual({ example: stdout });
+  });
+
+  test('picket server takes its settings from where PICKET_SERVER_CONFIG says, as the doctor does', async () => {
+    const env = { PICKET_SERVER_CONFIG: '/nonexistent/server.yaml' };
+    const { exitCode, stderr } = await run([binary, 'server', 'check-config'], { env });
+    expect([exitCode, stderr]).toEqual([2, 'error: Cannot read /nonexistent/server.yaml\n']);
+  });
+
+  test('picket server backup says what is wrong with the file before it asks the server', async () => {
+    const there = await picket('server', 'backup', binary);
+    expect([there.exitCode, there.stderr]).toEqual([
+      5,
+      `error: ${binary} is there already: name another file\n`,
+    ]);
+    const nowhere = await picket('server', 'backup', '/nonexistent/backup.ndjson');
+    expect(nowhere.exitCode).toBe(2);
+    expect(nowhere.stderr).toContain('is the folder there');
+  });
+
+  test('picket server backup leaves no file behind when there is no server', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'picket-cli-'));
+    try {
+      const file = join(folder, 'backup.ndjson');
+      const backup = await picket('--socket', '/nonexistent/server.sock', 'server', 'backup', file);
+      expect([backup.exitCode, existsSync(file)]).toEqual([6, false]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('the help shows durations as they are written', async () => {
+    for (const [command, fallback] of [
+      ['ca init', '365d'],
+      ['token create', '10m'],
+      ['operator create', '30d'],
+      ['enforcement report', '24h'],
+    ] as const)
+      expect(await helpOf(command.split(' '))).toContain(`(default: ${fallback})`);
+  });
+
   test('picket policy publish refuses what it should not read before it asks the server', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'picket-cli-'));
     try {
