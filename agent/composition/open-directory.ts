@@ -3,12 +3,13 @@ import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { AgentConfig } from '../config/config.ts';
 import { HbonePeers } from '../directory/hbone-peers.ts';
 import type { OwnAddresses } from '../directory/own-addresses.ts';
-import { RegisteredDirectory, type RegisteredDirectoryOptions } from '../directory/registered-directory.ts';
+import { RegisteredDirectory } from '../directory/registered-directory.ts';
 import type { Namespaces } from '../namespaces/namespaces.ts';
+import type { KnownParts } from '../server-link/known-parts.ts';
 
 /** What the server told of who answers where. */
-export interface DirectoryTold extends Pick<RegisteredDirectoryOptions, 'entries' | 'services' | 'places'> {
-  readonly directory: RegisteredDirectoryOptions['records'];
+export interface DirectoryTold {
+  readonly known: Pick<KnownParts, 'directory' | 'entries' | 'services' | 'places'>;
   /** The SPIFFE ID of this host's agent. */
   readonly nodeId: SpiffeId | undefined;
 }
@@ -23,11 +24,12 @@ export function openDirectory(options: {
   readonly log: Log;
 }): RegisteredDirectory {
   const { config, told, addresses, namespaces, log } = options;
+  const { known } = told;
   return new RegisteredDirectory({
-    records: told.directory,
-    entries: told.entries,
-    services: told.services,
-    places: told.places,
+    records: known.directory,
+    entries: known.entries,
+    services: known.services,
+    places: known.places,
     ownNode: () => told.nodeId,
     hbonePeers: new HbonePeers(config.mesh.hbone.peers),
     isOwnAddress: (address) => addresses.has(address),

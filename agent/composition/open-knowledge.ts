@@ -107,7 +107,7 @@ function identifyProcesses(
 ): ProcessIdentifier & SenderIdentifier {
   const opened = openProcessIdentifier({
     adapters,
-    entries: manager.entries,
+    entries: manager.known.entries,
     findNamespace: namespaces === undefined ? undefined : (link) => namespaces.findLabel(link),
     clock,
     log,

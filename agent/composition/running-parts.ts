@@ -126,7 +126,7 @@ export class RunningParts implements AgentState {
     };
 
   readonly gateway = (): StatusAnswer['gateway'] => {
-    const registered = Array.from(this.manager?.entries.current.values() ?? [])
+    const registered = Array.from(this.manager?.known.entries.current.values() ?? [])
       .filter(({ listeners }) => listeners.some(({ protocol }) => protocol === 'egress'))
       .map(({ spiffeId }) => spiffeId);
     return { isEnabled: this.#isGateway, identities: [...new Set(registered)].toSorted() };
@@ -135,8 +135,8 @@ export class RunningParts implements AgentState {
   readonly inspection = (): InspectionStatus | undefined => this.inspectionAuthority?.status;
 
   readonly auditedServices = (): readonly SpiffeId[] => {
-    const { entries, enforcement } = this.manager ?? {};
-    if (entries === undefined || enforcement === undefined) return [];
+    if (this.manager === undefined) return [];
+    const { entries, enforcement } = this.manager.known;
     const services = Array.from(entries.current.values())
       .filter(({ listeners }) => listeners.length > 0)
       .map(({ spiffeId }) => spiffeId);

@@ -29,7 +29,7 @@ export function startDatagrams(
   const { config, denials, metrics, clock, log } = base;
   if (!decidesDatagrams(config)) return undefined;
   const { manager, holder, users, directory, processes, quarantine } = parts;
-  const { enforcement } = manager;
+  const { enforcement } = manager.known;
   const interfaces = new InterfacesToNamespaces({
     findId: findNamespaceId,
     readAll: readInterfacesByNamespace,

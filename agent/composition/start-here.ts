@@ -70,7 +70,7 @@ function startProxyHere(
     inspectionAuthority: base.parts.inspectionAuthority,
     sockets,
     identities: manager,
-    enforcement: manager.enforcement,
+    enforcement: manager.known.enforcement,
     policy: holder.policy,
     recorder: spool,
     denials,

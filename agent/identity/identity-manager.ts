@@ -8,6 +8,7 @@ import { WatchedValue, type Watched } from '../../shared/runtime/watched-value.t
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustBundle, TrustBundles } from '../../shared/spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { KnownParts } from '../server-link/known-parts.ts';
 import type { ServerApi } from '../server-link/server-api.ts';
 import type { ServerLink } from '../server-link/server-link.ts';
 import { applySyncUpdate, saysTheSame, withBundle, type SyncState } from '../server-link/sync-state.ts';
@@ -47,15 +48,11 @@ const MAX_SLEEP_MS = 30_000;
  * follows by itself, keeps all of it sealed, and goes on with what it has while no server answers.
  */
 export class IdentityManager implements IdentitySource, Running {
+  /** What the server said last, part by part. */
+  readonly known: KnownParts;
   readonly #options: IdentityManagerOptions;
   readonly #workloads: WorkloadSvids;
   readonly #sync: WatchedValue<SyncState>;
-  readonly #bundles: WatchedValue<TrustBundles>;
-  readonly #entries: WatchedValue<SyncState['entries']>;
-  readonly #directory: WatchedValue<SyncState['directory']>;
-  readonly #enforcement: WatchedValue<SyncState['enforcement']>;
-  readonly #services: WatchedValue<SyncState['services']>;
-  readonly #places: WatchedValue<SyncState['places']>;
   readonly #stream: SyncStream;
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
@@ -75,12 +72,7 @@ export class IdentityManager implements IdentitySource, Running {
   constructor(options: IdentityManagerOptions, initial: SyncState) {
     this.#options = options;
     this.#sync = new WatchedValue(withBundle(initial, options.firstBundle));
-    this.#bundles = new WatchedValue(this.#sync.current.bundles);
-    this.#entries = new WatchedValue(this.#sync.current.entries);
-    this.#directory = new WatchedValue(this.#sync.current.directory);
-    this.#enforcement = new WatchedValue(this.#sync.current.enforcement);
-    this.#services = new WatchedValue(this.#sync.current.services);
-    this.#places = new WatchedValue(this.#sync.current.places);
+    this.known = new KnownParts(this.#sync.current);
     this.#wakeUp = new WakeUp(options.clock);
     this.#backoff = new Backoff({ ...RETRY, random: options.random });
     this.#workloads = new WorkloadSvids({
@@ -102,7 +94,7 @@ export class IdentityManager implements IdentitySource, Running {
   }
 
   get bundles(): Watched<TrustBundles> {
-    return this.#bundles;
+    return this.known.bundles;
   }
 
   /** The agent's own SVID. Throws `failed_precondition`, reason `not_attested`, before `start` is done. */
@@ -111,30 +103,7 @@ export class IdentityManager implements IdentitySource, Running {
     throw new PicketError('failed_precondition', 'not_attested', 'This host has not attested yet');
   }
 
-  /** Entries of this host, by id, and the directory, by key: told of only when they change. */
-  get entries(): Watched<SyncState['entries']> {
-    return this.#entries;
-  }
-
-  get directory(): Watched<SyncState['directory']> {
-    return this.#directory;
-  }
-
-  /** Modes of enforcement by scope: told of only when they change. */
-  get enforcement(): Watched<SyncState['enforcement']> {
-    return this.#enforcement;
-  }
-
-  /** Services by name, and where hosts are by their agent's SPIFFE ID: told of only when they change. */
-  get services(): Watched<SyncState['services']> {
-    return this.#services;
-  }
-
-  get places(): Watched<SyncState['places']> {
-    return this.#places;
-  }
-
-  /** What the server said last. */
+  /** The same as a whole: who follows it is told before who follows a part. */
   get sync(): Watched<SyncState> {
     return this.#sync;
   }
@@ -267,14 +236,9 @@ export class IdentityManager implements IdentitySource, Running {
     const previous = this.#sync.current;
     if (next === previous) return;
     this.#sync.set(next);
-    if (next.bundles !== previous.bundles) this.#takeBundles(next.bundles, previous.bundles);
-    // Members before the addresses that lead to them.
-    if (next.directory !== previous.directory) this.#directory.set(next.directory);
-    if (next.places !== previous.places) this.#places.set(next.places);
-    if (next.services !== previous.services) this.#services.set(next.services);
-    if (next.enforcement !== previous.enforcement) this.#enforcement.set(next.enforcement);
+    this.known.take(next);
+    if (next.bundles !== previous.bundles) this.#judgeByBundles(next.bundles, previous.bundles);
     if (next.entries !== previous.entries) {
-      this.#entries.set(next.entries);
       this.#workloads.follow(next.entries);
       this.#wakeUp.wake();
     }
@@ -288,9 +252,8 @@ export class IdentityManager implements IdentitySource, Running {
   }
 
   /** Where our own authorities change, what stood on the old ones is judged anew: the connection, and every SVID. */
-  #takeBundles(next: TrustBundles, previous: TrustBundles): void {
+  #judgeByBundles(next: TrustBundles, previous: TrustBundles): void {
     const { trustDomain } = this.#options;
-    this.#bundles.set(next);
     const [after, before] = [next, previous].map((each) => each.get(trustDomain)?.x509Authorities);
     if (isDeepStrictEqual(after, before)) return;
     this.#workloads.dropUntrusted();

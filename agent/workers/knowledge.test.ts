@@ -109,16 +109,9 @@ describe('ToldKnowledge', () => {
     const told = new ToldKnowledge();
     const heard: string[] = [];
     told.quarantines.watch(({ position }) => heard.push(`quarantines ${String(position)}`));
-    for (const part of [
-      'bundles',
-      'directory',
-      'places',
-      'services',
-      'enforcement',
-      'entries',
-      'identities',
-    ] as const)
-      told[part].watch(() => heard.push(part));
+    for (const part of ['bundles', 'directory', 'places', 'services', 'enforcement', 'entries'] as const)
+      told.known[part].watch(() => heard.push(part));
+    told.identities.watch(() => heard.push('identities'));
     told.take(carried(findChange(NOTHING_KNOWN, full)));
     expect(heard).toEqual([
       'quarantines told',

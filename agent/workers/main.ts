@@ -177,7 +177,7 @@ class Worker {
     const log = this.#log;
     const ownNode = (): ReturnType<() => typeof knowledge.nodeId> => knowledge.nodeId;
     const quarantine = new HeldQuarantine({ told: knowledge.quarantines, ownNode });
-    const { entries } = knowledge;
+    const { bundles, entries, enforcement } = knowledge.known;
     const { processes, finder } = openProcessIdentifier({
       adapters: IDENTIFIERS,
       entries,
@@ -210,8 +210,8 @@ class Worker {
       users,
       traces,
       sockets: this.#sockets,
-      identities: knowledge,
-      enforcement: knowledge.enforcement,
+      identities: { identities: knowledge.identities, bundles },
+      enforcement,
       policy: this.#policy.policy,
       processes,
       directory,

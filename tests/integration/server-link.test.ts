@@ -350,7 +350,9 @@ describe('two processes of one agent', () => {
     await waitUntil('both hear', () => old.manager.isConnected && next.manager.isConnected);
     const second = await register(idOf('replaced'), '/replaced/second');
     const svidOf = ({ manager }: AgentIdentityRig) => manager.identities.current.get(second.entryId)?.svid;
-    await waitUntil('the old one has heard of it', () => old.manager.entries.current.has(second.entryId));
+    await waitUntil('the old one has heard of it', () =>
+      old.manager.known.entries.current.has(second.entryId),
+    );
     await waitUntil('both show the same certificate', () => svidOf(old)?.chainPem !== undefined);
     expect(svidOf(old)?.chainPem).toBe(svidOf(next)?.chainPem ?? 'none');
     expect(old.events.filter((event) => event === 'svid_issued')).toHaveLength(issuedBefore);
@@ -362,7 +364,7 @@ describe('two processes of one agent', () => {
     await host.manager.start();
     await host.manager.stepAside();
     const entry = await register(idOf('not-replaced'), '/not-replaced');
-    await waitUntil('it has heard of it', () => host.manager.entries.current.has(entry.entryId));
+    await waitUntil('it has heard of it', () => host.manager.known.entries.current.has(entry.entryId));
     expect(host.manager.identities.current.has(entry.entryId)).toBe(false);
     host.manager.stepBack();
     await waitUntil('it has a certificate', () => host.manager.identities.current.has(entry.entryId));
