@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { parseAuditFrames } from '../../server/audit/audit-frames.ts';
 import { MAX_AUDIT_RECORD_BYTES } from '../../shared/protocol/audit.ts';
+import { testFrames } from '../../tests/kit/audit-batches.ts';
 import { FrameBuffer } from './frame-buffer.ts';
-import { chainHash, decodeFrame } from './spool-frame.ts';
+import { chainHash } from './spool-frame.ts';
 
 const before = Buffer.alloc(32, 7);
 
@@ -10,17 +12,15 @@ describe('FrameBuffer.add()', () => {
     const frames = new FrameBuffer();
     const texts = ['{"a":1}', '{"ä":"€𝄞"}', '{}'];
     let hash: Uint8Array = before;
-    let end = 0;
-    for (const [index, text] of texts.entries()) {
-      expect(frames.add(2 ** 33 + index, hash, text)).toBe(true);
-      const frame = decodeFrame(frames.bytes, end, 2 ** 33 + index)!;
-      expect(frame.text).toBe(text);
-      expect(chainHash(hash, Buffer.from(text)).equals(frame.hash)).toBe(true);
-      expect(Buffer.from(frames.lastHash).equals(frame.hash)).toBe(true);
-      hash = frame.hash;
-      end = frame.end;
-    }
-    expect([frames.count, frames.length]).toEqual([3, end]);
+    const expected = texts.map((record, index) => {
+      expect(frames.add(2 ** 33 + index, hash, record)).toBe(true);
+      hash = chainHash(hash, Buffer.from(record));
+      expect(Buffer.from(frames.lastHash)).toEqual(Buffer.from(hash));
+      return { sequence: 2 ** 33 + index, hash: Buffer.from(hash).toString('hex'), record };
+    });
+    expect(parseAuditFrames(frames.bytes)).toEqual(expected);
+    expect([frames.count, frames.length]).toEqual([3, testFrames(expected).length]);
+    expect(frames.bytes).toEqual(testFrames(expected));
     frames.clear();
     expect([frames.count, frames.length, frames.bytes.length]).toEqual([0, 0, 0]);
   });

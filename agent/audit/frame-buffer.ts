@@ -1,11 +1,10 @@
 import { MAX_AUDIT_RECORD_BYTES } from '../../shared/protocol/audit.ts';
-import { FRAME_HEAD_BYTES, HASH_BYTES } from './spool-frame.ts';
+import { FRAME_HEAD_BYTES, HASH_AT, HASH_BYTES } from '../../shared/protocol/audit-frame.ts';
 
 /** From this length on they should be written. */
 const FULL_BYTES = 64 * 1024;
 /** A character takes at most three bytes of UTF-8 for each of its code units. */
 const MAX_TEXT_BYTES = 3 * MAX_AUDIT_RECORD_BYTES;
-const HASH_AT = FRAME_HEAD_BYTES - HASH_BYTES;
 const TWO_TO_32 = 0x1_0000_0000;
 
 /** Frames of a spool segment that wait for their write, one behind the other, each with the hash that continues the chain. */

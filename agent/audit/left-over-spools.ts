@@ -1,12 +1,12 @@
 import { toPicketError } from '../../shared/errors/errors.ts';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 import { startShipper } from './shipper.ts';
 import { listAsideSpools, openSpoolPlace, type HeldSpool, type SpoolPlaceOptions } from './spool-place.ts';
 
 export interface LeftOverOptions extends SpoolPlaceOptions {
-  /** POST /v1/audit/batches. */
-  readonly send: (batch: AuditBatch) => Promise<AuditAnswer>;
+  /** POST /v1/audit/frames. */
+  readonly send: (batch: FramedBatch) => Promise<AuditAnswer>;
   readonly random: () => number;
 }
 

@@ -2,9 +2,10 @@ import { afterEach, describe, expect, test } from 'bun:test';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
+import { readFramed } from '../../tests/kit/audit-batches.ts';
 import { reasonOf } from '../../tests/kit/reason-of.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
@@ -38,7 +39,12 @@ function open(directory: string): MovableSpool {
 
 async function texts(spool: MovableSpool): Promise<readonly unknown[]> {
   const batch = await spool.current.readBatch({ records: 100, bytes: 1 << 20 });
-  return (batch?.records ?? []).map(({ record }) => JSON.parse(record) as unknown);
+  if (batch === undefined) return [];
+  return readFramed(batch).records.map(({ record }) => JSON.parse(record) as unknown);
+}
+
+function lastSequenceOf(batch: FramedBatch): number {
+  return readFramed(batch).records.at(-1)?.sequence ?? 0;
 }
 
 describe('MovableSpool', () => {
@@ -115,8 +121,8 @@ describe('startLeftOverSpools()', () => {
     await draining.moveAside();
     draining.record(sampleRecord(9));
     const stored = new Map<string, number>();
-    const send = (batch: AuditBatch): Promise<AuditAnswer> => {
-      const sequence = batch.records.at(-1)?.sequence ?? 0;
+    const send = (batch: FramedBatch): Promise<AuditAnswer> => {
+      const sequence = lastSequenceOf(batch);
       stored.set(batch.epoch, sequence);
       return Promise.resolve({ epoch: batch.epoch, sequence });
     };
@@ -141,10 +147,10 @@ describe('startLeftOverSpools()', () => {
     }
     let refused: string | undefined;
     let isForgiven = false;
-    const send = async (batch: AuditBatch): Promise<AuditAnswer> => {
+    const send = async (batch: FramedBatch): Promise<AuditAnswer> => {
       refused ??= batch.epoch;
       if (batch.epoch === refused && !isForgiven) throw new Error('no such node');
-      return await Promise.resolve({ epoch: batch.epoch, sequence: batch.records.at(-1)?.sequence ?? 0 });
+      return await Promise.resolve({ epoch: batch.epoch, sequence: lastSequenceOf(batch) });
     };
     const shipping = startLeftOverSpools({
       ...optionsOf(directory),

@@ -2,9 +2,10 @@ import { afterEach, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
+import { readFramed } from '../../tests/kit/audit-batches.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { startShipper } from './shipper.ts';
 import { sampleRecord } from './spool-sample.ts';
@@ -38,10 +39,10 @@ class StoringServer {
   readonly stored: number[] = [];
   calls = 0;
 
-  async send(batch: AuditBatch): Promise<AuditAnswer> {
+  async send(batch: FramedBatch): Promise<AuditAnswer> {
     this.calls++;
     if (!this.isReachable) throw new Error('out of reach');
-    for (const { sequence } of batch.records)
+    for (const { sequence } of readFramed(batch).records)
       if (sequence === this.stored.length + 1) this.stored.push(sequence);
     return { epoch: batch.epoch, sequence: this.stored.length };
   }
@@ -81,7 +82,7 @@ describe('startShipper()', () => {
     const spool = openSpool();
     const server = new StoringServer();
     const options = {
-      send: async (b: AuditBatch) => await server.send(b),
+      send: async (b: FramedBatch) => await server.send(b),
       clock: hasty,
       random: () => 0,
       log,

@@ -1,21 +1,22 @@
-import { MAX_AUDIT_BATCH, type AuditAnswer, type AuditBatch } from '../../shared/protocol/audit.ts';
+import { MAX_AUDIT_BATCH, type AuditAnswer, type FramedBatch } from '../../shared/protocol/audit.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
+import type { SpoolBatch } from './spool-delivery.ts';
 import type { Spool } from './spool.ts';
 
 export interface ShipperOptions {
   readonly spool: Spool;
-  /** POST /v1/audit/batches. */
-  readonly send: (batch: AuditBatch) => Promise<AuditAnswer>;
+  /** POST /v1/audit/frames. */
+  readonly send: (batch: FramedBatch) => Promise<AuditAnswer>;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
 }
 
 /**
- * Text of a batch in bytes: well below what the server reads. As many records as a batch may have are mostly a little less; so much is read from the spool for each, and what is not
+ * Frames of a batch in bytes: well below what the server reads. As many records as a batch may have are mostly a little less; so much is read from the spool for each, and what is not
  * used of it is read in vain.
  */
 const BATCH_BYTES = 512 * 1024;
@@ -97,9 +98,9 @@ class SpoolShipper implements Shipper {
     }
   }
 
-  async #sendBatch(batch: AuditBatch): Promise<void> {
+  async #sendBatch(batch: SpoolBatch): Promise<void> {
     const { spool, send, log } = this.#options;
-    const before = (batch.records[0]?.sequence ?? 1) - 1;
+    const before = batch.firstSequence - 1;
     const answer = await send(batch);
     if (this.#isStopped) return;
     if (answer.epoch !== batch.epoch) throw new Error(`The server answered for epoch ${answer.epoch}`);
@@ -129,7 +130,6 @@ class SpoolShipper implements Shipper {
 }
 
 /** Whether waiting for more would save something. */
-function isSmall({ records }: AuditBatch): boolean {
-  const bytes = (): number => records.reduce((sum, { record }) => sum + record.length, 0);
-  return records.length < MAX_AUDIT_BATCH && bytes() < BATCH_BYTES / 2;
+function isSmall({ count, frames }: SpoolBatch): boolean {
+  return count < MAX_AUDIT_BATCH && frames.length < BATCH_BYTES / 2;
 }

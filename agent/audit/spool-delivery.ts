@@ -1,5 +1,5 @@
 import { unlinkSync } from 'node:fs';
-import type { AuditBatch } from '../../shared/protocol/audit.ts';
+import type { FramedBatch } from '../../shared/protocol/audit.ts';
 import type { SegmentList } from './segment-list.ts';
 import type { Segment } from './segment.ts';
 import { SEGMENT_HEAD_BYTES } from './spool-frame.ts';
@@ -10,6 +10,13 @@ import { readFrames, type BatchLimit, type SegmentPosition } from './spool-reade
  * `ahead`: it claims more than was ever recorded here.
  */
 export type Standing = 'known' | 'missing' | 'ahead';
+
+/** The oldest records of a spool that the server has not acknowledged, to be sent. */
+export interface SpoolBatch extends FramedBatch {
+  readonly firstSequence: number;
+  /** How many there are. */
+  readonly count: number;
+}
 
 const NOWHERE: SegmentPosition = { segment: -1, sequence: 0, offset: 0 };
 
@@ -34,7 +41,7 @@ export class SpoolDelivery {
   }
 
   /** As `Spool.readBatch`; of the active segment up to `syncedSequence`. */
-  async readBatch(limit: BatchLimit, syncedSequence: () => number): Promise<AuditBatch | undefined> {
+  async readBatch(limit: BatchLimit, syncedSequence: () => number): Promise<SpoolBatch | undefined> {
     for (;;) {
       const { oldest, active } = this.#segments;
       const after = this.#acknowledged;
@@ -43,9 +50,16 @@ export class SpoolDelivery {
       const to = segment === active ? syncedSequence() : segment.lastSequence;
       if (to <= after) return undefined;
       const from = this.#startOf(segment);
-      const { records, end } = await readFrames(segment.path, { from, after, to }, limit);
+      const { frames, count, end } = await readFrames(segment.path, { from, after, to }, limit);
       this.#lastRead = end;
-      if (records.length > 0) return { epoch: segment.epoch, records, ...this.#gap() };
+      if (count > 0)
+        return {
+          epoch: segment.epoch,
+          frames,
+          firstSequence: end.sequence - count + 1,
+          count,
+          ...this.#gap(),
+        };
       this.#readFrom = end;
     }
   }
@@ -75,7 +89,7 @@ export class SpoolDelivery {
   }
 
   /** The batch behind a gap begins with the oldest segment, whose head says what came before. */
-  #gap(): Pick<AuditBatch, 'gap'> {
+  #gap(): Pick<FramedBatch, 'gap'> {
     if (this.#lacksAfter === undefined) return {};
     const { previousHash } = this.#segments.oldest;
     return { gap: { after: this.#lacksAfter, hash: Buffer.from(previousHash).toString('hex') } };

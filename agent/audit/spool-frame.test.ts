@@ -4,10 +4,10 @@ import { MAX_AUDIT_RECORD_BYTES, type AccessRecord } from '../../shared/protocol
 import { FrameBuffer } from './frame-buffer.ts';
 import {
   chainHash,
-  decodeFrame,
   decodeSegmentHead,
   encodeRecord,
   encodeSegmentHead,
+  findFrameEnd,
   scanSegment,
   type SegmentHead,
 } from './spool-frame.ts';
@@ -81,19 +81,20 @@ describe('decodeSegmentHead()', () => {
   });
 });
 
-describe('decodeFrame()', () => {
-  test('mirrors FrameBuffer.add()', () => {
-    const frame = decodeFrame(frameOf(9, '{"ä":1}'), 0, 9);
-    expect(frame?.text).toBe('{"ä":1}');
-    expect(frame?.sequence).toBe(9);
+describe('findFrameEnd()', () => {
+  test('is where a frame of FrameBuffer.add() ends, and nowhere as long as a byte of it is missing', () => {
+    const bytes = frameOf(9, '{"ä":1}');
+    expect(findFrameEnd(bytes, 0, 9)).toBe(bytes.length);
+    for (let length = 0; length < bytes.length; length++)
+      expect(findFrameEnd(bytes.subarray(0, length), 0, 9)).toBeUndefined();
   });
 
   test('takes no other sequence and no length of 0 or beyond the limit', () => {
-    const bytes = frameOf(9, '{}');
-    expect(decodeFrame(bytes, 0, 8)).toBeUndefined();
+    const bytes = Buffer.concat([frameOf(9, '{}'), Buffer.alloc(2 * MAX_AUDIT_RECORD_BYTES)]);
+    for (const sequence of [8, 10, 9 + 2 ** 32]) expect(findFrameEnd(bytes, 0, sequence)).toBeUndefined();
     for (const length of [0, MAX_AUDIT_RECORD_BYTES + 1, 0xffff_ffff]) {
       bytes.writeUInt32BE(length, 0);
-      expect(decodeFrame(bytes, 0, 9)).toBeUndefined();
+      expect(findFrameEnd(bytes, 0, 9)).toBeUndefined();
     }
   });
 });

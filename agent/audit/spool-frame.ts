@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { MAX_AUDIT_RECORD_BYTES, type AccessRecord } from '../../shared/protocol/audit.ts';
+import { endOfFrame, FRAME_HEAD_BYTES, HASH_AT, sequenceOfFrame } from '../../shared/protocol/audit-frame.ts';
 
 /**
- * The bytes of a spool segment. Numbers are big-endian.
- *
- * Segment head, 64 bytes:
+ * The bytes of a spool segment: a head of 64 bytes and, behind it, frames. Numbers are big-endian.
  *
  *   | bytes | what                                            |
  *   |-------|-------------------------------------------------|
@@ -12,24 +11,9 @@ import { MAX_AUDIT_RECORD_BYTES, type AccessRecord } from '../../shared/protocol
  *   | 16    | epoch                                           |
  *   | 8     | sequence of the first record                    |
  *   | 32    | hash of the record before it, zeros at the start |
- *
- * Record frame:
- *
- *   | bytes | what                                                           |
- *   |-------|----------------------------------------------------------------|
- *   | 4     | length of the JSON text                                        |
- *   | 8     | sequence                                                       |
- *   | 32    | SHA-256 of the previous hash and the JSON text                  |
- *   | n     | the record as JSON text, exactly as the chain covers it         |
- *
- * The hash makes a torn or overwritten frame visible, so the frame needs no other checksum.
  */
 export const SEGMENT_HEAD_BYTES = 64;
-export const FRAME_HEAD_BYTES = 44;
-export const HASH_BYTES = 32;
-export const MAX_FRAME_BYTES = FRAME_HEAD_BYTES + MAX_AUDIT_RECORD_BYTES;
 
-const TWO_TO_32 = 0x1_0000_0000;
 const MAGIC = Buffer.from('PKSPOOL1');
 const EPOCH_BYTES = 16;
 
@@ -39,14 +23,6 @@ export interface SegmentHead {
   readonly epoch: string;
   readonly firstSequence: number;
   readonly previousHash: Uint8Array;
-}
-
-/** A record as it stands in a segment. `end` is the offset behind its frame. */
-export interface Frame {
-  readonly sequence: number;
-  readonly hash: Buffer;
-  readonly text: string;
-  readonly end: number;
 }
 
 export function encodeSegmentHead(head: SegmentHead): Buffer {
@@ -75,21 +51,10 @@ export function chainHash(previousHash: Uint8Array, text: Uint8Array): Buffer {
   return createHash('sha256').update(previousHash).update(text).digest();
 }
 
-/** The frame at `offset`, or undefined when a whole one with this sequence does not stand there. Does not check the chain. */
-export function decodeFrame(bytes: Buffer, offset: number, sequence: number): Frame | undefined {
-  if (offset + FRAME_HEAD_BYTES > bytes.length) return undefined;
-  const length = bytes.readUInt32BE(offset);
-  const end = offset + FRAME_HEAD_BYTES + length;
-  if (length === 0 || length > MAX_AUDIT_RECORD_BYTES || end > bytes.length) return undefined;
-  // A BigInt costs as much as all the rest.
-  if (bytes.readUInt32BE(offset + 4) * TWO_TO_32 + bytes.readUInt32BE(offset + 8) !== sequence)
-    return undefined;
-  return {
-    sequence,
-    hash: bytes.subarray(offset + 12, offset + FRAME_HEAD_BYTES),
-    text: bytes.toString('utf8', offset + FRAME_HEAD_BYTES, end),
-    end,
-  };
+/** Where the frame of the record `sequence` ends that begins at `offset`; undefined when it does not stand there, or not all of it. Does not check the chain. */
+export function findFrameEnd(bytes: Buffer, offset: number, sequence: number): number | undefined {
+  const end = endOfFrame(bytes, offset);
+  return end === undefined || sequenceOfFrame(bytes, offset) !== sequence ? undefined : end;
 }
 
 /** How much of a segment is whole and continues the chain. */
@@ -107,15 +72,16 @@ export function scanSegment(bytes: Buffer, head: SegmentHead): SegmentScan {
   let lastSequence = head.firstSequence - 1;
   let lastHash: Uint8Array = head.previousHash;
   for (;;) {
-    const frame = decodeFrame(bytes, goodBytes, lastSequence + 1);
-    if (frame === undefined) break;
-    const text = bytes.subarray(goodBytes + FRAME_HEAD_BYTES, frame.end);
-    if (!chainHash(lastHash, text).equals(frame.hash)) break;
-    goodBytes = frame.end;
-    lastSequence = frame.sequence;
-    lastHash = Uint8Array.from(frame.hash);
+    const end = findFrameEnd(bytes, goodBytes, lastSequence + 1);
+    if (end === undefined) break;
+    const textAt = goodBytes + FRAME_HEAD_BYTES;
+    const hash = bytes.subarray(goodBytes + HASH_AT, textAt);
+    if (!chainHash(lastHash, bytes.subarray(textAt, end)).equals(hash)) break;
+    goodBytes = end;
+    lastSequence += 1;
+    lastHash = hash;
   }
-  return { goodBytes, lastSequence, lastHash };
+  return { goodBytes, lastSequence, lastHash: Uint8Array.from(lastHash) };
 }
 
 const CUT_PATH_CHARACTERS = 2048;

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test';
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readFramed } from '../../tests/kit/audit-batches.ts';
 import { drainSpool, fillSpool, segmentsIn, SpoolRig } from '../../tests/kit/spool-rig.ts';
 import { sampleRecord } from './spool-sample.ts';
 
@@ -53,12 +54,12 @@ describe('a spool after damage', () => {
     expect(readdirSync(directory).filter((name) => name.endsWith('.damaged')).length).toBe(names.length - 3);
     expect(again.record(sampleRecord(1))).toBe(true);
     const old = await again.readBatch({ records: 1000, bytes: 100_000 });
-    expect([old!.epoch, old!.records[0]!.sequence]).toEqual([epoch, 1]);
+    expect([old!.epoch, readFramed(old!).records[0]!.sequence]).toEqual([epoch, 1]);
     const position = { last: 0 };
     for (;;) {
       const batch = await again.readBatch({ records: 1000, bytes: 100_000 });
       if (batch?.epoch !== epoch) break;
-      position.last = batch.records.at(-1)!.sequence;
+      position.last = readFramed(batch).records.at(-1)!.sequence;
       again.acknowledge(epoch, position.last);
     }
     expect(position.last).toBeGreaterThan(5);

@@ -10,16 +10,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { HASH_BYTES, MAX_FRAME_BYTES } from '../../shared/protocol/audit-frame.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { createSegment, parseSegmentNumber, segmentPath, type Segment } from './segment.ts';
-import {
-  decodeSegmentHead,
-  HASH_BYTES,
-  MAX_FRAME_BYTES,
-  scanSegment,
-  SEGMENT_HEAD_BYTES,
-  type SegmentHead,
-} from './spool-frame.ts';
+import { decodeSegmentHead, scanSegment, SEGMENT_HEAD_BYTES, type SegmentHead } from './spool-frame.ts';
 
 /**
  * Reads back what an earlier run left. A torn end, all that a killed process or a power cut can leave, is cut off. Damage in the middle is

@@ -1,4 +1,5 @@
 import { unlinkSync } from 'node:fs';
+import { FRAME_HEAD_BYTES } from '../../shared/protocol/audit-frame.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { isDiskFull } from './disk-full.ts';
@@ -6,7 +7,6 @@ import { FrameBuffer } from './frame-buffer.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentList } from './segment-list.ts';
 import { createSegment, type Segment } from './segment.ts';
-import { FRAME_HEAD_BYTES } from './spool-frame.ts';
 import type { SpoolReserve } from './spool-reserve.ts';
 import { UnsyncedFrames } from './unsynced-frames.ts';
 

@@ -1,11 +1,11 @@
-import type { AccessRecord, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { CrowdReport } from '../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { AccessRecorder } from './access-recorder.ts';
 import { RecordBatch } from './record-batch.ts';
 import { SegmentList } from './segment-list.ts';
-import { SpoolDelivery, type Standing } from './spool-delivery.ts';
+import { SpoolDelivery, type SpoolBatch, type Standing } from './spool-delivery.ts';
 import { encodeRecord, SEGMENT_HEAD_BYTES } from './spool-frame.ts';
 import type { BatchLimit } from './spool-reader.ts';
 import { recoverSegments } from './spool-recovery.ts';
@@ -138,7 +138,7 @@ export class Spool implements AccessRecorder {
   }
 
   /** The oldest records that are on disk and not acknowledged, or undefined when there are none. Rejects with `internal`, reason `spool_damaged`. */
-  async readBatch(limit: BatchLimit): Promise<AuditBatch | undefined> {
+  async readBatch(limit: BatchLimit): Promise<SpoolBatch | undefined> {
     return await this.#delivery.readBatch(limit, () => this.#writer.syncedSequence);
   }
 

@@ -33,6 +33,8 @@ export interface ServerRequest {
   readonly path: string;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as they are, in the place of `body`; not to be changed before the answer has come. */
+  readonly bytes?: Uint8Array;
 }
 
 /** An answer of which the head has come. */
@@ -93,7 +95,7 @@ export class ServerConnection {
   /** Sends a request and waits for the head of its answer, at most 30 s. Throws `unavailable` (`server_unreachable`) or `deadline_exceeded`. */
   async send(request: ServerRequest): Promise<ServerResponse> {
     if (!this.isOpen) throw unreachable('the connection is closed');
-    const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
+    const body = encodeBody(request);
     const stream = this.#session.request(
       {
         ':method': request.method,
@@ -101,11 +103,11 @@ export class ServerConnection {
         accept: 'application/json',
         ...(body === undefined
           ? {}
-          : { 'content-type': 'application/json', 'content-length': String(body.length) }),
+          : { 'content-type': body.mediaType, 'content-length': String(body.bytes.length) }),
       },
       { endStream: body === undefined },
     );
-    if (body !== undefined) stream.end(body);
+    if (body !== undefined) stream.end(body.bytes);
     const { head, cancel } = await awaitHead(stream, this.#clock);
     const date = typeof head.date === 'string' ? Date.parse(head.date) : Number.NaN;
     if (!Number.isNaN(date)) this.#onServerTime(date);
@@ -148,6 +150,15 @@ export class ServerConnection {
       else this.#session.destroy();
     });
   }
+}
+
+function encodeBody({
+  body,
+  bytes,
+}: ServerRequest): { readonly mediaType: string; readonly bytes: Uint8Array } | undefined {
+  if (bytes !== undefined) return { mediaType: 'application/octet-stream', bytes };
+  if (body === undefined) return undefined;
+  return { mediaType: 'application/json', bytes: Buffer.from(JSON.stringify(body)) };
 }
 
 interface OpenedTls {

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { MAX_ARTIFACT_BYTES } from '../../shared/policy/policy-bundle.ts';
 import { renewAnswer } from '../../shared/protocol/attestation.ts';
-import { auditAnswer, type AuditAnswer, type AuditBatch } from '../../shared/protocol/audit.ts';
+import { auditAnswer, type AuditAnswer, type FramedBatch } from '../../shared/protocol/audit.ts';
 import { signAnswer, type SignAnswer, type SignRequest } from '../../shared/protocol/signing.ts';
 import type { AgentStatus } from '../../shared/protocol/sync.ts';
 import { WatchedValue, type Watched } from '../../shared/runtime/watched-value.ts';
@@ -72,8 +72,10 @@ export class ServerApi {
   }
 
   /** Ships access records; the answer says up to where the server has them. */
-  async sendAudit(batch: AuditBatch): Promise<AuditAnswer> {
-    return await this.#json(post('/v1/audit/batches', batch), auditAnswer);
+  async sendAudit({ epoch, gap, frames }: FramedBatch): Promise<AuditAnswer> {
+    const told = gap === undefined ? {} : { gap_after: String(gap.after), gap_hash: gap.hash };
+    const path = `/v1/audit/frames?${new URLSearchParams({ epoch, ...told }).toString()}`;
+    return await this.#json({ method: 'POST', path, bytes: frames }, auditAnswer);
   }
 
   /** Opens the stream of changes; the answer is a successful one. */

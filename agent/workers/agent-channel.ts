@@ -1,6 +1,6 @@
 import { errorOfProblem } from '../../shared/protocol/problem.ts';
 import { ERROR_CODES, PicketError } from '../../shared/errors/errors.ts';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import type { Beginning, FromWorker, ToWorker } from './worker-messages.ts';
 
 /** What a worker does when its agent speaks, after the beginning. */
@@ -60,11 +60,12 @@ export class AgentChannel {
   }
 
   /** Has the agent send records to the server. Rejects with what the server refused. */
-  async ship(batch: AuditBatch): Promise<AuditAnswer> {
+  async ship(batch: FramedBatch): Promise<AuditAnswer> {
     const id = ++this.#lastId;
     const waiting = Promise.withResolvers<AuditAnswer>();
     this.#shipped.set(id, waiting);
-    this.tell({ kind: 'ship', id, batch });
+    const { epoch, gap, frames } = batch;
+    this.tell({ kind: 'ship', id, batch: { epoch, gap, frames: Buffer.from(frames).toString('base64') } });
     return await waiting.promise.finally(() => this.#shipped.delete(id));
   }
 

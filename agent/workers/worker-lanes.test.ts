@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { AuditBatch } from '../../shared/protocol/audit.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
+import { readFramed } from '../../tests/kit/audit-batches.ts';
 import { SpoolRig } from '../../tests/kit/spool-rig.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { sampleRecord } from '../audit/spool-sample.ts';
@@ -47,7 +48,8 @@ describe('lanes of the spool', () => {
       directory,
       lanes: 1,
       maxBytes: 1 << 24,
-      send: async (batch) => {
+      send: async (framed) => {
+        const batch = readFramed(framed);
         sent.push(batch);
         if (batch.records.length === 5) {
           lostEpoch = batch.epoch;

@@ -1,5 +1,10 @@
 import { z } from 'zod';
-import { accessRecord, auditBatch, type AuditAnswer } from '../../shared/protocol/audit.ts';
+import {
+  accessRecord,
+  auditBatch,
+  MAX_AUDIT_FRAMES_BYTES,
+  type AuditAnswer,
+} from '../../shared/protocol/audit.ts';
 import type { PolicyStatement } from '../../shared/protocol/policy-statement.ts';
 import type { Problem } from '../../shared/protocol/problem.ts';
 import { counter, ipAddress, port, spiffeId } from '../../shared/protocol/wire-values.ts';
@@ -146,6 +151,11 @@ const workerReport = z.object({
   metrics: z.array(metric).max(MAX_METRICS),
 });
 
+/** The frames are base64; what is in them, the server judges. */
+const framedBatch = auditBatch
+  .omit({ records: true })
+  .extend({ frames: z.string().max(Math.ceil(MAX_AUDIT_FRAMES_BYTES / 3) * 4) });
+
 export const fromWorker = z.discriminatedUnion('kind', [
   /** All is there that can fail: its lane, policy, users' keys. It waits for `listen`. */
   z.object({ kind: z.literal('prepared') }),
@@ -163,7 +173,7 @@ export const fromWorker = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('drained') }),
   z.object({ kind: z.literal('report'), id: counter, report: workerReport }),
   /** Records to be sent to the server. */
-  z.object({ kind: z.literal('ship'), id: counter, batch: auditBatch }),
+  z.object({ kind: z.literal('ship'), id: counter, batch: framedBatch }),
 ]);
 
 export type FromWorker = z.output<typeof fromWorker>;

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import { PicketError } from '../../shared/errors/errors.ts';
+import type { FramedBatch } from '../../shared/protocol/audit.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
@@ -141,9 +142,17 @@ describe('WorkerProcess', () => {
   });
 
   test('sends its records to the server, and tells it the answer or why there is none', async () => {
-    const good = start('shipping');
+    const sent: FramedBatch[] = [];
+    const good = start('shipping', {
+      send: async (batch) => {
+        sent.push(batch);
+        return await Promise.resolve({ epoch: batch.epoch, sequence: 41 });
+      },
+    });
     await waitUntil('it tells the answer', () => good.reports.length > 0);
     expect(good.reports[0]?.spool).toMatchObject({ epoch: 'none', lastSequence: 41 });
+    const frames = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+    expect(sent).toEqual([{ epoch: '0'.repeat(32), gap: { after: 1, hash: '1'.repeat(64) }, frames }]);
     const refused = start('shipping', {
       send: async () => await Promise.reject(new PicketError('unavailable', 'server_away', 'away')),
     });

@@ -1,5 +1,5 @@
 import { failureOf, toPicketError } from '../../shared/errors/errors.ts';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import { problemOf } from '../../shared/protocol/problem.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -20,7 +20,7 @@ export interface WorkerProcessOptions {
   readonly descriptors: readonly number[];
   readonly beginning: Beginning;
   /** Sends records to the server. */
-  readonly send: (batch: AuditBatch) => Promise<AuditAnswer>;
+  readonly send: (batch: FramedBatch) => Promise<AuditAnswer>;
   /** It waits for `listen`. */
   readonly onPrepared: () => void;
   /** It takes connections. */
@@ -198,8 +198,8 @@ export class WorkerProcess {
     }
   }
 
-  async #ship({ id, batch }: { readonly id: number; readonly batch: AuditBatch }): Promise<void> {
-    const sending = this.#options.send(batch);
+  async #ship({ id, batch }: Extract<FromWorker, { kind: 'ship' }>): Promise<void> {
+    const sending = this.#options.send({ ...batch, frames: Buffer.from(batch.frames, 'base64') });
     const error = await failureOf(sending);
     if (error === undefined) this.tell({ kind: 'shipped', id, answer: await sending });
     else this.tell({ kind: 'not_shipped', id, problem: problemOf(error) });

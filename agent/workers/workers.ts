@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client';
 import { PicketError, toPicketError } from '../../shared/errors/errors.ts';
-import type { AuditAnswer, AuditBatch } from '../../shared/protocol/audit.ts';
+import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { CrowdTally } from '../../shared/runtime/crowd-tally.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -40,7 +40,7 @@ export interface WorkersOptions {
   readonly policy: Watched<LoadedPolicy | undefined>;
   /** The artefact that a policy was loaded from. */
   readonly artifactOf: (policy: LoadedPolicy) => Uint8Array;
-  readonly send: (batch: AuditBatch) => Promise<AuditAnswer>;
+  readonly send: (batch: FramedBatch) => Promise<AuditAnswer>;
   readonly denials: RecentDenials;
   readonly crowd: CrowdTally<TurnedAway>;
   readonly clock: Clock;

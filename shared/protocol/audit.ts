@@ -3,7 +3,8 @@ import { MAX_RULE_CHARACTERS, MAX_RULES } from '../policy/verdict.ts';
 import { counter, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
 
 /**
- * Access records, from the agent's spool to the server: POST /v1/audit/batches, mTLS with the agent's SVID.
+ * Access records, from the agent's spool to the server, mTLS with the agent's SVID: POST /v1/audit/frames, the frames of the spool as they stand there; or, by agents of before,
+ * POST /v1/audit/batches as JSON.
  * A record is known by (node, epoch, sequence) and stored once, however often it is sent. `hash` chains the records of an epoch:
  * SHA-256 over the previous hash (32 bytes; zeros at the start) and the exact JSON text of the record.
  */
@@ -11,6 +12,8 @@ import { counter, sha256Hex, spiffeId, timestamp } from './wire-values.ts';
 /** The most records in a batch and the longest record in bytes of JSON. */
 export const MAX_AUDIT_BATCH = 1000;
 export const MAX_AUDIT_RECORD_BYTES = 16 * 1024;
+/** The most bytes of frames in a batch. */
+export const MAX_AUDIT_FRAMES_BYTES = 1024 * 1024;
 
 export const decisionOutcome = z.enum(['allow', 'deny']);
 
@@ -72,6 +75,23 @@ export const auditBatch = z.object({
     .min(1)
     .max(MAX_AUDIT_BATCH),
 });
+
+/** What the frames of a batch are of: the query of POST /v1/audit/frames. A gap is told of by both of its parts. */
+export const auditFramesQuery = z
+  .object({
+    epoch: auditBatch.shape.epoch,
+    gap_after: z.coerce.number().pipe(counter).optional(),
+    gap_hash: sha256Hex.optional(),
+  })
+  .refine(
+    ({ gap_after, gap_hash }) => (gap_after === undefined) === (gap_hash === undefined),
+    'tells of a gap by one half',
+  );
+
+/** A batch whose records stand one behind the other in frames (audit-frame.ts). */
+export interface FramedBatch extends Omit<AuditBatch, 'records'> {
+  readonly frames: Uint8Array;
+}
 
 /** The server has every record of the epoch up to and including `sequence`. */
 export const auditAnswer = z.object({ epoch: z.string(), sequence: counter });

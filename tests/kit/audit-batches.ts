@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { AccessRecord, AuditBatch } from '../../shared/protocol/audit.ts';
+import { parseAuditFrames } from '../../server/audit/audit-frames.ts';
+import type { AccessRecord, AuditBatch, FramedBatch } from '../../shared/protocol/audit.ts';
 import { testWorkloadId } from './mesh-data.ts';
 
 /** An access record, `change` aside: `GET /` from /a to /b, allowed. */
@@ -31,4 +32,21 @@ export function testSpool(texts: readonly string[]): AuditBatch['records'] {
     previous = createHash('sha256').update(previous).update(record).digest();
     return { sequence: i + 1, hash: previous.toString('hex'), record };
   });
+}
+
+/** The frames of records, as they stand in a spool. */
+export function testFrames(records: AuditBatch['records']): Buffer {
+  return Buffer.concat(
+    records.flatMap(({ sequence, hash, record }) => {
+      const numbers = Buffer.alloc(12);
+      numbers.writeUInt32BE(Buffer.byteLength(record), 0);
+      numbers.writeBigUInt64BE(BigInt(sequence), 4);
+      return [numbers, Buffer.from(hash, 'hex'), Buffer.from(record)];
+    }),
+  );
+}
+
+/** A batch of frames with its records, as the server reads it. */
+export function readFramed<T extends FramedBatch>(batch: T): T & AuditBatch {
+  return { ...batch, records: parseAuditFrames(batch.frames) };
 }

@@ -8,6 +8,7 @@ import { Spool, type SpoolOptions } from '../../agent/audit/spool.ts';
 import type { AuditBatch } from '../../shared/protocol/audit.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
+import { readFramed } from './audit-batches.ts';
 
 /** Spools in folders of a test's own. */
 export class SpoolRig {
@@ -56,8 +57,9 @@ export async function drainSpool(
   let hash = previous;
   let sequence = first;
   for (;;) {
-    const batch = await spool.readBatch({ records: 40, bytes: 100_000 });
-    if (batch === undefined) return batches;
+    const framed = await spool.readBatch({ records: 40, bytes: 100_000 });
+    if (framed === undefined) return batches;
+    const batch = readFramed(framed);
     for (const item of batch.records) {
       hash = createHash('sha256').update(hash).update(item.record).digest();
       expect([item.sequence, item.hash]).toEqual([sequence, hash.toString('hex')]);

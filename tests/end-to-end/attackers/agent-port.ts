@@ -40,18 +40,20 @@ export class AgentPort {
     });
   }
 
-  /** As `post`, whatever the answer. `port` is 8443 unless told otherwise. */
+  /** As `post`, whatever the answer. Bytes are sent as they are, everything else as JSON; `port` is 8443 unless told otherwise. */
   async postAtOnce(
     path: string,
     body: unknown,
     { as, port = 8443 }: { readonly as?: HeldIdentity; readonly port?: number } = {},
   ): Promise<PortAnswer> {
     const identity = as === undefined ? [] : ['--cert', as.certFile, '--key', as.keyFile];
-    const bodyFile = join(this.#folder, `${++this.#asked}.json`);
-    writeFileSync(bodyFile, JSON.stringify(body));
+    const bodyFile = join(this.#folder, `${++this.#asked}.body`);
+    const isBytes = body instanceof Uint8Array;
+    writeFileSync(bodyFile, isBytes ? body : JSON.stringify(body));
     const name = `localhost:${port}`;
     const where = ['--connect-to', `${name}:${this.#control.host.ipv4}:${port}`];
-    const told = ['-H', 'content-type: application/json', '--data-binary', `@${bodyFile}`];
+    const mediaType = isBytes ? 'application/octet-stream' : 'application/json';
+    const told = ['-H', `content-type: ${mediaType}`, '--data-binary', `@${bodyFile}`];
     const trust = ['--cacert', this.#control.bundleFile, '-w', '\n%{http_code}', '-sS', '-m', '30'];
     const command = ['curl', ...trust, ...where, ...identity, ...told, `https://${name}${path}`];
     const { stdout } = await run(this.#from.in(...command));

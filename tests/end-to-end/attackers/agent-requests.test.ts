@@ -4,8 +4,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildCsr, generateP256Key, type KeyPair } from '../../../agent/identity/key-pair.ts';
+import { MAX_AUDIT_BATCH, type AuditBatch } from '../../../shared/protocol/audit.ts';
+import { accessPage } from '../../../shared/protocol/operator.ts';
 import { entry } from '../../../shared/protocol/registration.ts';
 import { signAnswer, type SignAnswer } from '../../../shared/protocol/signing.ts';
+import { testAccessRecord, testFrames, testSpool } from '../../kit/audit-batches.ts';
 import { runOk } from '../../kit/child.ts';
 import { createMesh, type Mesh } from '../../kit/mesh.ts';
 import { AgentPort, base64, type HeldIdentity } from './agent-port.ts';
@@ -161,6 +164,89 @@ describe('an agent', () => {
   });
 });
 
+describe('records of an agent', () => {
+  const epoch = '7'.repeat(32);
+  const where = `/v1/audit/frames?epoch=${epoch}`;
+  const spool = testSpool(
+    Array.from({ length: 6 }, (_, i) =>
+      JSON.stringify(testAccessRecord({ decision_id: `shipped-${i + 1}` })),
+    ),
+  );
+  const stored = async (): Promise<readonly string[]> => {
+    const { items } = await mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '1000');
+    return items
+      .filter(({ decision_id }) => decision_id.startsWith('shipped-'))
+      .map(({ node_id, decision_id }) => `${node_id} ${decision_id}`)
+      .toSorted();
+  };
+  const ship = async (records: AuditBatch['records'], as = desk) =>
+    await port.post(where, testFrames(records), { as });
+
+  test('are stored in both forms, of which one goes on where the other ended, as those of its own node', async () => {
+    const asJson = { epoch, records: spool.slice(0, 3) };
+    expect(await port.post('/v1/audit/batches', asJson, { as: desk })).toEqual({
+      status: 200,
+      body: { epoch, sequence: 3 },
+    });
+    expect(await ship(spool.slice(2, 5))).toEqual({ status: 200, body: { epoch, sequence: 5 } });
+    expect(await ship(spool.slice(0, 1), store)).toEqual({ status: 200, body: { epoch, sequence: 1 } });
+    expect(await stored()).toEqual(
+      [
+        ...[1, 2, 3, 4, 5].map((i) => `${desk.spiffeId} shipped-${i}`),
+        `${store.spiffeId} shipped-1`,
+      ].toSorted(),
+    );
+  });
+
+  test('are refused whole for one length that lies, and in every form that is none', async () => {
+    const before = await stored();
+    const good = testFrames(spool);
+    const lying = (at: number, length: number): Buffer => {
+      const bytes = Buffer.from(good);
+      bytes.writeUInt32BE(length, at);
+      return bytes;
+    };
+    const last = testFrames(spool.slice(0, 5)).length;
+    const tooMany = testFrames(testSpool(Array.from({ length: MAX_AUDIT_BATCH + 1 }, () => '{}')));
+    for (const bytes of [
+      lying(last, 0xffff_ffff),
+      lying(last, good.readUInt32BE(last) - 1),
+      lying(last, 0),
+      lying(0, 16 * 1024),
+      good.subarray(0, good.length - 1),
+      Buffer.concat([good, Buffer.alloc(1)]),
+      Buffer.alloc(0),
+      tooMany,
+    ])
+      expect(await port.refusal(where, bytes, { as: desk })).toBe('400 audit_frames_invalid');
+    expect(await port.refusal(where, Buffer.alloc(1024 * 1024 + 1), { as: desk })).toBe('413 body_too_large');
+    for (const query of [
+      '',
+      '?epoch=x',
+      `?epoch=${epoch}&gap_after=1`,
+      `?epoch=${epoch}&gap_hash=${'0'.repeat(64)}`,
+    ])
+      expect(await port.refusal(`/v1/audit/frames${query}`, good, { as: desk })).toBe('400 request_invalid');
+    const broken = spool.map((record, i) => (i === 5 ? { ...record, hash: 'f'.repeat(64) } : record));
+    expect(await port.refusal(where, testFrames(broken), { as: desk })).toBe('400 audit_chain_broken');
+    const noRecord = testSpool([...spool.slice(0, 5).map(({ record }) => record), '{}']);
+    expect(await port.refusal(where, testFrames(noRecord), { as: desk })).toBe('400 audit_record_invalid');
+    expect(await stored()).toEqual(before);
+    expect(await ship(spool)).toEqual({ status: 200, body: { epoch, sequence: 6 } });
+  });
+
+  test('tell of a gap in their query', async () => {
+    const lost = '8'.repeat(32);
+    const [, , , fourth, fifth] = spool;
+    const told = `gap_after=0&gap_hash=${fourth?.hash ?? ''}`;
+    const behind = testFrames(fifth === undefined ? [] : [fifth]);
+    const ask = async (query: string) =>
+      await port.post(`/v1/audit/frames?epoch=${lost}${query}`, behind, { as: desk });
+    expect(await ask('')).toEqual({ status: 200, body: { epoch: lost, sequence: 0 } });
+    expect(await ask(`&${told}`)).toEqual({ status: 200, body: { epoch: lost, sequence: 5 } });
+  });
+});
+
 describe('the certificate of a workload', () => {
   let workload: HeldIdentity;
   beforeAll(async () => {
@@ -175,6 +261,7 @@ describe('the certificate of a workload', () => {
       ['/v1/svids', question],
       ['/v1/agent/renew', { csr: ownCsr() }],
       ['/v1/audit/batches', {}],
+      [`/v1/audit/frames?epoch=${'7'.repeat(32)}`, Buffer.alloc(44)],
     ] as const)
       expect(await port.refusal(path, body, { as: workload })).toBe('401 identity_not_accepted');
   });

@@ -1,13 +1,13 @@
 import { FrameBuffer } from '../../../agent/audit/frame-buffer.ts';
 import {
   chainHash,
-  decodeFrame,
   decodeSegmentHead,
   encodeSegmentHead,
-  FRAME_HEAD_BYTES,
+  findFrameEnd,
   scanSegment,
   SEGMENT_HEAD_BYTES,
 } from '../../../agent/audit/spool-frame.ts';
+import { FRAME_HEAD_BYTES, HASH_AT } from '../../../shared/protocol/audit-frame.ts';
 import { hexWords, requireSame, requireThat, type FuzzTarget } from '../target.ts';
 
 function segment(texts: readonly string[]): Buffer {
@@ -49,15 +49,16 @@ export const target: FuzzTarget = {
       scan.goodBytes >= SEGMENT_HEAD_BYTES && scan.goodBytes <= input.length,
       'more good bytes than bytes',
     );
-    let previousHash = head.previousHash;
+    let { previousHash } = head;
     let at = SEGMENT_HEAD_BYTES;
     for (let sequence = head.firstSequence; sequence <= scan.lastSequence; sequence++) {
-      const frame = decodeFrame(input, at, sequence);
-      requireThat(frame !== undefined, `record ${sequence} is missing`);
-      const text = input.subarray(at + FRAME_HEAD_BYTES, frame.end);
-      requireSame(chainHash(previousHash, text), Buffer.from(frame.hash), 'the chain');
-      previousHash = frame.hash;
-      at = frame.end;
+      const end = findFrameEnd(input, at, sequence);
+      requireThat(end !== undefined, `record ${sequence} is missing`);
+      const textAt = at + FRAME_HEAD_BYTES;
+      const hash = Buffer.from(input.subarray(at + HASH_AT, textAt));
+      requireSame(chainHash(previousHash, input.subarray(textAt, end)), hash, 'the chain');
+      previousHash = hash;
+      at = end;
     }
     requireSame(at, scan.goodBytes, 'the end of what is good');
     return `${scan.lastSequence - head.firstSequence + 1} good, rest ${scan.goodBytes < input.length}`;

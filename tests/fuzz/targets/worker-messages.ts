@@ -1,5 +1,5 @@
 import { fromWorker } from '../../../agent/workers/worker-messages.ts';
-import { testAccessRecord } from '../../kit/audit-batches.ts';
+import { testAccessRecord, testFrames, testSpool } from '../../kit/audit-batches.ts';
 import { JSON_WORDS } from '../json-words.ts';
 import { requireSame, words, type FuzzTarget } from '../target.ts';
 
@@ -34,7 +34,8 @@ export const target: FuzzTarget = {
       id: 2,
       batch: {
         epoch: '0'.repeat(32),
-        records: [{ sequence: 1, hash: '0'.repeat(64), record: JSON.stringify(testAccessRecord()) }],
+        gap: { after: 1, hash: '0'.repeat(64) },
+        frames: testFrames(testSpool([JSON.stringify(testAccessRecord())])).toString('base64'),
       },
     }),
   ),

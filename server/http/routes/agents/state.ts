@@ -1,11 +1,17 @@
 import { z } from 'zod';
 import { PicketError } from '../../../../shared/errors/errors.ts';
-import { auditAnswer, auditBatch } from '../../../../shared/protocol/audit.ts';
+import {
+  auditAnswer,
+  auditBatch,
+  auditFramesQuery,
+  MAX_AUDIT_FRAMES_BYTES,
+} from '../../../../shared/protocol/audit.ts';
 import { agentStatus, syncMessage, type SyncMessage } from '../../../../shared/protocol/sync.ts';
 import { counter, sha256Hex } from '../../../../shared/protocol/wire-values.ts';
 import type { SpiffeId } from '../../../../shared/spiffe/spiffe-id.ts';
 import type { Nodes } from '../../../agents/nodes.ts';
 import type { AccessLog } from '../../../audit/access-log.ts';
+import { parseAuditFrames } from '../../../audit/audit-frames.ts';
 import type { PolicyAdmin } from '../../../policy-admin/policy-admin.ts';
 import type { SyncSource } from '../../../sync/sync.ts';
 import { emptyAnswer, jsonAnswer, ownAnswer } from '../../answer.ts';
@@ -22,7 +28,7 @@ export interface StateRouteOptions {
   readonly compareClocks: (nodeId: SpiffeId, aheadMs: number) => void;
 }
 
-/** An agent ships about a megabyte of records, whose quotes are escaped once more. */
+/** An agent of before ships about a megabyte of records, whose quotes are escaped once more. */
 const AUDIT_BODY_BYTES = 4 * 1024 * 1024;
 const STATUS_BODY_BYTES = 512 * 1024;
 const TAG = 'state';
@@ -85,10 +91,29 @@ export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCal
     }),
     defineRoute({
       method: 'POST',
-      path: '/v1/audit/batches',
+      path: '/v1/audit/frames',
       action: 'audit.store',
       tag: TAG,
       summary: 'Store access records, each once however often it is sent',
+      query: auditFramesQuery,
+      body: {
+        maxBytes: MAX_AUDIT_FRAMES_BYTES,
+        media: { 'application/octet-stream': undefined },
+        parse: parseAuditFrames,
+      },
+      answer: jsonAnswer(auditAnswer),
+      handle: async ({ query, body: records }, { caller }) => {
+        const { epoch, gap_after: after, gap_hash: hash } = query;
+        const gap = after === undefined || hash === undefined ? {} : { gap: { after, hash } };
+        return await options.accessLog.store(caller.actor, { epoch, records, ...gap });
+      },
+    }),
+    defineRoute({
+      method: 'POST',
+      path: '/v1/audit/batches',
+      action: 'audit.store',
+      tag: TAG,
+      summary: 'The same, as JSON, for agents of before',
       body: jsonBody(auditBatch, AUDIT_BODY_BYTES),
       answer: jsonAnswer(auditAnswer),
       handle: async ({ body }, { caller }) => await options.accessLog.store(caller.actor, body),
