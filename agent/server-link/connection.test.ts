@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { PicketError } from '../../shared/errors/errors.ts';
+import { problemOf } from '../../shared/protocol/problem.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
@@ -112,6 +114,49 @@ describe('ServerConnection.send()', () => {
     };
     const connection = await connect();
     expect((await requestBytes(connection, get('/'))).length).toBe(0);
+  });
+
+  test('sends bytes as they are, of every length and to a server that takes its time', async () => {
+    server.handler = (request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => {
+        chunks.push(chunk);
+        request.pause();
+        setImmediate(() => request.resume());
+      });
+      request.on('end', () => response.end(Buffer.concat(chunks)));
+    };
+    const connection = await connect();
+    for (const length of [0, 1, 32_767, 32_768, 32_769, 65_536, 500_001]) {
+      const bytes = Buffer.from(Array.from({ length }, (_, i) => (i * 7) % 251));
+      const answer = await requestBytes(connection, { method: 'POST', path: '/', bytes });
+      expect(answer.equals(bytes)).toBe(true);
+      expect(server.requests.at(-1)?.headers).toMatchObject({
+        'content-type': 'application/octet-stream',
+        'content-length': String(length),
+      });
+    }
+  });
+
+  test('hears an answer that comes before all is sent, and goes on with the next request', async () => {
+    const tooLarge = new PicketError('invalid_argument', 'body_too_large', 'The body is too large');
+    server.handler = (request, response) => {
+      response.statusCode = request.method === 'POST' ? 413 : 200;
+      response.end(JSON.stringify(problemOf(tooLarge)));
+    };
+    const connection = await connect();
+    for (let round = 0; round < 20; round++) {
+      const large = { method: 'POST', path: '/', bytes: Buffer.alloc(1_000_000) } as const;
+      expect(await refusalOf(requestBytes(connection, large))).toMatchObject({ reason: 'body_too_large' });
+      await requestBytes(connection, get('/'));
+    }
+  });
+
+  test('throws where the connection breaks before all is sent', async () => {
+    server.handler = (request) => void request.once('data', () => server.cut());
+    const connection = await connect();
+    const sending = connection.send({ method: 'POST', path: '/', bytes: Buffer.alloc(1_000_000) });
+    expect(await refusalOf(sending)).toMatchObject({ code: 'unavailable', reason: 'server_unreachable' });
   });
 
   test('throws where the connection breaks within an answer', async () => {

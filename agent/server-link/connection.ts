@@ -53,6 +53,8 @@ const PING_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 5000;
 const MAX_CHAIN = 4;
 const NO_CONTENT = 204;
+/** Half of what a peer takes before it is asked for more. What waits for that is moved in memory by every frame that goes: of 500 KB at once, that was a third of what sending them cost. */
+const PIECE_BYTES = 32 * 1024;
 
 /** Name in the ClientHello: the server has one certificate, and is recognised by its SPIFFE ID, never by a name. */
 const SERVER_NAME = 'server.picket';
@@ -107,7 +109,7 @@ export class ServerConnection {
       },
       { endStream: body === undefined },
     );
-    if (body !== undefined) stream.end(body.bytes);
+    if (body !== undefined) sendPiece(stream, body.bytes, 0);
     const { head, cancel } = await awaitHead(stream, this.#clock);
     const date = typeof head.date === 'string' ? Date.parse(head.date) : Number.NaN;
     if (!Number.isNaN(date)) this.#onServerTime(date);
@@ -150,6 +152,14 @@ export class ServerConnection {
       else this.#session.destroy();
     });
   }
+}
+
+/** Sends `bytes` from `at` on, each piece once the one before has gone. */
+function sendPiece(stream: ClientHttp2Stream, bytes: Uint8Array, at: number): void {
+  if (stream.closed || stream.destroyed) return;
+  const end = at + PIECE_BYTES;
+  if (end >= bytes.length) stream.end(bytes.subarray(at));
+  else stream.write(bytes.subarray(at, end), () => sendPiece(stream, bytes, end));
 }
 
 function encodeBody({
