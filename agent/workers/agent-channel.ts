@@ -65,7 +65,8 @@ export class AgentChannel {
     const waiting = Promise.withResolvers<AuditAnswer>();
     this.#shipped.set(id, waiting);
     const { epoch, gap, frames } = batch;
-    this.tell({ kind: 'ship', id, batch: { epoch, gap, frames: Buffer.from(frames).toString('base64') } });
+    const bytes = Buffer.from(frames.buffer, frames.byteOffset, frames.byteLength);
+    this.tell({ kind: 'ship', id, batch: { epoch, gap, frames: bytes.toString('base64') } });
     return await waiting.promise.finally(() => this.#shipped.delete(id));
   }
 

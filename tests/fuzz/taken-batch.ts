@@ -13,7 +13,7 @@ import { attempt, outcomeOfRefusal, requireSame, requireThat } from './target.ts
 /** What a spool sends at first. */
 export const FIRST_RECORDS = testSpool(Array.from({ length: 3 }, () => JSON.stringify(testAccessRecord())));
 export const EPOCH = '0123456789abcdef0123456789abcdef';
-/** That of the second of them is missing. */
+/** The first of them is stored, the second is held by nobody. */
 export const GAP = { after: 1, hash: FIRST_RECORDS[1]?.hash ?? '' };
 
 const STORED: readonly SpoolPosition[] = [
