@@ -8,6 +8,7 @@ import { createLog } from '../shared/runtime/log.ts';
 import { notifyReady } from '../shared/runtime/service-manager.ts';
 import type { Admin } from './admin/admin.ts';
 import type { KeptCapture } from './capture/kept-capture.ts';
+import { NFT_TABLE_NAME } from './capture/nft-rules.ts';
 import { openCapture, type ChosenCapture } from './capture/open-capture.ts';
 import { AgentBase } from './composition/agent-base.ts';
 import type { AgentIncumbentOptions } from './composition/agent-incumbent.ts';
@@ -38,7 +39,7 @@ import type { NamespaceKeeper } from './namespaces/namespace-keeper.ts';
 import { descriptorReserve } from './native/descriptor-reserve.ts';
 import { openHolderScanner } from './native/holder-scanner.ts';
 import { countElementTransactions } from './native/nftables-elements.ts';
-import { readRulesetGeneration } from './native/nftables.ts';
+import { openTableJournal, readRulesetGeneration } from './native/nftables.ts';
 import { JoinTokenProver } from './node-attestation/join-token.ts';
 import { TpmProver } from './node-attestation/tpm.ts';
 import { createKernelHolderFinder } from './workload-attestation/kernel-holder-finder.ts';
@@ -218,7 +219,11 @@ class AgentStart {
     return openCapture({
       ...choice,
       transparentId,
-      nft: { rulesFile, readGeneration: () => readRulesetGeneration() - countElementTransactions() },
+      nft: {
+        rulesFile,
+        openJournal: () => openTableJournal({ table: NFT_TABLE_NAME }),
+        readGeneration: () => readRulesetGeneration() - countElementTransactions(),
+      },
       ownerUid: OWN_UID,
       ownAddresses: listOwnAddresses,
     });

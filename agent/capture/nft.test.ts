@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runOk } from '../../tests/kit/child.ts';
@@ -7,7 +7,8 @@ import { createTestNetwork, type TestHost, type TestNetwork } from '../../tests/
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
 import { describeCapture, SAMPLE_SETTINGS } from './contract.ts';
 import { NetworkNamespace } from '../native/network-namespace.ts';
-import { readRulesetGeneration } from '../native/nftables.ts';
+import { openTableJournal, readRulesetGeneration } from '../native/nftables.ts';
+import { NFT_TABLE_NAME } from './nft-rules.ts';
 import { NftCapture } from './nft.ts';
 
 let folder: string;
@@ -111,25 +112,40 @@ async function failureOf(work: Promise<unknown>): Promise<unknown> {
   );
 }
 
-test('NftCapture.apply() does not take for its own what somebody changed before the rules were read back', async () => {
-  let changes = 0;
-  const generations = [1, 3, 3, 4];
-  const watched = new NftCapture({
-    command: host.in('nft'),
-    readGeneration: () => {
-      changes++;
-      return generations.shift() ?? 0;
+/** Does something else right before the rules are read back, as many times as `counter` has lines left. */
+function interrupted(work: string, times: number): NftCapture {
+  const counter = join(folder, `times-${crypto.randomUUID()}`);
+  writeFileSync(counter, '\n'.repeat(times));
+  const before = `case "$*" in *'list table'*) if [ -s "$0" ]; then sed -i 1d "$0"; ${work}; fi;; esac`;
+  return new NftCapture({
+    command: host.in('sh', '-c', `${before}; exec nft "$@"`, counter),
+    openJournal: () => {
+      using namespace = NetworkNamespace.open('host', `/run/netns/${host.name}`);
+      return openTableJournal({ table: NFT_TABLE_NAME, namespace });
     },
   });
-  await watched.apply(SAMPLE_SETTINGS);
-  expect(changes).toBe(4);
-  expect(await watched.isIntact()).toBe(true);
-  const asked = changes;
-  await watched.apply(SAMPLE_SETTINGS);
-  expect(changes).toBe(asked);
-  const restless = new NftCapture({ command: host.in('nft'), readGeneration: () => 7 });
-  expect((await refusalOf(restless.apply(SAMPLE_SETTINGS))).reason).toBe('nft_contested');
-  expect(await restless.isIntact()).toBe(false);
+}
+
+test('NftCapture.apply() does not take for its own what somebody changed before the rules were read back', async () => {
+  const opening = 'nft insert rule inet picket guard_input accept';
+  const once = interrupted(opening, 1);
+  await once.apply(SAMPLE_SETTINGS);
+  expect(await once.show()).toContain('drop');
+  expect(await host.runOk('nft', 'list', 'chain', 'inet', 'picket', 'guard_input')).not.toMatch(
+    /^\s+accept$/m,
+  );
+  expect(await once.isIntact()).toBe(true);
+  const again = interrupted(opening, 5);
+  expect((await refusalOf(again.apply(SAMPLE_SETTINGS))).reason).toBe('nft_contested');
+  expect(await again.isIntact()).toBe(false);
+});
+
+test('NftCapture.apply() is not kept from it by who fills and empties sets of the rules, or changes other tables', async () => {
+  const flow = '{ 10.0.0.1 . 1 . 10.0.0.2 . 2 }';
+  const other = 'nft add table inet other; nft delete table inet other';
+  const busy = interrupted(`nft add element inet picket udp_answers_ip '${flow}'; ${other}`, 5);
+  await busy.apply({ ...SAMPLE_SETTINGS, decidesUdp: true });
+  expect(await busy.isIntact()).toBe(true);
 });
 
 test('NftCapture.isIntact() runs nft only where there was a transaction since it looked', async () => {

@@ -1,5 +1,6 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { PicketError } from '../../shared/errors/errors.ts';
+import type { TableJournal } from '../native/nftables.ts';
 import type { CaptureSettings } from './capture.ts';
 import type { ReturnPath } from './kept-return-routes.ts';
 import { NFT_TABLE, renderNftRules, type OutboundSteering } from './nft-rules.ts';
@@ -13,7 +14,9 @@ export interface NftOptions {
   readonly rulesFile?: string;
   /** How long one run may take, in milliseconds. */
   readonly timeLimitMs?: number;
-  /** The number of the last transaction in the kernel. With it, nobody else's change is taken for what was applied. */
+  /** Hears of what happens to the table. With it, nobody else's change is taken for what was applied. */
+  readonly openJournal?: () => TableJournal;
+  /** The number of the last transaction in the kernel. With it, rules that nobody can have changed are not read again. */
   readonly readGeneration?: () => number;
   /** What steers this host's own connections; the rules unless given. */
   readonly outbound?: OutboundSteering;
@@ -40,7 +43,6 @@ const TIME_LIMIT_MS = 10_000;
 const MAX_LOADS = 5;
 /** So many processes of ours are known as such after their end: what they changed is heard a little later. */
 const MAX_OWN_PIDS = 8;
-const MAX_GENERATION = 0xffffffff;
 
 /** Loading this leaves nothing of ours, whether or not there was something: a table is made only to be deleted with all it holds. */
 const REMOVAL = `table ${NFT_TABLE}\ndelete table ${NFT_TABLE}\n`;
@@ -54,6 +56,7 @@ export class NftCapture implements TryableCapture {
   readonly #returnPath: Pick<ReturnPath, 'remove'> | undefined;
   readonly #rulesFile: string | undefined;
   readonly #timeLimitMs: number;
+  readonly #openJournal: (() => TableJournal) | undefined;
   readonly #readGeneration: (() => number) | undefined;
   readonly #ownPids = new Set<number>();
   /** What was installed last, and how nft writes it. */
@@ -67,6 +70,7 @@ export class NftCapture implements TryableCapture {
     this.command = options.command ?? ['nft'];
     this.#rulesFile = options.rulesFile;
     this.#timeLimitMs = options.timeLimitMs ?? TIME_LIMIT_MS;
+    this.#openJournal = options.openJournal;
     this.#readGeneration = options.readGeneration;
     this.#outbound = options.outbound ?? 'redirect';
     this.#leftOver = options.leftOver;
@@ -155,10 +159,8 @@ export class NftCapture implements TryableCapture {
   async #install(script: string): Promise<void> {
     if (script === this.#script) return await this.#load(script);
     for (let loads = 0; loads < MAX_LOADS; loads++) {
-      const before = this.#readGeneration?.();
-      await this.#load(script);
-      const listing = await this.#list();
-      if (listing === undefined || this.#readGeneration?.() !== following(before)) continue;
+      const listing = await this.#loadAndList(script);
+      if (listing === undefined) continue;
       this.#script = script;
       this.#applied = listing;
       return;
@@ -166,6 +168,18 @@ export class NftCapture implements TryableCapture {
     const message =
       'Cannot load the capture rules: others change the firewall faster than they are read back';
     throw new PicketError('failed_precondition', 'nft_contested', message);
+  }
+
+  /** How nft writes the rules; undefined where it may be somebody else's that it writes. Elements of sets may change meanwhile: another agent that serves until this one does goes on with flows of UDP. */
+  async #loadAndList(script: string): Promise<string | undefined> {
+    const journal = this.#openJournal?.();
+    try {
+      await this.#load(script);
+      const listing = await this.#list();
+      return journal === undefined || journal.countChanges() === 1 ? listing : undefined;
+    } finally {
+      journal?.close();
+    }
   }
 
   /** The table without counters and without the members of sets that fill themselves; undefined when there is none. */
@@ -230,11 +244,6 @@ export class NftCapture implements TryableCapture {
     this.#last = turn.catch(() => undefined);
     return await turn;
   }
-}
-
-function following(generation: number | undefined): number | undefined {
-  if (generation === undefined) return undefined;
-  return generation === MAX_GENERATION ? 1 : generation + 1;
 }
 
 /** A script for nft cannot bring programs back. */

@@ -4,7 +4,7 @@ import { findCgroupMount } from '../native/cgroup.ts';
 import { HostNamespaces } from '../namespaces/host-namespaces.ts';
 import type { NamespaceSettings } from '../namespaces/namespace-source.ts';
 import { NetworkNamespace } from '../native/network-namespace.ts';
-import { readRulesetGeneration } from '../native/nftables.ts';
+import { openTableJournal, readRulesetGeneration } from '../native/nftables.ts';
 import { countElementTransactions } from '../native/nftables-elements.ts';
 import { ReturnRoutes } from '../native/return-routes.ts';
 import { readNetnsCookie } from '../native/netns-cookie.ts';
@@ -12,6 +12,7 @@ import { Steering } from '../native/steering.ts';
 import type { SteeringRecord } from '../native/steering-maps.ts';
 import type { BackendChoice, Capture, CaptureBackend } from './capture.ts';
 import { EbpfCapture, steeringSettings } from './ebpf.ts';
+import { NFT_TABLE_NAME } from './nft-rules.ts';
 import { NftCapture, type NftOptions } from './nft.ts';
 import type { TryableCapture } from './tryable-capture.ts';
 
@@ -96,6 +97,7 @@ export type OpenEnclosedCapture = (namespace: NetworkNamespace) => Capture;
 export function openEnclosedCapture(namespace: NetworkNamespace): Capture {
   return new NftCapture({
     command: ['nsenter', `--net=${namespace.path}`, 'nft'],
+    openJournal: () => openTableJournal({ table: NFT_TABLE_NAME, namespace }),
     readGeneration: () => readRulesetGeneration({ namespace }) - countElementTransactions({ namespace }),
     outbound: 'enclosed',
   });

@@ -26,7 +26,7 @@ export function startDatagrams(
   base: AgentBase,
   { recorder, ...parts }: Knowledge & { readonly recorder: AccessRecorder },
 ): Datagrams | undefined {
-  const { config, denials, metrics, clock, log } = base;
+  const { config, predecessor, denials, metrics, clock, log } = base;
   if (!decidesDatagrams(config)) return undefined;
   const { manager, holder, users, directory, processes, quarantine } = parts;
   const { enforcement } = manager.known;
@@ -37,6 +37,7 @@ export function startDatagrams(
   });
   const datagrams = new Datagrams({
     gateOf: ({ namespace }) => openGate(base, { namespace, interfaces }),
+    whenAlone: predecessor && ((listener) => predecessor.whenRetired(listener)),
     maxFlows: config.limits.udpFlows,
     userParties: new SubordinateUsers({ clock, log }),
     authorizer: openAuthorizer({ config, policy: holder.policy, enforcement, users, clock, log }),

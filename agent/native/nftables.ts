@@ -21,7 +21,14 @@ const SO_RCVBUFFORCE = { level: SOL_SOCKET, name: 33, what: 'SO_RCVBUFFORCE' };
 /** Every element of a set that comes or goes is told, too: some thousand at once. */
 const WAITING_BYTES = 4 * 1024 * 1024;
 
+const EAGAIN = 11;
+/** recv(2) tells how long a datagram was, also one that it has cut. */
+const MSG_TRUNC = 0x20;
+/** As long as the kernel makes one. */
+const TOLD_BYTES = 64 * 1024;
+
 const question = allocateNative(GENERATION_QUERY_BYTES);
+const told = allocateNative(TOLD_BYTES);
 const group = allocateNative(4);
 const ASKED = {
   family: NETLINK_NETFILTER,
@@ -87,6 +94,43 @@ export async function watchTable({
   return () => {
     isStopped = true;
     socket.terminate();
+  };
+}
+
+/** What the kernel has told of a table since it was opened. */
+export interface TableJournal {
+  /** How many transactions touched it, whoever made them; elements of sets do not count, which come and go all the time. Undefined where the kernel could not tell all. */
+  countChanges(): number | undefined;
+  close(): void;
+}
+
+/** Hears what happens to a table of the family inet from now on, without a turn of the event loop: what has happened is told when it is asked. Throws as `watchTable`. */
+export function openTableJournal({
+  table,
+  namespace,
+}: Pick<TableWatchOptions, 'table' | 'namespace'>): TableJournal {
+  const fd = openSubscription({ namespace });
+  let isTouched = false;
+  let changes: number | undefined = 0;
+  const note = (datagram: Buffer): void => {
+    for (const { message } of decodeNftablesMessages(datagram)) {
+      if (message.kind === 'member') isTouched ||= message.family === FAMILY_INET && message.table === table;
+      if (message.kind !== 'generation' || !isTouched) continue;
+      isTouched = false;
+      if (changes !== undefined) changes += 1;
+    }
+  };
+  return {
+    countChanges: () => {
+      for (;;) {
+        const received = Number(libc().recv(fd, told, TOLD_BYTES, MSG_TRUNC));
+        const isAll = received < 0 && errno() === EAGAIN;
+        if (!isAll && (received < 0 || received > TOLD_BYTES)) changes = undefined;
+        if (received < 0) return changes;
+        note(told.subarray(0, Math.min(received, TOLD_BYTES)));
+      }
+    },
+    close: () => void libc().close(fd),
   };
 }
 

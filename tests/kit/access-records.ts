@@ -13,6 +13,15 @@ export async function decisionsBelow(
   target: string,
   prefix: string,
 ): Promise<readonly AccessRecordShown[]> {
+  const all = await listRecords(control, '--target', target);
+  return all.filter((each) => each.direction === 'inbound' && each.path?.startsWith(prefix) === true);
+}
+
+/** All records that the server finds by `filter`. */
+export async function listRecords(
+  control: ControlPlane,
+  ...filter: readonly string[]
+): Promise<readonly AccessRecordShown[]> {
   const found: AccessRecordShown[] = [];
   let cursor: string | null = null;
   do {
@@ -21,13 +30,10 @@ export async function decisionsBelow(
       accessPage,
       'audit',
       'access',
-      '--target',
-      target,
+      ...filter,
       ...more,
     );
-    found.push(
-      ...page.items.filter((each) => each.direction === 'inbound' && each.path?.startsWith(prefix) === true),
-    );
+    found.push(...page.items);
     cursor = page.next;
   } while (cursor !== null);
   return found;

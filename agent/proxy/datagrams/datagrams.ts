@@ -22,6 +22,8 @@ import { FairPace } from './fair-pace.ts';
 export interface DatagramsOptions extends JudgeOptions, Pick<DecidedFlowsOptions, 'log'> {
   /** Where UDP leaves this host, or a namespace of it. */
   readonly gateOf: (where: InNamespace) => DatagramGate;
+  /** Calls back once the agent that this one takes over from decides no more; undefined: there is none. */
+  readonly whenAlone?: ((listener: () => void) => void) | undefined;
   /** Flows that may pass at once. */
   readonly maxFlows: number;
   /** Which users of this host have one share. */
@@ -79,6 +81,9 @@ export class Datagrams implements Running {
     const reconsider = (): void => {
       for (const flows of this.#all()) flows.reconsiderAll();
     };
+    options.whenAlone?.(() => {
+      for (const flows of this.#all()) flows.hurry();
+    });
     this.#unwatch = [
       ...[quarantine, directory, identities.identities, identities.bundles, authorizer].map((watched) =>
         watched.watch(reconsider),

@@ -110,6 +110,11 @@ export class DecidedFlows {
     };
   }
 
+  /** Hears at once, where it does not: whoever had the gate has let go of it. */
+  hurry(): void {
+    this.#opening.hurry();
+  }
+
   /** Judges every flow again; those that may not go on end, and are recorded. What there is no time for passes no more until its next datagram is asked about. */
   reconsiderAll(): void {
     this.#denied.clear();

@@ -10,7 +10,6 @@ export interface GateOpeningOptions {
   readonly log: Log;
 }
 
-/** The agent that this one takes over from hears until it drains. */
 const AGAIN_MS = 200;
 const TELL_EVERY_MS = 60_000;
 
@@ -18,6 +17,7 @@ const TELL_EVERY_MS = 60_000;
 export class GateOpening {
   readonly #options: GateOpeningOptions;
   #close: (() => void) | undefined;
+  #isOpening = false;
   #isStopped = false;
   #cancel: () => void = () => undefined;
   #toldMs = -Infinity;
@@ -34,6 +34,13 @@ export class GateOpening {
     void this.#open();
   }
 
+  /** Somebody who had it has let go of it. */
+  hurry(): void {
+    if (this.isOpen || this.#isOpening || this.#isStopped) return;
+    this.#cancel();
+    void this.#open();
+  }
+
   stop(): void {
     this.#isStopped = true;
     this.#cancel();
@@ -43,6 +50,7 @@ export class GateOpening {
 
   async #open(): Promise<void> {
     const { open, onOpen } = this.#options;
+    this.#isOpening = true;
     try {
       const close = await open(() => this.#openLater());
       if (this.#isStopped) return close();
@@ -51,6 +59,8 @@ export class GateOpening {
     } catch (error) {
       this.#tell(error);
       this.#openLater();
+    } finally {
+      this.#isOpening = false;
     }
   }
 
