@@ -23,7 +23,7 @@ export function renderStatus(status: StatusAnswer): string {
     ['users', renderUsers(status.userIssuers)],
     ['capture', renderCapture(capture)],
     ['transparent', renderTransparent(capture)],
-    ['udp', renderUdp(status.udp)],
+    ['udp', renderUdp(status)],
     ['namespaces', renderNamespaces(status)],
     ['processes', renderHolderSearch(status.holderSearch)],
     ['hbone', renderHbone(status.hbone)],
@@ -117,7 +117,8 @@ function renderInspection(inspection: StatusAnswer['inspection']): string {
     : `by ${inspection.authority}, until ${inspection.notAfter}`;
 }
 
-function renderUdp(udp: StatusAnswer['udp']): string {
+function renderUdp({ udp, capture }: StatusAnswer): string {
+  if (udp === null && capture.mode === 'off') return 'left alone: the agent keeps no rules';
   if (udp === null) return 'dropped, but for capture.allow_udp and egress.resolvers';
   if (!udp.isHearing) return 'NOT DECIDED, and dropped: see the log for datagrams_not_heard';
   const inAll = (what: string, names: readonly string[]): string =>

@@ -23,17 +23,29 @@ interface Path {
   readonly children: readonly string[];
   /** What else can follow. */
   readonly words: readonly string[];
+  /** Options with a value that is one of a few. */
+  readonly choices: readonly (readonly [option: string, values: readonly string[]])[];
 }
 
-/** Every command path with what can follow it. Options of the commands above it are taken too. */
+/** Every command path that the help shows, with what can follow it. Options of the commands above it are taken too. */
 function paths(command: Command, prefix: string, above: readonly string[] = []): readonly Path[] {
-  const children = command.commands.map((child) => child.name());
-  const choices = command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
-  const own = command.options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
+  const help = command.createHelp();
+  const commands = help.visibleCommands(command).filter((child) => child.name() !== 'help');
+  const words = command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
+  const visible = help.visibleOptions(command).filter((option) => option.long !== '--help');
+  const own = visible.flatMap((option) => (option.long === undefined ? [] : [option.long]));
   const options = [...own, ...above];
+  const choices = visible.flatMap(({ long, argChoices }) =>
+    long === undefined || argChoices === undefined ? [] : [[long, argChoices] as const],
+  );
   return [
-    { path: prefix, children, words: [...choices, ...options, '--help'] },
-    ...command.commands.flatMap((child) => paths(child, `${prefix} ${child.name()}`, options)),
+    {
+      path: prefix,
+      children: commands.map((child) => child.name()),
+      words: [...words, ...options, '--help'],
+      choices,
+    },
+    ...commands.flatMap((child) => paths(child, `${prefix} ${child.name()}`, options)),
   ];
 }
 
@@ -43,7 +55,7 @@ function script(shell: string, program: Command): string {
     case 'bash':
       return bash(all);
     case 'zsh':
-      return `autoload -U +X bashcompinit && bashcompinit\n${bash(all)}`;
+      return `(( $+functions[compdef] )) || { autoload -U compinit && compinit }\nautoload -U +X bashcompinit && bashcompinit\n${bash(all)}`;
     case 'fish':
       return fish(all);
     default:
@@ -71,21 +83,31 @@ ${all.map(({ path }) => `      '${path}') path='${path}' ;;`).join('\n')}
   case "$path" in
 ${cases.join('\n')}
   esac
+  case "$path \${COMP_WORDS[COMP_CWORD - 1]}" in
+${all.flatMap(bashChoices).join('\n')}
+  esac
   COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _picket picket
 `;
 }
 
+/** Behind an option whose value is one of a few. */
+function bashChoices({ path, choices }: Path): readonly string[] {
+  return choices.map(([option, values]) => `    '${path} ${option}') words='${values.join(' ')}' ;;`);
+}
+
 function fish(all: ReturnType<typeof paths>): string {
   return all
-    .flatMap(({ path, children, words }) => {
+    .flatMap(({ path, children, words, choices }) => {
       const condition = fishCondition(path, children);
-      return [...children, ...words].map((word) =>
-        word.startsWith('--')
-          ? `complete -c picket -n '${condition}' -l ${word.slice(2)}`
-          : `complete -c picket -f -n '${condition}' -a ${word}`,
-      );
+      const valuesOf = new Map(choices);
+      return [...children, ...words].map((word) => {
+        if (!word.startsWith('--')) return `complete -c picket -f -n '${condition}' -a ${word}`;
+        const values = valuesOf.get(word);
+        const given = values === undefined ? '' : ` -x -a '${values.join(' ')}'`;
+        return `complete -c picket -n '${condition}' -l ${word.slice(2)}${given}`;
+      });
     })
     .join('\n')
     .concat('\n');

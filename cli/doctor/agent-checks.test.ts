@@ -179,6 +179,15 @@ const FAULTS: readonly (readonly [name: string, Partial<StatusAnswer>, Check['ou
 ];
 
 describe('checkAgent()', () => {
+  test('checkAgent() says of a host that has not attested what it waits for, and not what comes after', () => {
+    const pending = server({ isConnected: false, lastHeardAt: undefined, failure: 'ek_not_approved: wait' });
+    expect(checkOf('server', { ...pending, agent: null }).advice).toContain('picket node tpm approve');
+    expect(checkOf('policy', { policy: null, agent: null }).advice).toContain('attest first');
+    const lost = server({ isConnected: false, failure: 'server_unreachable: No server answers' });
+    expect(checkOf('server', lost).advice).toContain('goes on passing');
+    expect(checkOf('server', { ...lost, agent: null }).advice).not.toContain('passing');
+  });
+
   test('checkAgent() finds nothing wrong with an agent that is well', () => {
     const checks = checkAgent(HEALTHY, NOW_MS);
     expect(checks.filter(({ outcome }) => outcome !== 'ok')).toEqual([]);

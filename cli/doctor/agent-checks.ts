@@ -36,7 +36,7 @@ export function checkAgent(status: StatusAnswer, nowMs: number): readonly Check[
     checkWorkers(status),
     checkGateway(status),
     checkInspection(status, nowMs),
-    checkUdp(status.udp),
+    checkUdp(status),
     checkCapture(status),
     ...checkReturnPath(status),
     ...checkNamespaces(status),

@@ -95,8 +95,8 @@ function checkForeign(foreign: ForeignChains | PicketError): Check {
     when(
       forwarders.length > 0,
       'warn',
-      `${forwarders.join(', ')}: what this host forwards is dropped, so its containers or machines have no network`,
-      'do not run the agent on such a host',
+      `${forwarders.join(', ')}: what this host forwards is dropped, so its containers or machines have no network of their own`,
+      'name their network namespaces in capture.namespaces, and the agent serves them (docs/capture.md); machines it cannot serve',
     ),
     when(
       dropping.length > 0,

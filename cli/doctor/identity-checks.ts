@@ -17,7 +17,7 @@ export function checkCertificate({ agent }: StatusAnswer, nowMs: number): Check 
     return check('certificate', '', [
       'fail',
       'none: this host has not attested, or its certificate has ended',
-      advice,
+      'see the check of the server; the agent’s log: attestation_failed, renewal_failed',
     ]);
   const { leftMs, isLate } = lifeOf(agent, nowMs);
   const found = `${agent.spiffeId}, ${leftMs > 0 ? `${formatDuration(leftMs)} left` : `ended ${agent.notAfter}`}`;

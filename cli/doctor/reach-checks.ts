@@ -57,7 +57,7 @@ export function checkGateway({ gateway: { isEnabled, identities } }: StatusAnswe
       isEnabled && identities.length === 0,
       'warn',
       'it runs as a gateway, but no entry of this host has a listener PORT/egress: it takes nothing out',
-      'picket entry create ID --parent AGENT --selector unix:uid:0 --selector unix:path:/usr/bin/picket --listen 15008/egress',
+      'picket entry create ID --parent AGENT --selector unix:uid:0 --selector unix:path:/usr/local/bin/picket --listen 15008/egress',
     ),
     when(
       !isEnabled && identities.length > 0,

@@ -7,8 +7,18 @@ const check = checkerOf('agent');
 /** A clock that is off by more than this will soon be off by too much. */
 const NOTABLE_SKEW_MS = 60_000;
 
+/** What to do about a server that answers and does not let the host attest, by the reason before the colon. */
+const ATTESTATION_ADVICE: Readonly<Record<string, string>> = {
+  ek_not_approved:
+    'if it is the hash of this host: picket node tpm approve EK-HASH --name NAME --address ADDRESS, where operators are; the agent asks again by itself',
+  join_token_invalid:
+    'picket token create NAME --address ADDRESS, where operators are; put the token into attestation, and restart the agent',
+  root_pin_mismatch:
+    'trust.root_key_sha256 is another root’s: picket ca show, or picket token create, print the right one',
+};
+
 /** Whether the server is heard. */
-export function checkServer({ server }: StatusAnswer, nowMs: number): Check {
+export function checkServer({ server, agent }: StatusAnswer, nowMs: number): Check {
   const { isConnected, lastHeardAt, failure, refusal } = server;
   const since =
     lastHeardAt === undefined
@@ -28,7 +38,8 @@ export function checkServer({ server }: StatusAnswer, nowMs: number): Check {
       !isConnected,
       'fail',
       `not connected, ${since}${failure === undefined ? '' : `: ${failure}`}`,
-      'is the server up, is its port 8443 reachable from here? What passes goes on passing until certificates end',
+      ATTESTATION_ADVICE[failure?.split(':', 1)[0] ?? ''] ??
+        `is the server up, is its port 8443 reachable from here?${agent === null ? '' : ' What passes goes on passing until certificates end'}`,
     ),
     failure === undefined ? undefined : ['warn', failure, 'it is tried again; the agent’s log tells more'],
   );
@@ -53,7 +64,7 @@ export function checkClock({ server: { clockSkewMs, isClockSkewed } }: StatusAns
 }
 
 /** Whether there is a policy to decide by. */
-export function checkPolicy({ policy }: StatusAnswer): Check {
+export function checkPolicy({ policy, agent }: StatusAnswer): Check {
   return check(
     'policy',
     `version ${policy?.version}, sequence ${policy?.sequence}`,
@@ -61,7 +72,9 @@ export function checkPolicy({ policy }: StatusAnswer): Check {
       policy === null,
       'fail',
       'none is in force: everything is denied',
-      'picket policy publish DIRECTORY; the agent’s log: policy_refused',
+      agent === null
+        ? 'this host has to attest first: see the check of the server'
+        : 'picket policy publish DIRECTORY; the agent’s log: policy_refused',
     ),
   );
 }

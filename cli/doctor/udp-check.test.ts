@@ -12,8 +12,13 @@ test.each<[StatusAnswer['udp'], string, string]>([
   [{ ...GOOD, otherUsersIn: ['front'] }, 'warn', 'UDP of front is dropped: it has a user namespace'],
   [{ ...GOOD, flows: 768 }, 'warn', '768 flows of UDP pass'],
 ])('checkUdp() tells of %p', (udp, outcome, found) => {
-  const check = checkUdp(udp);
+  const check = checkUdp({ udp, capture: { mode: 'nftables' } });
   expect([check.name, check.outcome]).toEqual(['udp', outcome as typeof check.outcome]);
   expect(check.found).toContain(found);
   expect(check.advice === undefined).toBe(outcome === 'ok');
+});
+
+test('checkUdp() says of nothing that it is dropped where the agent keeps no rules', () => {
+  const { found, outcome } = checkUdp({ udp: null, capture: { mode: 'off' } });
+  expect([outcome, found]).toEqual(['ok', 'the agent keeps no rules: what leaves is left alone']);
 });

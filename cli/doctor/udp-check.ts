@@ -7,11 +7,18 @@ const check = checkerOf('agent');
 const NEARLY_FULL = 0.75;
 
 /** Whether UDP that leaves this host is decided on, where it should be. */
-export function checkUdp(udp: StatusAnswer['udp']): Check {
+export function checkUdp({
+  udp,
+  capture,
+}: Pick<StatusAnswer, 'udp'> & { readonly capture: Pick<StatusAnswer['capture'], 'mode'> }): Check {
+  const undecided =
+    capture.mode === 'off'
+      ? 'the agent keeps no rules: what leaves is left alone'
+      : 'what leaves is dropped, but for capture.allow_udp and egress.resolvers';
   return check(
     'udp',
     udp === null
-      ? 'what leaves is dropped, but for capture.allow_udp and egress.resolvers'
+      ? undecided
       : `what leaves is decided by the policy: ${udp.flows} flows of ${udp.maxFlows} at most`,
     when(
       udp?.isHearing === false,

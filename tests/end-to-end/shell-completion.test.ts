@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runOk } from '../kit/child.ts';
@@ -16,6 +16,8 @@ const TYPED: readonly (readonly [string, string])[] = [
   ['picket entry list --js', '--json'],
   ['picket --json audit op', 'operators'],
   ['picket completion fi', 'fish'],
+  ['picket policy evaluate --direction out', 'outbound'],
+  ['picket audit access --decision al', 'allow'],
 ];
 
 let folder: string;
@@ -32,6 +34,19 @@ function scriptOf(shell: string): string {
 }
 
 describe('picket completion', () => {
+  test.each(['bash', 'zsh', 'fish'])('offers in %s nothing that the help hides', (shell) => {
+    const script = readFileSync(scriptOf(shell), 'utf8');
+    expect(script).toContain('check-config');
+    expect(script).not.toMatch(/take-over|\bworker\b/);
+  });
+
+  test('needs nothing to be loaded before in zsh', async () => {
+    const script = `source ${scriptOf('zsh')}; print -r -- $_comps[picket]`;
+    expect(await runOk(['zsh', '-f', '-c', script], { cwd: folder, env: { HOME: folder } })).toContain(
+      '_picket',
+    );
+  });
+
   test('completes in bash', async () => {
     const complete = `COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _picket; echo "\${COMPREPLY[*]}"`;
     const script = `source ${scriptOf('bash')}; ${complete}`;
