@@ -51,6 +51,13 @@ describe('parseRequestTarget()', () => {
     for (const path of ['//', '//a', '/a//b', '/a//', 'http://a//b']) expect(isRefused(path)).toBe(true);
   });
 
+  test('refuses more segments and parameters than programs take', () => {
+    expect(isRefused('/a'.repeat(256))).toBe(false);
+    expect(isRefused('/a'.repeat(257))).toBe(true);
+    expect(isRefused(`/?${'a&'.repeat(1023)}`)).toBe(false);
+    expect(isRefused(`/?${'a&'.repeat(1024)}`)).toBe(true);
+  });
+
   test('refuses exactly the escapes that servers read differently, for all 256 bytes', () => {
     for (let byte = 0; byte < 256; byte++) {
       const character = String.fromCharCode(byte);

@@ -3,13 +3,18 @@ import { PicketError } from '../errors/errors.ts';
 /**
  * A request target as policy and application both read it. `path` includes the query. The target itself is passed on unchanged, so one
  * that two programs could read in two ways is refused instead of being repaired: percent-encoded letters, digits, `-._~`, slashes,
- * backslashes and control characters, dot segments (also as `..;x`, which servlet containers resolve), and empty segments.
+ * backslashes and control characters, dot segments (also as `..;x`, which servlet containers resolve), and empty segments. So is one of more parts than programs take: the policy gets each of them by itself, and would be
+ * busy with one request as long as with a thousand.
  */
 export interface RequestTarget {
   readonly path: string;
   /** The authority of an absolute-form target in lower case; null for the other forms. */
   readonly authority: string | null;
 }
+
+const MAX_SEGMENTS = 256;
+/** Of a query; about as many as PHP and Tomcat take. */
+const MAX_PARAMETERS = 1024;
 
 const HEX_DIGIT = /^[0-9A-Fa-f]$/;
 const ABSOLUTE = /^[Hh][Tt][Tt][Pp]:\/\/([^/?]*)(.*)$/;
@@ -48,9 +53,11 @@ export function requireAuthority(text: string): void {
 function requirePlainPath(target: string): void {
   const query = target.indexOf('?');
   requireEscapes(target, query < 0 ? target.length : query);
+  if (query >= 0) requireFewParameters(target, query + 1);
   let start = 1;
   const path = query < 0 ? target : target.slice(0, query);
-  for (;;) {
+  for (let segments = 1; ; segments++) {
+    if (segments > MAX_SEGMENTS) throw refused(`the path has more than ${MAX_SEGMENTS} segments`);
     const slash = path.indexOf('/', start);
     const segment = slash < 0 ? path.slice(start) : path.slice(start, slash);
     if (segment === '' && slash >= 0) throw refused('a path segment is empty');
@@ -58,6 +65,12 @@ function requirePlainPath(target: string): void {
     if (slash < 0) return;
     start = slash + 1;
   }
+}
+
+function requireFewParameters(target: string, queryStart: number): void {
+  let parameters = 1;
+  for (let at = target.indexOf('&', queryStart); at >= 0; at = target.indexOf('&', at + 1))
+    if (++parameters > MAX_PARAMETERS) throw refused(`the query has more than ${MAX_PARAMETERS} parameters`);
 }
 
 /** Every percent sign must begin an escape; within the path (before `pathEnd`) the escape must be one that all servers keep apart. */

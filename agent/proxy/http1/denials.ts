@@ -8,6 +8,8 @@ import type { Judgement } from '../judge/judge.ts';
 const MAX_DISCARDED_BYTES = 256 * 1024;
 /** After so many denials a client that sent more requests waits for its next turn. */
 const DENIALS_IN_A_TURN = 32;
+/** And after so long, in milliseconds: one that asks for what is dear to decide must not hold up others either. */
+const TURN_MS = 5;
 
 export interface Http1DenialsOptions {
   readonly client: ByteStream;
@@ -26,9 +28,15 @@ export class Http1Denials {
   #isDiscarding = false;
   #waitsFor: 'drain' | 'turn' | undefined;
   #count = 0;
+  #beganMs = 0;
 
   constructor(options: Http1DenialsOptions) {
     this.#options = options;
+  }
+
+  /** To be called when requests begin to be read. */
+  begin(): void {
+    this.#beganMs = this.#options.clock.monotonicMs();
   }
 
   /** Whether the body of a refused request is being read. */
@@ -52,7 +60,7 @@ export class Http1Denials {
     this.#count += 1;
     if (closes) return true;
     if (!isRoom) this.#wait('drain');
-    else if (this.#count % DENIALS_IN_A_TURN === 0) this.#wait('turn');
+    else if (this.#isTurnOver()) this.#wait('turn');
     return false;
   }
 
@@ -64,6 +72,11 @@ export class Http1Denials {
   /** The client has read what waited for it. */
   drained(): void {
     if (this.#waitsFor === 'drain') this.#endWait();
+  }
+
+  #isTurnOver(): boolean {
+    const lastedMs = this.#options.clock.monotonicMs() - this.#beganMs;
+    return this.#count % DENIALS_IN_A_TURN === 0 || lastedMs >= TURN_MS;
   }
 
   #wait(what: 'drain' | 'turn'): void {

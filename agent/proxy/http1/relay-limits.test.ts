@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, spyOn, test } from 'bun:test';
 import { DECISION_REASONS, type DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import type { ByteStream, ByteStreamReader } from '../streams/byte-stream.ts';
@@ -121,6 +121,17 @@ describe('Http1Relay holds', () => {
     expect(judged.length).toBeLessThan(100);
     for (let turn = 0; turn < 200; turn++) clock.advance(0);
     expect(client.answers).toBe(200);
+  });
+
+  test('the event loop for a bounded time, where requests are dear to decide', () => {
+    const { client, judged, clock } = new Rig().start();
+    // Each decision takes 3 ms.
+    const time = spyOn(clock, 'monotonicMs').mockImplementation(() => judged.length * 3);
+    client.send(GET.repeat(7));
+    expect(judged.length).toBe(2);
+    clock.advance(0);
+    expect(client.answers).toBe(7);
+    time.mockRestore();
   });
 
   test('nothing back from a client that ended before its turn came', () => {

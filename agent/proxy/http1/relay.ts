@@ -120,6 +120,7 @@ export class Http1Relay {
   /** Runs `work`, which reads requests, and looks at where that led. */
   #read(work: () => void): void {
     if (!this.#end.isAhead) return;
+    this.#denials.begin();
     try {
       work();
     } catch (error) {

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'bun:test';
+import { beforeEach, describe, expect, spyOn, test } from 'bun:test';
 import {
   CLIENT_PREFACE,
   encodeFrame,
@@ -451,6 +451,17 @@ describe('Http2Relay, frame by frame', () => {
     const told = parseSettings(greeting, { start: 9, end: 9 + greeting.readUIntBE(0, 3) });
     expect([told.get(SETTING.initialWindowSize), told.get(0x100)]).toEqual([77, 2]);
     expect(told.size).toBeLessThan(50);
+  });
+
+  test('lets others have their turn after a bounded time, where requests are dear to decide', async () => {
+    await rig.begin();
+    // Each decision takes 3 ms.
+    const time = spyOn(judge.clock, 'monotonicMs').mockImplementation(() => judge.records.length * 3);
+    await says(client, ...Array.from({ length: 7 }, (_, i) => get(2 * i + 1, '/denied')));
+    expect(judge.records).toHaveLength(3);
+    judge.clock.advance(0);
+    expect(judge.records).toHaveLength(7);
+    time.mockRestore();
   });
 
   test('answers no more refused requests than the client reads', async () => {

@@ -226,6 +226,7 @@ export class Http2Relay {
   /** Runs `work`, which reads the client, and looks at where that led. */
   #read(work: () => void): void {
     if (!this.#end.isAhead) return;
+    this.#turns.begin();
     try {
       work();
     } catch (error) {

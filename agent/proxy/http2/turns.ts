@@ -11,19 +11,26 @@ export interface Http2TurnsOptions {
   readonly onTurn: () => void;
 }
 
-/** Lets others have their turn after so many requests of one client, and the client its own when its answers would not only pile up. */
+/** Lets others have their turn after so many requests of one client, or so long, and the client its own when its answers would not only pile up. */
 export class Http2Turns {
   readonly #options: Http2TurnsOptions;
   #isDue = false;
+  #beganMs = 0;
 
   constructor(options: Http2TurnsOptions) {
     this.#options = options;
   }
 
+  /** To be called when the client begins to be read. */
+  begin(): void {
+    this.#beganMs = this.#options.clock.monotonicMs();
+  }
+
   /** One request more was read. */
   count(): void {
     const { clock, requests } = this.#options;
-    if (requests.count % HTTP2_LIMITS.requestsInATurn !== 0) return;
+    const isOver = clock.monotonicMs() - this.#beganMs >= HTTP2_LIMITS.turnMs;
+    if (!isOver && requests.count % HTTP2_LIMITS.requestsInATurn !== 0) return;
     requests.hold();
     clock.schedule(0, () => {
       this.#isDue = true;
