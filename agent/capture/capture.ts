@@ -30,7 +30,7 @@ export interface CaptureSettings {
   };
   /** UDP that may leave: destination CIDR and port. Everything else is dropped. */
   readonly allowUdp: readonly { readonly address: string; readonly port: number }[];
-  /** DNS servers that every program of this host may ask, by UDP and TCP. None unless given. */
+  /** DNS servers that every program of this host, and of its captured namespaces, may ask, by UDP and TCP. None unless given. */
   readonly resolvers?: readonly { readonly address: string; readonly port: number }[];
   /** Whether other UDP is logged for the agent, which lets a flow pass by making it a member of sets; false unless given. */
   readonly decidesUdp?: boolean;

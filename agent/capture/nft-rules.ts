@@ -200,11 +200,9 @@ function guardInput(resolved: ResolvedSettings): string[] {
     ...among('tcp sport', resolved.outboundPorts, `${CONTINUES} accept`),
     ...amongNetworks('saddr', resolved.outboundAddresses, `${CONTINUES} accept`),
     ...dhcpAnswers(resolved),
-    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedAnswers()] : []),
+    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedAnswers('udp')] : []),
     ...udpAnswers([...resolved.allowUdp, ...resolved.resolvers]),
-    ...resolved.resolvers.map(
-      ({ network, port }) => `${inNetwork('saddr', network)} tcp sport ${port} ${CONTINUES} accept`,
-    ),
+    ...resolverTcpAnswers(resolved),
     ...(resolved.decidesUdp ? udpAnswersIn() : []),
     ...ICMP_IN,
     'counter drop',
@@ -216,7 +214,8 @@ function guardEnclosed(resolved: ResolvedSettings): string[] {
   return [
     ...dropUndecided(resolved),
     'iifname "lo" accept',
-    ...udpAnswers(resolved.allowUdp),
+    ...udpAnswers([...resolved.allowUdp, ...resolved.resolvers]),
+    ...resolverTcpAnswers(resolved),
     ...(resolved.decidesUdp ? udpAnswersIn() : []),
     ...ICMP_IN,
     'counter drop',
@@ -238,31 +237,50 @@ function udpAnswers(allowUdp: ResolvedSettings['allowUdp']): string[] {
   );
 }
 
-/** Of what other namespaces of this host send, the UDP that may leave is let through, and nothing else. */
+function resolverTcpAnswers({ resolvers }: ResolvedSettings): string[] {
+  return resolvers.map(
+    ({ network, port }) => `${inNetwork('saddr', network)} tcp sport ${port} ${CONTINUES} accept`,
+  );
+}
+
+/** Of what other namespaces of this host send, the UDP that may leave is let through, and what is for a resolver, and nothing else. */
 function guardForward(resolved: ResolvedSettings): string[] {
-  const { allowUdp, namespaceAddresses } = resolved;
+  const { allowUdp, resolvers, namespaceAddresses } = resolved;
   const isOwn = (family: Cidr['family'], side: 'saddr' | 'daddr'): string =>
     `${family} ${side} { ${namespaceAddresses
       .filter((each) => each.family === family)
       .map(formatCidr)
       .join(', ')} }`;
-  const passes = allowUdp.filter(({ network }) =>
-    namespaceAddresses.some(({ family }) => family === network.family),
-  );
+  const hasOwn = ({ network }: { readonly network: Cidr }): boolean =>
+    namespaceAddresses.some(({ family }) => family === network.family);
+  const passes = allowUdp.filter(hasOwn);
+  const asked = resolvers.filter(hasOwn);
   return [
     ...passes.map(
       ({ network, port }) =>
         `${isOwn(network.family, 'saddr')} ${inNetwork('daddr', network)} udp dport ${port} accept`,
     ),
+    ...asked.map(
+      ({ network, port }) => `${isOwn(network.family, 'saddr')} ${wasFor({ network, port })} accept`,
+    ),
     ...(forwardsUdp(resolved) ? udpForwardsOut() : []),
-    ...(namespaceAddresses.length > 0 ? [dropForgedAnswers()] : []),
+    ...(namespaceAddresses.length > 0 ? [dropForgedAnswers('{ tcp, udp }')] : []),
     ...passes.map(
       ({ network, port }) =>
         `${isOwn(network.family, 'daddr')} ${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,
     ),
+    ...asked.map(
+      ({ network, port }) =>
+        `${isOwn(network.family, 'daddr')} ct direction reply ${wasFor({ network, port })} accept`,
+    ),
     ...(forwardsUdp(resolved) ? udpForwardsBack() : []),
     'counter drop',
   ];
+}
+
+/** Of a connection, or UDP, that was begun to there: the host may translate that, as it does for the resolver of a cluster. */
+function wasFor({ network, port }: ResolvedSettings['resolvers'][number]): string {
+  return `meta l4proto { tcp, udp } ct original ${inNetwork('daddr', network)} ct original proto-dst ${port}`;
 }
 
 /**

@@ -8,7 +8,9 @@ import { UDP_FORWARD_SETS, UDP_SETS } from './udp-rules.ts';
 
 const PORT = 5000;
 const FAR_PORT = 9000;
-const RESOLVER_PORT = 53;
+/** Of `allowUdp`, and of `resolvers`. */
+const ALLOWED_PORT = 53;
+const RESOLVER_PORT = 54;
 
 /** Listens at a port, having asked the other end first where it is to, and tells what it got until the far end itself was heard, and a little longer. */
 const LISTENER = `
@@ -68,8 +70,12 @@ beforeAll(async () => {
     ...SAMPLE_SETTINGS,
     decidesUdp: true,
     allowUdp: [
-      { address: `${far.ipv4}/32`, port: RESOLVER_PORT },
-      { address: `${far.ipv6}/128`, port: RESOLVER_PORT },
+      { address: `${far.ipv4}/32`, port: ALLOWED_PORT },
+      { address: `${far.ipv6}/128`, port: ALLOWED_PORT },
+    ],
+    resolvers: [
+      { address: far.ipv4, port: RESOLVER_PORT },
+      { address: far.ipv6, port: RESOLVER_PORT },
     ],
     namespaceAddresses: ['10.8.1.0/24', 'fd08:1::/64'],
   });
@@ -112,8 +118,8 @@ interface Case {
 async function listen({ family, to, farPort }: Case): Promise<readonly string[]> {
   const listens = to()[addressOf(family)];
   const end = far[addressOf(family)];
-  const port = farPort === RESOLVER_PORT ? PORT + 1 : PORT;
-  const asks = farPort === RESOLVER_PORT ? 'asks' : 'waits';
+  const port = PORT + [FAR_PORT, ALLOWED_PORT, RESOLVER_PORT].indexOf(farPort);
+  const asks = farPort === FAR_PORT ? 'waits' : 'asks';
   const command = ['/usr/bin/python3', '-c', LISTENER, listens, `${port}`, end, `${farPort}`, asks];
   const listener = Bun.spawn(to().in(...command), { stdout: 'pipe' });
   const send = async (from: TestHost, text: string): Promise<void> =>
@@ -139,7 +145,7 @@ for (const family of ['ip', 'ip6'] as const)
     ['the host', () => host],
     ['a pod', () => asking],
   ] as const)
-    for (const farPort of [FAR_PORT, RESOLVER_PORT])
+    for (const farPort of [FAR_PORT, ALLOWED_PORT, RESOLVER_PORT])
       test(`the rules let ${what} be answered over ${family} at port ${farPort} by the far end, and by no pod in its place`, async () => {
         expect(await listen({ family, to, farPort })).toEqual(['far']);
       });

@@ -189,6 +189,7 @@ export function enclosedSettingsOf(
     agentUid: host.agentUid,
     exclude: { inboundPorts: [], outboundPorts: [], outboundAddresses: [], users: [] },
     allowUdp: config.capture.allowUdp,
+    resolvers: config.egress.resolvers.map(splitEndpoint),
     decidesUdp: config.egress.decidesUdp,
     localPorts: host.localPorts,
   };

@@ -1,13 +1,15 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CaptureBackend } from '../../agent/capture/capture.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import { accessPage } from '../../shared/protocol/operator.ts';
 import { prepareCapture } from '../kit/captured-host.ts';
-import type { Child } from '../kit/child.ts';
+import { run, type Child } from '../kit/child.ts';
 import { DatagramPrograms, type Sending } from '../kit/datagram-programs.ts';
+import { DnsServer } from '../kit/dns.ts';
+import { asUser } from '../kit/programs.ts';
 import { forgeFrames } from '../kit/forged-datagrams.ts';
 import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
@@ -31,6 +33,9 @@ const ON_HOST = 7005;
 const POLICIES = join(import.meta.dirname, '../kit/policies');
 const ALLOWED = 9000;
 const OTHER = 9001;
+/** The resolver of a cluster: no machine has its address, which the host translates. */
+const CLUSTER_DNS = '10.96.0.10';
+const CLUSTER_DNS_PORT = 5300;
 const LAST = { front: 2, back: 3, bridged: 9 } as const;
 const WEB = 'spiffe://example.org/web';
 
@@ -89,7 +94,7 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
       await deskHost.runOk('sysctl', '-qw', `net.ipv4.conf.${at}.rp_filter=0`);
     const settings = {
       proxy: { workers },
-      egress: { udp: 'policy' },
+      egress: { udp: 'policy', resolvers: [`${outsider.ipv4}:53`, `${CLUSTER_DNS}:53`] },
       capture: { namespaces: (['front', 'back', 'bridged'] as const).map(namespaceOf) },
     };
     const captured = await prepareCapture(deskHost, { backend, settings }, stack);
@@ -178,6 +183,39 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
     expect(found.source).toMatch(new RegExp(`^(${front.ipv4}:|\\[${front.ipv6}\\])`));
     const { udp } = await statusOf(desk);
     expect(udp).toMatchObject({ isHearing: true, deafIn: [] });
+  });
+
+  test('every program of a pod may ask the resolvers, by UDP and TCP, those too that the host leads elsewhere', async () => {
+    const translation = `table ip cluster { chain lead { type nat hook prerouting priority dstnat; ip daddr ${CLUSTER_DNS} meta l4proto { tcp, udp } th dport 53 dnat to ${outsider.ipv4}:${CLUSTER_DNS_PORT}; }; }`;
+    await network.host.runOk('nft', translation);
+    const start = async (port: number, address: string): Promise<DnsServer> => {
+      const own = join(folder, `dns-${port}`);
+      mkdirSync(own);
+      return await DnsServer.start({
+        folder: own,
+        address: outsider.ipv4,
+        port,
+        records: { 'api.partner.test': [address] },
+        within: (...words) => outsider.in(...words),
+      });
+    };
+    const servers = [await start(53, '192.0.2.7'), await start(CLUSTER_DNS_PORT, '192.0.2.8')];
+    try {
+      for (const [server, answer] of [
+        [outsider.ipv4, '192.0.2.7'],
+        [CLUSTER_DNS, '192.0.2.8'],
+      ] as const)
+        for (const by of ['udp', 'tcp']) {
+          const question = ['/usr/bin/python3', programs.script, 'resolve', server, 'api.partner.test', by];
+          const { stdout } = await run(back.in(...asUser(STRANGER, ...question)), { cwd: '/' });
+          expect([server, by, stdout.trim()]).toEqual([server, by, answer]);
+        }
+      // Where it is led to is no resolver by itself.
+      expect(await ask(back, { uid: STRANGER, port: CLUSTER_DNS_PORT })).toBe('silence 0');
+    } finally {
+      for (const server of servers) await server.stop();
+      await network.host.runOk('nft', 'delete', 'table', 'ip', 'cluster');
+    }
   });
 
   test('nobody else’s is: another pod’s, another user’s there, the host’s; nor what the policy does not allow', async () => {
