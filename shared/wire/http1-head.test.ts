@@ -72,6 +72,18 @@ describe('parseRequestHead()', () => {
     expect(parse(get('X_Length: 5')).headers).toMatchObject({ x_length: '5' });
   });
 
+  test('refuses two fields that are one to applications which read other marks as dashes', () => {
+    const refuses = (...fields: string[]): boolean => isRefused(get(...fields.map((name) => `${name}: x`)));
+    for (const twins of [
+      ['X-Tenant', 'X_Tenant'],
+      ['x_tenant', 'X-Tenant'],
+      ['x.tenant', 'x_tenant'],
+    ])
+      expect([twins, refuses(...twins)]).toEqual([twins, true]);
+    for (const fields of [['x_tenant'], ['x_tenant', 'x_tenant'], ['x-tenant', 'x-tenant'], ['x_a', 'x-b']])
+      expect([fields, refuses(...fields)]).toEqual([fields, false]);
+  });
+
   test('cuts every spelling of the identity header', () => {
     const line = (name: string): string => `${name}: URI=evil`;
     const names = [

@@ -2,6 +2,7 @@ import { PicketError } from '../errors/errors.ts';
 import {
   COLON,
   CR,
+  hasTwins,
   isMisspelledFraming,
   isOwnedHeader,
   LF,
@@ -104,6 +105,7 @@ class HeadParser {
       this.#readField();
     }
     if (this.#isChunked && this.#contentLength >= 0) throw refused('Content-Length and Transfer-Encoding');
+    if (hasTwins(this.#headers)) throw refused('two fields differ in their marks alone');
     const { path, authority } = parseRequestTarget(method, target);
     const host = this.#requireHost(authority);
     const options = this.#connectionOptions();

@@ -47,6 +47,23 @@ export function isMisspelledFraming(name: string): boolean {
   return !FRAMING_FIELDS.has(name) && FRAMING_FIELDS.has(name.replace(MARKS, '-'));
 }
 
+/**
+ * Whether two fields of those (by lower-case name) may be one to an application that reads other marks like a dash: the policy would decide by the one, and the application go by the other.
+ */
+export function hasTwins(headers: Readonly<Record<string, string>>): boolean {
+  let seen: Set<string> | undefined;
+  for (const name in headers) {
+    if (!OTHER_MARK.test(name)) continue;
+    const dashed = name.replace(MARKS, '-');
+    if (headers[dashed] !== undefined || seen?.has(dashed) === true) return true;
+    seen = (seen ?? new Set()).add(dashed);
+  }
+  return false;
+}
+
+/** Than a dash, or the colon of a pseudo-header field. */
+const OTHER_MARK = /[^a-z0-9:-]/;
+
 /** Whether latin-1 `text` may stand in a field value or a reason phrase. */
 export function isFieldText(text: string): boolean {
   for (let i = 0; i < text.length; i++) if (VALUE_BYTES[text.charCodeAt(i)] !== 1) return false;

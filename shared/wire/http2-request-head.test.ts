@@ -142,6 +142,7 @@ describe('readRequestHead()', () => {
     ['an empty host', change(':authority', '')],
     ['user information', change(':authority', 'a@shop')],
     ['a host with a last dot', change(':authority', 'shop.')],
+    ['fields that differ in their marks', [...PSEUDO, ['x-tenant', 'a'], ['x_tenant', 'b']]],
     ['another scheme', change(':scheme', 'ftp')],
     [
       'CONNECT',

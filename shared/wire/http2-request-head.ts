@@ -1,6 +1,6 @@
 import { PicketError } from '../errors/errors.ts';
 import type { FieldList } from './hpack-decoder.ts';
-import { isOwnedHeader, TARGET_BYTES } from './http1-syntax.ts';
+import { hasTwins, isOwnedHeader, TARGET_BYTES } from './http1-syntax.ts';
 import { parseRequestTarget, requireAuthority } from './http1-target.ts';
 import { isToken, MalformedHead, requireField, requireValue } from './http2-field-rules.ts';
 
@@ -87,6 +87,7 @@ class HeadReader {
       const host = this.#requireHost();
       if (scheme !== 'http' && scheme !== 'https')
         return this.#refused(400, 'the scheme is neither http nor https');
+      if (hasTwins(this.#headers)) return this.#refused(400, 'two header fields differ in their marks alone');
       requireTargetBytes(path);
       // What is asked for in an extended CONNECT is an ordinary path.
       parseRequestTarget(method === 'CONNECT' ? 'GET' : method, path);
