@@ -44,7 +44,11 @@ export interface NamespaceStatus {
   readonly why?: string;
 }
 
-/** What cannot be captured is tried again after this time, in milliseconds, or at once when it is another one. */
+/**
+ * What cannot be captured is tried again after this time, in milliseconds, and then after twice as long each time, or at once when it is another one. Soon at first: an agent of before that is being
+ * replaced may have the port there for a moment longer.
+ */
+const FIRST_AGAIN_MS = 250;
 const AGAIN_MS = 2000;
 
 interface Begun {
@@ -68,7 +72,7 @@ export class NamespacePlace {
   #identity: string | undefined;
   /** What is being captured, or let go. */
   #underWay: string | undefined;
-  #failure: { readonly why: string; readonly atMs: number } | undefined;
+  #failure: { readonly why: string; readonly atMs: number; readonly restMs: number } | undefined;
   #looking: Promise<void> | undefined;
   #isLetGo = false;
   #isLeft = false;
@@ -159,7 +163,7 @@ export class NamespacePlace {
 
   #isResting(): boolean {
     const failure = this.#failure;
-    return failure !== undefined && this.#options.clock.monotonicMs() - failure.atMs < AGAIN_MS;
+    return failure !== undefined && this.#options.clock.monotonicMs() - failure.atMs < failure.restMs;
   }
 
   async #capture(identity: string): Promise<void> {
@@ -191,7 +195,8 @@ export class NamespacePlace {
     const error = toPicketError(cause);
     if (error.message !== this.#failure?.why)
       log.error('namespace_not_captured', { name: this.#declared.name, error });
-    this.#failure = { why: error.message, atMs: clock.monotonicMs() };
+    const restMs = Math.min(2 * (this.#failure?.restMs ?? FIRST_AGAIN_MS / 2), AGAIN_MS);
+    this.#failure = { why: error.message, atMs: clock.monotonicMs(), restMs };
   }
 
   async #forget(): Promise<void> {
