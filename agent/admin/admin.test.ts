@@ -21,7 +21,7 @@ import { captureAnswer, statusAnswer, whyAnswer } from './admin-answers.ts';
 import { startAdmin, type Admin } from './admin.ts';
 import type { AgentState } from './status.ts';
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 const ALICE = 61_001;
 const BOB = 61_002;

@@ -19,7 +19,7 @@ import { SAMPLE_SETTINGS } from '../capture/contract.ts';
 import { NftCapture } from '../capture/nft.ts';
 import { CaptureTrial } from './capture-trial.ts';
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let network: TestNetwork;
 let folder: string;

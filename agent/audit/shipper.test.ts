@@ -7,6 +7,7 @@ import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
 import { readFramed } from '../../tests/kit/audit-batches.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
+import { waitUntil } from '../../tests/kit/wait.ts';
 import { startShipper } from './shipper.ts';
 import { sampleRecord } from './spool-sample.ts';
 import { Spool } from './spool.ts';
@@ -48,14 +49,6 @@ class StoringServer {
   }
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!condition()) {
-    if (Date.now() > end) throw new Error('waited too long');
-    await Bun.sleep(2);
-  }
-}
-
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
 describe('startShipper()', () => {
@@ -70,9 +63,12 @@ describe('startShipper()', () => {
       log,
     });
     for (let index = 1; index <= 2500; index++) spool.record(sampleRecord(index));
-    await until(() => server.stored.length === 2500);
+    await waitUntil('the first are stored', () => server.stored.length === 2500);
     for (let index = 2501; index <= 2600; index++) spool.record(sampleRecord(index));
-    await until(() => spool.status.depth === 0 && server.stored.length === 2600);
+    await waitUntil(
+      'all are stored, and none is kept',
+      () => spool.status.depth === 0 && server.stored.length === 2600,
+    );
     expect(server.stored).toEqual(upTo(2600));
     await shipper.stop();
     await spool.close();
@@ -89,18 +85,18 @@ describe('startShipper()', () => {
     };
     const shipper = startShipper({ spool, ...options });
     for (let index = 1; index <= 50; index++) spool.record(sampleRecord(index));
-    await until(() => server.stored.length === 50);
+    await waitUntil('they are stored', () => server.stored.length === 50);
     server.isReachable = false;
     const { calls } = server;
     for (let index = 51; index <= 100; index++) spool.record(sampleRecord(index));
-    await until(() => server.calls > calls + 2);
+    await waitUntil('it has tried several times', () => server.calls > calls + 2);
     expect(spool.status.depth).toBe(50);
     await shipper.stop();
     await spool.close();
     const again = openSpool(join(directories[0]!, 'spool'));
     const next = startShipper({ spool: again, ...options });
     server.isReachable = true;
-    await until(() => again.status.depth === 0);
+    await waitUntil('none is kept', () => again.status.depth === 0);
     expect(server.stored).toEqual(upTo(100));
     await next.stop();
     await again.close();
@@ -117,10 +113,10 @@ describe('startShipper()', () => {
       log,
     });
     for (let index = 1; index <= 40; index++) spool.record(sampleRecord(index));
-    await until(() => server.stored.length === 40);
+    await waitUntil('they are stored', () => server.stored.length === 40);
     server.stored.length = 30;
     spool.record(sampleRecord(41));
-    await until(() => server.stored.length === 41);
+    await waitUntil('the next is stored too', () => server.stored.length === 41);
     expect(server.stored).toEqual(upTo(41));
     await shipper.stop();
     await spool.close();
@@ -138,7 +134,7 @@ describe('startShipper()', () => {
       log,
     });
     spool.record(sampleRecord(1));
-    await until(() => server.stored.length === 1);
+    await waitUntil('the first is stored', () => server.stored.length === 1);
     for (let index = 2; index <= 9; index++) {
       const ready = Promise.withResolvers<void>();
       const unwatch = spool.watch(() => ready.resolve());
@@ -147,7 +143,7 @@ describe('startShipper()', () => {
     }
     expect(server.calls).toBe(1);
     clock.advance(100);
-    await until(() => server.stored.length === 9);
+    await waitUntil('all are stored', () => server.stored.length === 9);
     expect(server.calls).toBe(2);
     await shipper.stop();
     await spool.close();

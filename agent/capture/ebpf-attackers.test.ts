@@ -33,7 +33,7 @@ import {
   type CapturedNetwork,
 } from './fixtures/captured-network.ts';
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 /** What somebody on the host may try against capture by eBPF. Where the programs do not see a connection, the guard of the rules does. */
 

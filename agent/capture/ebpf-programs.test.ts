@@ -3,7 +3,7 @@ import { run } from '../../tests/kit/child.ts';
 import type { TestHost } from '../../tests/kit/netns.ts';
 import { createCapturedNetwork, STRICT, type CapturedNetwork } from './fixtures/captured-network.ts';
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 /** What programs of a host see of capture by eBPF, call by call. */
 

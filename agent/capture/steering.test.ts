@@ -15,7 +15,7 @@ import {
   type CapturedNetwork,
 } from './fixtures/captured-network.ts';
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 /** Says hello from a source port that may still be remembered for another connection; nc would not take it again. */
 async function callFrom(

@@ -23,11 +23,11 @@ async function openPair(): Promise<{ fd: number; peer: Socket; close: () => void
 }
 
 async function peekUntil(peeker: Peeker, fd: number, isDone: (bytes: Buffer) => boolean): Promise<Buffer> {
-  const end = performance.now() + 5000;
+  const end = performance.now() + 30_000;
   for (;;) {
     const bytes = peeker.peek(fd);
     if (bytes !== undefined && isDone(bytes)) return Buffer.from(bytes);
-    if (performance.now() > end) throw new Error('nothing to peek at within 5 s');
+    if (performance.now() > end) throw new Error('nothing to peek at within 30 s');
     await Bun.sleep(1);
   }
 }

@@ -26,7 +26,7 @@ import { run, type RunResult } from '../../tests/kit/child.ts';
 import { createTestNetwork, type TestNetwork } from '../../tests/kit/netns.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let network: TestNetwork;
 let folder: string;

@@ -179,7 +179,7 @@ describe.each(DATASTORES)('PolicyAdmin on %s', (_name, open) => {
     expect(new Set(published.map(({ sequence }) => sequence)).size).toBe(3);
     const newest = published.toSorted((a, b) => b.sequence - a.sequence)[0]!;
     expect((await admin.current('mesh'))?.version).toBe(newest.version);
-  }, 30_000);
+  }, 60_000);
 
   test('rollback() puts old content in force under a higher sequence', async () => {
     const before = (await admin.current('mesh'))!;
@@ -354,5 +354,5 @@ describe.each(DATASTORES)('PolicyAdmin on %s', (_name, open) => {
     };
     expect(await ask({ ...invoices, method: 'GET' })).toMatchObject({ decision: 'allow' });
     expect(await ask({ ...invoices, method: 'POST' })).toMatchObject({ decision: 'deny' });
-  }, 30_000);
+  }, 60_000);
 });

@@ -168,9 +168,10 @@ describe('an HBONE dialer', () => {
 
   test('a connection that carries nothing ends after its time', async () => {
     const listener = rig.listen();
-    const dialer = rig.hboneDialer(listener.port, { limits: { idleMs: 50 } });
+    const idleMs = 1000;
+    const dialer = rig.hboneDialer(listener.port, { limits: { idleMs } });
     const { near, far } = await rig.openPair(dialer);
-    await Bun.sleep(100);
+    rig.clock.pass(2 * idleMs);
     expect(dialer.connections).toBe(1);
     readerOf(far);
     readerOf(near);

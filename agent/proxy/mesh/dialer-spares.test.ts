@@ -8,7 +8,7 @@ import type { MeshListenerOptions } from './listener.ts';
 import type { MeshRequest } from './mesh.ts';
 import type { SpareEvent } from './spares.ts';
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 /** How many openings make a key busy. */
 const BUSY_USES = 3;

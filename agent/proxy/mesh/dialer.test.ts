@@ -16,7 +16,7 @@ import type { MeshOpening } from './mesh.ts';
 import { meshDialerContract } from './dialer-contract.ts';
 import type { RunningMeshDialer } from './dialer-options.ts';
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 let rig: MeshRig;
 beforeEach(async () => {
@@ -196,24 +196,34 @@ describe('a mesh dialer', () => {
   });
 
   test('waits longer for one that takes long and shows that it is there, new or pooled, and not for one that does not', async () => {
-    const limits = { answerMs: 5000 };
-    const dialer = rig.dialer(rig.listen().port, { limits });
-    const accept = (opening: MeshOpening): void => {
-      const stream = opening.accept();
+    const dialer = rig.dialer(rig.listen().port);
+    let opened = Promise.withResolvers<MeshOpening>();
+    rig.onOpening = (opening) => opened.resolve(opening);
+    const asked = { ...rig.request(), patienceMs: 10_000, isAnsweredSlowly: true };
+    for (const use of ['new', 'pooled']) {
+      opened = Promise.withResolvers();
+      const opening = dialer.open(asked);
+      const far = await opened.promise;
+      await waitUntil(
+        'the other host has shown that it is there',
+        () => !rig.clock.isAwaited(asked.patienceMs),
+      );
+      rig.clock.pass(2 * asked.patienceMs);
+      const stream = far.accept();
       stream.attach(new CollectingReader());
       stream.end();
-    };
-    rig.onOpening = (opening) => void setTimeout(() => accept(opening), 300);
-    const asked = { ...rig.request(), patienceMs: 100, isAnsweredSlowly: true };
-    for (let i = 0; i < 2; i++) {
-      const outcome = await dialer.open(asked);
-      expect(outcome).toMatchObject({ kind: 'accepted', use: i === 0 ? 'new' : 'pooled' });
+      const outcome = await opening;
+      expect(outcome).toMatchObject({ kind: 'accepted', use });
       const reader = new CollectingReader();
       streamOf(outcome).attach(reader);
       streamOf(outcome).end();
       await waitUntil('it is over', () => reader.closure);
     }
-    expect(await dialer.open({ ...asked, isAnsweredSlowly: false })).toMatchObject({ kind: 'failed' });
+    opened = Promise.withResolvers();
+    const opening = dialer.open({ ...asked, isAnsweredSlowly: false });
+    await opened.promise;
+    rig.clock.pass(asked.patienceMs);
+    expect(await opening).toMatchObject({ kind: 'failed' });
   });
 
   test('bounds how many openings wait', async () => {
@@ -244,12 +254,12 @@ describe('a mesh dialer', () => {
   });
 
   test('a stream that carries nothing for long is none that is idle: it outlives the limits of pool and listener', async () => {
-    const limits = { idleMs: 20, maxAgeMs: 20 };
+    const limits = { idleMs: 60_000, maxAgeMs: 60_000 };
     const dialer = rig.dialer(rig.listen({ limits }).port, { limits });
     const { near, far } = await rig.openPair(dialer);
     const reader = new CollectingReader();
     far.attach(reader);
-    await Bun.sleep(10 * limits.idleMs);
+    rig.clock.pass(10 * limits.idleMs);
     near.write(Buffer.from('after long'));
     await waitUntil('it arrives', () => reader.text === 'after long');
   });
@@ -369,11 +379,14 @@ describe('a mesh dialer', () => {
   });
 
   test('a stream is cut when the certificate of the called side ends', async () => {
-    rig.called.serve(await makeSvid(TARGET, rig.authority, { lifeMs: 2000 }));
+    const lifeMs = 60_000;
+    rig.called.serve(await makeSvid(TARGET, rig.authority, { lifeMs }));
     const dialer = rig.dialer(rig.listen().port);
     const { near } = await rig.openPair(dialer);
     const reader = new CollectingReader();
     near.attach(reader);
+    expect(reader.closure).toBeUndefined();
+    rig.clock.pass(lifeMs + 1000);
     await waitUntil('it is cut', () => reader.closure);
     expect(reader.closure!.failure!.message).toContain('certificate');
   });

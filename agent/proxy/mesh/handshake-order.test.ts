@@ -14,7 +14,9 @@ const AT_ONCE = 64;
 
 test('under a steady stream of handshakes none is overtaken without end', async () => {
   rig.onOpening = (opening) => opening.accept();
-  const dialer = rig.dialer(rig.listen().port, { limits: { maxHandshakesPerPeer: AT_ONCE } });
+  const dialer = rig.dialer(rig.listen().port, {
+    limits: { maxHandshakesPerPeer: AT_ONCE, connectMs: 60_000 },
+  });
   const finished: number[] = [];
   const outcomes = await Promise.all(
     Array.from({ length: DIALS }, async (_, i) => {

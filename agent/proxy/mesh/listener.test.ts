@@ -11,7 +11,7 @@ import type { MeshListener } from './listener.ts';
 
 /** The mesh port as clients meet it that are not ours: by node:tls and by bare bytes. What our own dialler meets stands in mesh-dialer.test.ts. */
 
-setDefaultTimeout(20_000);
+setDefaultTimeout(60_000);
 
 let rig: MeshRig;
 const sockets: Socket[] = [];

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2';
 import { createServer } from 'node:net';
@@ -27,12 +27,18 @@ let first: RunningServerCertificate;
 let second: RunningServerCertificate;
 const running: TlsListener[] = [];
 let slowRequests = 0;
+/** Ends the requests of `/slow`. */
+let finish = Promise.withResolvers<void>();
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'picket-tls-listener-'));
   ca = await createTestCa({ folder, clock: systemClock, trustDomain: TEST_TRUST_DOMAIN });
   first = await certify();
   second = await certify();
+});
+beforeEach(() => {
+  slowRequests = 0;
+  finish = Promise.withResolvers();
 });
 afterEach(async () => {
   for (const each of running.splice(0)) await each.stop();
@@ -72,7 +78,7 @@ async function start(
   });
   app.get('/slow', async (context) => {
     slowRequests += 1;
-    await Bun.sleep(500);
+    await finish.promise;
     return context.text('done');
   });
   app.get('/long', (context) => context.text('x'.repeat(8 * 1024 * 1024)));
@@ -178,15 +184,20 @@ describe('startTlsListener()', () => {
     const socket = await shake(listener.port);
     let isClosed = false;
     socket.once('close', () => (isClosed = true));
-    await waitUntil('the idle connection is closed', () => isClosed, 5000);
+    await waitUntil('the idle connection is closed', () => isClosed);
   });
 
   test('ends no connection of HTTP/2 while a request is under way, and the idle one afterwards', async () => {
-    const { listener } = await start({ limits: { idleMs: 100 } });
+    const idleMs = 1000;
+    const { listener } = await start({ limits: { idleMs } });
     const session = connectByHttp2(listener.port);
-    expect(await askByHttp2(session, '/slow')).toBe('done');
+    const answer = askByHttp2(session, '/slow');
+    await waitUntil('the request is under way', () => slowRequests > 0);
+    await Bun.sleep(1.5 * idleMs);
     expect(session.destroyed).toBe(false);
-    await waitUntil('the idle connection is closed', () => session.destroyed, 5000);
+    finish.resolve();
+    expect(await answer).toBe('done');
+    await waitUntil('the idle connection is closed', () => session.destroyed);
   });
 
   test('cuts who does not read an answer in time', async () => {
@@ -195,7 +206,7 @@ describe('startTlsListener()', () => {
     const request = session.request({ ':path': '/long' });
     request.on('error', () => undefined);
     request.pause();
-    await waitUntil('the connection is cut', () => session.destroyed, 5000);
+    await waitUntil('the connection is cut', () => session.destroyed);
   });
 
   test('ends the oldest of too many peers that have proven nothing, and none that has', async () => {
@@ -209,7 +220,7 @@ describe('startTlsListener()', () => {
       socket.once('close', () => ended.push(i));
       sockets.push(socket);
     }
-    await waitUntil('the oldest two are closed', () => ended.length === 2, 5000);
+    await waitUntil('the oldest two are closed', () => ended.length === 2);
     expect(new Set(ended)).toEqual(new Set([0, 1]));
     expect([...crowd.counts]).toEqual([['unproven', 2]]);
     expect(await askByHttp2(proven, '/prove')).toBe('proven');
@@ -234,12 +245,12 @@ describe('startTlsListener()', () => {
   test('takes no more connections of one address than its bound: the oldest on which no request is under way gives way', async () => {
     const { listener } = await start({ limits: { maxConnectionsPerAddress: 2 } });
     const busy = connectByHttp2(listener.port);
-    slowRequests = 0;
     const answer = askByHttp2(busy, '/slow');
     await waitUntil('the request is under way', () => slowRequests > 0);
     const idle = await shake(listener.port);
     const next = await shake(listener.port);
     await waitUntil('the idle one is closed', () => idle.destroyed);
+    finish.resolve();
     expect(await answer).toBe('done');
     for (const each of [busy, next]) each.destroy();
   });
