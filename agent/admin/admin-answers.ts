@@ -197,7 +197,13 @@ export const statusAnswer = z.object({
 /** GET /why?last=: the newest denials, newest first; for a user those of his own processes, for root all. */
 export const whyAnswer = z.object({
   denials: z.array(
-    z.object({ record: accessRecord, uid: z.number().int().nullable(), pid: z.number().int().nullable() }),
+    z.object({
+      record: accessRecord,
+      /** Whether another host decided it, and told this one. */
+      isTold: z.boolean().default(false),
+      uid: z.number().int().nullable(),
+      pid: z.number().int().nullable(),
+    }),
   ),
 });
 

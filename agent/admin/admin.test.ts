@@ -185,9 +185,9 @@ describe('GET /status', () => {
 
 describe('GET /why', () => {
   beforeEach(() => {
-    denials.note({ record: { ...RECORD, decision_id: 'alice' }, uid: ALICE, pid: 1 });
-    denials.note({ record: { ...RECORD, decision_id: 'bob' }, uid: BOB, pid: 2 });
-    denials.note({ record: { ...RECORD, decision_id: 'nobody' }, uid: null, pid: null });
+    denials.note({ record: { ...RECORD, decision_id: 'alice' }, isTold: false, uid: ALICE, pid: 1 });
+    denials.note({ record: { ...RECORD, decision_id: 'bob' }, isTold: false, uid: BOB, pid: 2 });
+    denials.note({ record: { ...RECORD, decision_id: 'nobody' }, isTold: false, uid: null, pid: null });
   });
 
   async function idsFor(uid: number, query = ''): Promise<readonly string[]> {

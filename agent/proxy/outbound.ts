@@ -250,7 +250,7 @@ export class Outbound {
     const { reason, decisionId, message } = failure;
     if (reason === undefined || reason === 'policy_allow') return;
     const known = decisionId === undefined ? {} : { decisionId };
-    this.#options.judge.refuse(encounterOf(departure, target), { reason, message, ...known });
+    this.#options.judge.refuse(encounterOf(departure, target), { reason, message, isTold: true, ...known });
   }
 
   #refuse(departure: Omit<Departure, 'party'>, target: SpiffeId | null, refusal: Refusal): void {

@@ -145,7 +145,12 @@ const workerReport = z.object({
   /** New since the last report. */
   denials: z
     .array(
-      z.object({ record: accessRecord, uid: z.number().int().nullable(), pid: z.number().int().nullable() }),
+      z.object({
+        record: accessRecord,
+        isTold: z.boolean(),
+        uid: z.number().int().nullable(),
+        pid: z.number().int().nullable(),
+      }),
     )
     .max(MAX_DENIALS),
   metrics: z.array(metric).max(MAX_METRICS),

@@ -101,8 +101,13 @@ function writeConfig(): string {
 describe('picket why', () => {
   test('picket why tells when, who, what, why, the decision and who decided', async () => {
     const denials = await startAgent();
-    denials.note({ record: { ...RECORD, reason: 'egress_deny', decision_id: 'd-0' }, uid: 0, pid: 1 });
-    denials.note({ record: RECORD, uid: 0, pid: 1 });
+    denials.note({
+      record: { ...RECORD, reason: 'egress_deny', decision_id: 'd-0' },
+      isTold: false,
+      uid: 0,
+      pid: 1,
+    });
+    denials.note({ record: RECORD, isTold: true, uid: 0, pid: 1 });
     const { stdout, exitCode } = await picket('why', '--last', '1');
     expect(exitCode).toBe(0);
     for (const part of [
@@ -122,9 +127,9 @@ describe('picket why', () => {
   test('picket why --json gives the records, and says so where there are none', async () => {
     const denials = await startAgent();
     expect((await picket('why')).stdout).toStartWith('Nothing of yours was refused');
-    denials.note({ record: RECORD, uid: 0, pid: 1 });
+    denials.note({ record: RECORD, isTold: true, uid: 0, pid: 1 });
     const { stdout } = await picket('why', '--json');
-    expect(JSON.parse(stdout)).toMatchObject({ denials: [{ record: RECORD, uid: 0, pid: 1 }] });
+    expect(JSON.parse(stdout)).toMatchObject({ denials: [{ record: RECORD, isTold: true, uid: 0, pid: 1 }] });
   });
 
   test('picket why ends with 6 when there is no agent and with 2 for --last 0', async () => {

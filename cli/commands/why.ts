@@ -14,15 +14,6 @@ interface WhyOptions {
 
 type Denial = WhyAnswer['denials'][number];
 
-/** Denials that the calling side's agent was told of by the called one. */
-const DECIDED_THERE = new Set([
-  'policy_deny',
-  'listener_unidentified',
-  'listener_not_registered',
-  'caller_untrusted',
-  'application_unreachable',
-]);
-
 /** `picket why`: why connections of this host were refused. */
 export function registerWhy(program: Command): void {
   const why = program
@@ -61,6 +52,6 @@ function targetOf({ record }: Denial): string {
   return `${request}${record.destination}${name}`;
 }
 
-function deciderOf({ record }: Denial): string {
-  return record.direction === 'outbound' && DECIDED_THERE.has(record.reason) ? 'the other host' : 'this host';
+function deciderOf({ isTold }: Denial): string {
+  return isTold ? 'the other host' : 'this host';
 }

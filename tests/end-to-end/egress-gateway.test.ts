@@ -101,6 +101,7 @@ describe('a certificate that the policy names', () => {
     expect(refused.message).toContain(hex);
     // The program's own host was told.
     await rig.recorded({ server_name: OUTSIDE.wrong, reason: 'certificate_refused', direction: 'outbound' });
+    expect(await rig.desk.picketOk('why', '--last', '1')).toMatch(/certificate_refused .* the other host /);
   });
 
   test('is asked for without a gateway too, by whoever dials', async () => {

@@ -136,8 +136,18 @@ describe('Judge.judge()', () => {
     rig.judge.judge(ENCOUNTER, 'denied', null);
     rig.judge.judge({ ...ENCOUNTER, direction: 'inbound', process: null }, 'of another host', null);
     const [denial, ...others] = rig.denials.list({ limit: 9 });
-    expect(denial).toMatchObject({ uid: 7001, pid: 42, record: { decision_id: 'denied' } });
+    expect(denial).toMatchObject({ isTold: false, uid: 7001, pid: 42, record: { decision_id: 'denied' } });
     expect(others).toEqual([]);
+  });
+
+  test('remembers of a denial whether another host decided it, whatever the reason', () => {
+    rig.judge.refuse(ENCOUNTER, { reason: 'quarantined' });
+    rig.judge.refuse(ENCOUNTER, { reason: 'quarantined', decisionId: 'there', isTold: true });
+    const denials = rig.denials.list({ limit: 9 });
+    expect(denials.map(({ record, isTold }) => [record.reason, isTold])).toEqual([
+      ['quarantined', true],
+      ['quarantined', false],
+    ]);
   });
 });
 

@@ -50,6 +50,8 @@ export interface Judgement {
   readonly verdict: Verdict;
   /** Of what is allowed and not written down yet: nothing of it may go on before this is kept. */
   readonly batch?: RecordBatch;
+  /** Another host decided it, and told us. */
+  readonly isTold?: true;
   /** Where traces are asked for. */
   readonly hop?: Hop;
 }
@@ -62,6 +64,8 @@ export interface Refusal {
   readonly http?: DecisionHttpRequest | null;
   /** Of a decision that was made elsewhere; a new one otherwise. */
   readonly decisionId?: string;
+  /** Another host decided it, and told us. */
+  readonly isTold?: true;
   /** Of the trace of the request. */
   readonly traceId?: string | undefined;
 }
@@ -201,8 +205,13 @@ export class Judge {
 
   /** Records a denial that is not the policy's. */
   refuse(encounter: Encounter, refusal: Refusal): Judgement {
-    const { http = null, decisionId = this.newId(), traceId } = refusal;
-    return this.record(encounter, { decisionId, verdict: verdictOf(refusal) }, http, traceId);
+    const { http = null, decisionId = this.newId(), traceId, isTold } = refusal;
+    const judgement = {
+      decisionId,
+      verdict: verdictOf(refusal),
+      ...(isTold === undefined ? {} : { isTold }),
+    };
+    return this.record(encounter, judgement, http, traceId);
   }
 
   #write(
@@ -212,7 +221,7 @@ export class Judge {
   ): Judgement {
     const record = buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs(), traceId });
     if (!this.#options.recorder.record(record)) return this.#deniedUnrecorded(encounter, judgement, http);
-    this.#note(encounter, record);
+    this.#note(encounter, record, judgement.isTold === true);
     return judgement;
   }
 
@@ -230,14 +239,15 @@ export class Judge {
       httpStatus: UNAVAILABLE,
     };
     const judgement = { decisionId, verdict: denied };
-    this.#note(encounter, buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs() }));
+    const record = buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs() });
+    this.#note(encounter, record, false);
     return judgement;
   }
 
-  #note(encounter: Encounter, record: AccessRecord): void {
+  #note(encounter: Encounter, record: AccessRecord, isTold: boolean): void {
     this.#options.observer.decided(record);
     if (record.decision === 'allow' || encounter.process === null) return;
-    this.#options.denials.note({ record, ...encounter.process });
+    this.#options.denials.note({ record, isTold, ...encounter.process });
   }
 }
 

@@ -20,5 +20,5 @@ export function refusalOf(outcome: Exclude<MeshOutcome, { kind: 'accepted' }>): 
   // A host that denies for the reason of an allow makes no sense, and is not believed.
   return reason === 'policy_allow'
     ? { reason: 'protocol_error', message }
-    : { reason, message, decisionId: outcome.decisionId };
+    : { reason, message, decisionId: outcome.decisionId, isTold: true };
 }

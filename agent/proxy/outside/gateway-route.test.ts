@@ -131,7 +131,9 @@ describe('GatewayRoute', () => {
   test('takes a denial for one: no other host of the gateway is asked', async () => {
     const denied = { kind: 'denied', reason: 'egress_deny', decisionId: 'd', message: 'no' } as const;
     outcomes.set(first, denied);
-    expect(await open()).toEqual({ refusal: { reason: 'egress_deny', decisionId: 'd', message: 'no' } });
+    expect(await open()).toEqual({
+      refusal: { reason: 'egress_deny', decisionId: 'd', message: 'no', isTold: true },
+    });
     expect(calls).toHaveLength(1);
   });
 

@@ -259,7 +259,7 @@ export class Outside {
     if (failure?.reason === undefined || failure.reason === 'policy_allow') return;
     const { reason, decisionId, message } = failure;
     const known = decisionId === undefined ? {} : { decisionId };
-    this.#options.judge.refuse(encounter, { reason, message, ...known });
+    this.#options.judge.refuse(encounter, { reason, message, isTold: true, ...known });
   }
 }
 

@@ -3,6 +3,8 @@ import type { AccessRecord } from '../../../shared/protocol/audit.ts';
 /** A denial as `picket why` shows it on the caller's own host. */
 export interface RecentDenial {
   readonly record: AccessRecord;
+  /** Whether another host decided it, and told this one. */
+  readonly isTold: boolean;
   /** User of the process that asked, or null when it could not be found: shown to that user and to root only. */
   readonly uid: number | null;
   readonly pid: number | null;
