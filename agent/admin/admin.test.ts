@@ -293,6 +293,18 @@ describe('the admin socket', () => {
     for (const socket of sockets) socket.destroy();
   });
 
+  test('startAdmin() answers a user so often in a second, on however many connections, and others all the same', async () => {
+    await start();
+    const countAnswers = async (uid: number): Promise<number> =>
+      (await ask('/why?last=[1-25]', uid)).stdout.split('\n200').length - 1;
+    expect(await countAnswers(ALICE)).toBe(20);
+    expect((await ask('/why', ALICE)).stdout).toEndWith('000');
+    expect(await countAnswers(BOB)).toBe(20);
+    expect(await countAnswers(0)).toBe(25);
+    clock.advance(1000);
+    expect((await answer('/why', ALICE)).status).toBe(200);
+  });
+
   test('startAdmin() ends a connection after half a minute, however its bytes are spread', async () => {
     await start();
     const socket = connect(path);

@@ -29,6 +29,9 @@ const SOCKET_MODE = 0o666;
 const MAX_CONNECTIONS_PER_UID = 16;
 /** Of all users but root, whom nobody can keep out. */
 const MAX_CONNECTIONS = 256;
+/** Of one user, none of whom is root: each answer takes as long as some connections of others. */
+const MAX_REQUESTS_PER_SECOND = 20;
+const SECOND_MS = 1000;
 /** From the connection to its end, whatever comes on it: the command line asks one thing and goes. */
 const LIFE_MS = 30_000;
 const MAX_HEADER_BYTES = 8 * 1024;
@@ -40,11 +43,12 @@ const MAX_HEADER_BYTES = 8 * 1024;
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { path, sockets = new ListeningSockets() } = options;
   const listening = await sockets.unix(path, SOCKET_MODE);
-  const gate = new AdminGate(options.clock);
+  const gate = new AdminGate(options);
   const app = buildAdminApp(options, (environment) => gate.uidOf(socketOf(environment)));
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const http = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES }, (incoming, outgoing) => {
-    void listener(incoming, outgoing);
+    if (gate.beginRequest(incoming.socket)) void listener(incoming, outgoing);
+    else incoming.socket.destroy();
   });
   const server = createServer((socket) => {
     if (gate.admit(socket)) http.emit('connection', socket);
@@ -73,15 +77,21 @@ class AdminGate {
   readonly #uids = new Map<Socket, number>();
   readonly #perUid = new ConcurrencyLimit(MAX_CONNECTIONS_PER_UID);
   readonly #clock: Clock;
+  readonly #agentUid: number;
+  /** Requests in this second. */
+  readonly #asked = new Map<number, number>();
+  #sinceMs = -Infinity;
 
-  constructor(clock: Clock) {
+  constructor({ clock, agentUid }: Pick<AdminOptions, 'clock' | 'agentUid'>) {
     this.#clock = clock;
+    this.#agentUid = agentUid;
   }
 
   admit(socket: Socket): boolean {
     const fd = descriptorOf(socket);
     const uid = fd === undefined ? undefined : findPeerCredentials(fd)?.uid;
     if (uid === undefined || (uid !== 0 && this.#uids.size >= MAX_CONNECTIONS)) return false;
+    if (this.#askedBy(uid) >= MAX_REQUESTS_PER_SECOND) return false;
     const leave = this.#perUid.tryEnter(String(uid));
     if (leave === undefined) return false;
     this.#uids.set(socket, uid);
@@ -92,6 +102,25 @@ class AdminGate {
       leave();
     });
     return true;
+  }
+
+  /** Counts a request; false: its user has asked too much in this second. */
+  beginRequest(socket: Socket): boolean {
+    const uid = this.#uids.get(socket);
+    if (uid === undefined) return false;
+    const asked = this.#askedBy(uid);
+    this.#asked.set(uid, asked + 1);
+    return asked < MAX_REQUESTS_PER_SECOND;
+  }
+
+  /** None by root and the agent's own user. */
+  #askedBy(uid: number): number {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#sinceMs >= SECOND_MS) {
+      this.#sinceMs = nowMs;
+      this.#asked.clear();
+    }
+    return uid === 0 || uid === this.#agentUid ? 0 : (this.#asked.get(uid) ?? 0);
   }
 
   get connections(): number {
