@@ -7,8 +7,8 @@ export interface AgentRuntime {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
   readonly writeLog: (line: string) => void;
-  /** The program with its arguments that becomes a worker of the data path. */
-  readonly workerCommand: readonly string[];
+  /** The program with its arguments that becomes a worker of the data path, asked for before each start. */
+  readonly workerCommand: () => readonly string[];
   /** Whether it takes out of the mesh what the policy sends through a gateway that is registered here. */
   readonly isGateway?: boolean;
   /** What is run to replace this process. */

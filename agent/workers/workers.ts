@@ -25,8 +25,8 @@ import type { WorkerNamespaces } from './worker-namespaces.ts';
 import type { WorkerSockets } from './worker-sockets.ts';
 
 export interface WorkersOptions {
-  /** The program with its arguments that becomes a worker. */
-  readonly command: readonly string[];
+  /** The program with its arguments that becomes a worker, asked for before each start. */
+  readonly command: () => readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly count: number;
   /** Of one worker. */
@@ -273,7 +273,7 @@ export class Workers implements Proxy, Carrier {
     const { command, environment, configOf, sockets, namespaces, policy, send, clock, log } = this.#options;
     const { names, descriptors } = sockets.of(worker);
     const started = new WorkerProcess({
-      command,
+      command: command(),
       environment,
       descriptors,
       beginning: {

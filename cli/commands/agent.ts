@@ -23,7 +23,7 @@ export type StartAgent = (runtime: {
   /** Takes a line of the log without its newline. */
   readonly writeLog: (line: string) => void;
   /** As which a worker of the data path is started. */
-  readonly workerCommand: readonly string[];
+  readonly workerCommand: () => readonly string[];
   /** Whether it is a gateway out of the mesh as well. */
   readonly isGateway?: boolean;
   /** What is run to replace this process. */
@@ -123,7 +123,7 @@ export async function runAgent(
       environment: process.env,
       version: VERSION,
       writeLog,
-      workerCommand: workerCommand(),
+      workerCommand,
       successorCommand: successorCommand(config, isGateway ? ['gateway', '--egress'] : ['agent', 'run']),
       isGateway,
       ...(channel === undefined ? {} : { channel }),

@@ -1,15 +1,26 @@
+import { statSync } from 'node:fs';
 import { Option, type Command } from 'commander';
 import { PicketError } from '../../shared/errors/errors.ts';
 import { BUILD } from '../version.ts';
 import { EMBEDDED } from './successor-command.ts';
 
+const ITSELF = '/proc/self/exe';
+
 /**
- * Becomes a worker of this process. Whoever replaced the file meanwhile, a worker of another build would understand rules and settings in another way than its agent: it is told the
- * build, and refuses to run unless it is its own.
+ * Becomes a worker of this process, of the same build: it would understand rules and settings in another way otherwise. Where somebody has replaced the file, to upgrade or on the way to it,
+ * that is the one that this process runs still; else it is called by its name, as people look for it. The worker is told the build, and refuses to run unless it is its own.
  */
 export function workerCommand(): readonly string[] {
-  const program = Bun.main.startsWith(EMBEDDED) ? [process.execPath] : [process.execPath, Bun.main];
+  const file = isReplaced(process.execPath) ? ITSELF : process.execPath;
+  const program = Bun.main.startsWith(EMBEDDED) ? [file] : [file, Bun.main];
   return [...program, 'agent', 'worker', '--build', BUILD];
+}
+
+/** Whether another file, or none, stands where the program of this process came from. */
+export function isReplaced(path: string): boolean {
+  const there = statSync(path, { bigint: true, throwIfNoEntry: false });
+  const own = statSync(ITSELF, { bigint: true });
+  return there === undefined || there.ino !== own.ino || there.dev !== own.dev;
 }
 
 /** Not for people: the agent starts it, and speaks with it. */

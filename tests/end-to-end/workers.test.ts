@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import { decisionsBelow } from '../kit/access-records.ts';
 import { Child } from '../kit/child.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
+import { picketBinary } from '../kit/picket-binary.ts';
 import { isAlive, lifeOf } from '../kit/process-lives.ts';
 import { psqlCommand } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
@@ -262,6 +263,25 @@ describe('with the agent', () => {
     await waitUntil('the lane of the second worker was shipped', () => !existsSync(lane));
     expect((await statusOf(shop.desk)).workers).toEqual([]);
     expect((await shop.ask(SHOP_USERS.web, '/invoices')).status).toBe(200);
+  });
+
+  test('running on a file that was replaced, a worker of its own build comes in the place of one that died', async () => {
+    const program = join(shop.folder, 'picket');
+    copyFileSync(picketBinary(), program);
+    await shop.desk.stop();
+    // In the place of the program that it is started with.
+    await shop.desk.start({ through: ['sh', '-c', `shift; exec ${program} "$@"`, 'sh'] });
+    copyFileSync('/bin/false', `${program}.new`);
+    renameSync(`${program}.new`, program);
+    const [first = 0] = await workerPids(shop.desk);
+    process.kill(first, 'SIGKILL');
+    await waitUntil('it was replaced', async () => {
+      const { workers } = await statusOf(shop.desk);
+      return workers.every(({ isReady, pid }) => isReady && pid !== first);
+    });
+    expect((await shop.ask(SHOP_USERS.web, '/invoices')).status).toBe(200);
+    await shop.desk.stop();
+    await shop.desk.start();
   });
 
   test('absent, a worker does not start', async () => {
