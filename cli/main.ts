@@ -36,7 +36,12 @@ const COMMANDS: ReadonlyMap<string, LoadCommand> = new Map<string, LoadCommand>(
   ['version', async () => (await import('./commands/version.ts')).registerVersion],
 ]);
 
-process.exitCode = await main(process.argv);
+// Whoever reads ends when he has seen enough, as head does: that is no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+process.exitCode = await main(withoutHelpWord(process.argv));
 
 async function main(argv: readonly string[]): Promise<number> {
   const isJson = argv.includes('--json');
@@ -74,6 +79,12 @@ async function buildProgram(argv: readonly string[]): Promise<Command> {
   for (const load of wantedCommands(argv)) (await load())(program);
   addExamplesOfGroups(program);
   return program;
+}
+
+/** `picket help entry create` is `picket entry create --help`. The library itself knows one word behind `help` alone. */
+function withoutHelpWord(argv: readonly string[]): readonly string[] {
+  const [executable = '', program = '', first, ...path] = argv;
+  return first === 'help' && path.length > 1 ? [executable, program, ...path, '--help'] : argv;
 }
 
 /** One command of those that were named, or all: for help, for a mistake, for options before the command, and for what asks about all. */

@@ -81,6 +81,21 @@ describe('picket', () => {
     }
   });
 
+  test('picket help explains a command by its whole path, as --help behind it does', async () => {
+    for (const path of [['entry'], ['entry', 'create'], ['agent', 'capture', 'apply']]) {
+      const { exitCode, stdout } = await picket('help', ...path);
+      expect([path, exitCode, stdout]).toEqual([path, 0, await helpOf(path)]);
+    }
+  });
+
+  test('picket says nothing of it when nobody reads to the end', async () => {
+    const script = `set -o pipefail; "$1" agent config-example | :; echo "$?"`;
+    for (let turn = 0; turn < 5; turn++) {
+      const { stdout, stderr } = await run(['bash', '-c', script, 'bash', binary]);
+      expect([stdout, stderr]).toEqual(['0\n', '']);
+    }
+  });
+
   test('picket ends with 2 for usage that it does not know', async () => {
     for (const args of [
       ['nonsense'],
