@@ -14,6 +14,8 @@ const TURN_MS = 5;
 export interface Http1DenialsOptions {
   readonly client: ByteStream;
   readonly clock: Clock;
+  /** Whether the connection ends soon, so that its client must make its next request on another one. */
+  readonly isEndNear: () => boolean;
   /** No further request is to be read, until `goOn`. */
   readonly hold: () => void;
   readonly goOn: () => void;
@@ -52,7 +54,7 @@ export class Http1Denials {
   /** The client hears why. True: that was its last answer. */
   answer(judgement: Judgement, head: RequestHead): boolean {
     const isLong = head.isChunked || head.bodyBytes > MAX_DISCARDED_BYTES;
-    const closes = head.closes || head.expectsContinue || isLong;
+    const closes = head.closes || head.expectsContinue || isLong || this.#options.isEndNear();
     const { httpStatus: status } = judgement.verdict;
     const isHead = head.method === 'HEAD';
     const isRoom = this.#options.client.write(buildDenialResponse(judgement, { status, closes, isHead }));

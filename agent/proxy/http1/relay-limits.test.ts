@@ -259,6 +259,28 @@ describe('Http1Relay before an end that it foresees', () => {
     expect(client.isAborted).toBe(false);
   });
 
+  test.each([
+    ['near it', END_MS - 1000, () => undefined],
+    ['where the agent goes', 0, ({ relay }: Rig) => relay?.retire()],
+  ])('says of a denial %s that it is the last answer, and ends in good order', (_, elapsedMs, happens) => {
+    const rig = startAt(elapsedMs);
+    rig.isAllowed = false;
+    happens(rig);
+    rig.client.send(GET);
+    expect(rig.client.written).toStartWith('HTTP/1.1 403 ');
+    expect(rig.client.written).toContain('\r\nconnection: close\r\n');
+    expect([rig.client.isEnded, rig.client.isAborted]).toEqual([true, false]);
+    rig.client.send(GET);
+    expect(rig.judged).toHaveLength(1);
+  });
+
+  test('does not end behind a denial while it is far', () => {
+    const rig = startAt(END_MS - 10_000);
+    rig.isAllowed = false;
+    rig.client.send(GET.repeat(2));
+    expect([rig.client.answers, rig.client.isEnded]).toEqual([2, false]);
+  });
+
   test('says of the next answer that it is the last one where the agent goes, however far the end is', () => {
     const { client, application, relay } = startAt(0);
     client.send(GET);

@@ -42,6 +42,7 @@ export class Http1Relay {
     this.#preparer = new RequestPreparer(options.clientCertLine);
     this.#denials = new Http1Denials({
       ...options,
+      isEndNear: () => this.#foreseenEnd.isNear,
       hold: () => this.#requests.hold(),
       goOn: () => this.#goOn(),
     });
