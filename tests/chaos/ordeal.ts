@@ -44,8 +44,8 @@ export interface OrdealReport {
   readonly requests: number;
   readonly policies: number;
   readonly disturbances: number;
-  /** Failed although nothing was in the way. */
-  readonly lost: readonly SeenRequest[];
+  /** Failed although nothing was in the way, each with what had gone wrong last. */
+  readonly lost: readonly (SeenRequest & { readonly behind: string })[];
   /** Failed while something was. */
   readonly failed: number;
   /** Seen by the application and not recorded as allowed, or not once. */
@@ -88,7 +88,8 @@ class Ordeal {
   readonly #random: SeededRandom;
   readonly #memory = new MemoryRecord();
   readonly #excused: Excused[] = [];
-  #begun = 0;
+  /** In the order in which they began. */
+  readonly #begunAt: { readonly name: string; readonly atMs: number }[] = [];
   readonly #endsMs: number;
   #policies = 0;
 
@@ -152,11 +153,11 @@ class Ordeal {
       const disturbance = this.#random.pick(all);
       const { name, afterMs } = disturbance;
       progress?.(name);
+      this.#begunAt.push({ name, atMs: Date.now() });
       const fromMs = Date.now() - BEFORE_MS;
       await disturbance.begin();
       await Bun.sleep(this.#between(lastsMs));
       await disturbance.end();
-      this.#begun += 1;
       if (afterMs !== undefined) this.#excused.push({ fromMs, untilMs: Date.now() + afterMs });
     }
   }
@@ -181,12 +182,15 @@ class Ordeal {
     const recorded = await this.#recordedPaths(seen.length);
     const times = Map.groupBy(recorded, (path) => path);
     const known = new Set(seen);
-    const lost = findLost(requests, this.#excused);
+    const lost = findLost(requests, this.#excused).map((request) => ({
+      ...request,
+      behind: this.#lastBefore(request.endedMs),
+    }));
     const answered = (status: string): readonly string[] =>
       requests.filter(({ answer }) => answer === status).map(({ path }) => path);
     return {
       requests: requests.length,
-      disturbances: this.#begun,
+      disturbances: this.#begunAt.length,
       lost,
       failed: requests.filter(({ answer }) => answer !== '200' && answer !== '403').length - lost.length,
       unrecorded: seen.filter((path) => times.get(path)?.length !== 1),
@@ -195,6 +199,13 @@ class Ordeal {
         ...answered('403').filter((path) => known.has(path)),
       ],
     };
+  }
+
+  #lastBefore(timeMs: number): string {
+    const last = this.#begunAt.findLast(({ atMs }) => atMs <= timeMs);
+    return last === undefined
+      ? 'nothing yet'
+      : `${last.name}, begun ${Math.round(timeMs - last.atMs)} ms before`;
   }
 
   /** What the application has seen of the load. */

@@ -354,7 +354,7 @@ print('done')`;
       await waitUntil('it is cut again', () => since(beforeQuarantine).includes('silence'));
     } finally {
       await sender.stop();
-      await mesh.control.picketOk('quarantine', 'lift', WEB);
+      await mesh.control.picket('quarantine', 'lift', WEB);
     }
     await waitUntil('it may call again', async () => (await ask(front)) === 'answered 0');
   });

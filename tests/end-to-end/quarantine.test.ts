@@ -173,7 +173,8 @@ describe('picket quarantine', () => {
 
   test('ends by itself when it was given an end, by the server’s change', async () => {
     const { control } = shop.mesh;
-    const args = ['quarantine', 'add', WEB, '--until', '10s', '--reason', 'a test'];
+    // Long enough for it to be seen in force by a busy machine.
+    const args = ['quarantine', 'add', WEB, '--until', '20s', '--reason', 'a test'];
     const made = await control.picketJson(quarantine, ...args);
     const untilMs = Date.parse(made.until ?? '');
     await waitUntil('it is in force', async () => await isQuarantined(web));

@@ -190,7 +190,7 @@ describe.each(VARIANTS)('UDP out of the mesh, captured by $backend, workers: $wo
       await waitUntil('it is told why', async () => (await shop.why(web)).includes('quarantined'));
     } finally {
       await sender.stop();
-      await shop.mesh.control.picketOk('quarantine', 'lift', 'spiffe://example.org/web');
+      await shop.mesh.control.picket('quarantine', 'lift', 'spiffe://example.org/web');
     }
     await waitUntil('web may call again', async () => (await ask(web, ALLOWED)) === 'answered 0');
   });

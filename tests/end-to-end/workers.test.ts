@@ -218,7 +218,7 @@ describe('what changes', () => {
       await waitUntil('all queries were cut', () => queries.running === 0, 30_000);
       expect((await shop.query(SHOP_USERS.reports)).exitCode).not.toBe(0);
     } finally {
-      await shop.mesh.control.picketOk('quarantine', 'lift', REPORTS);
+      await shop.mesh.control.picket('quarantine', 'lift', REPORTS);
       await queries.stop();
     }
     await waitUntil('queries pass again', async () => (await shop.query(SHOP_USERS.reports)).exitCode === 0);

@@ -14,8 +14,8 @@ setDefaultTimeout(60_000);
 
 const { web } = SHOP_USERS;
 const FLOOD = readFileSync(join(import.meta.dirname, 'programs/flood.py'), 'utf8');
-/** A workload that floods waits for its own openings, which the agents bound; beyond this curl gives up. */
-const ANSWERED_MS = 10_000;
+/** A connection that found the queue of the listener full is tried again by the kernel after one, three, seven and fifteen seconds. */
+const PATIENT_SECONDS = '30';
 const GARBAGE = [
   Buffer.alloc(4096),
   randomBytes(4096),
@@ -44,7 +44,6 @@ interface Flood {
 async function askDuring({ from, uid, port, count, send }: Flood): Promise<{
   readonly standing: number;
   readonly answers: ReadonlySet<string>;
-  readonly slowestMs: number;
 }> {
   const args = [shop.store.host.ipv4, String(port), String(count), Buffer.from(send).toString('hex'), '4'];
   const over = new AbortController();
@@ -52,14 +51,11 @@ async function askDuring({ from, uid, port, count, send }: Flood): Promise<{
     () => over.abort(),
   );
   const answers = new Set<string>();
-  let slowestMs = 0;
   while (!over.signal.aborted) {
-    const startMs = performance.now();
-    const { status, error } = await shop.ask(web, '/invoices');
+    const { status, error } = await shop.ask(web, '/invoices', '--max-time', PATIENT_SECONDS);
     answers.add(`${status} ${error}`.trim());
-    slowestMs = Math.max(slowestMs, performance.now() - startMs);
   }
-  return { standing: Number((await flood).stdout), answers, slowestMs };
+  return { standing: Number((await flood).stdout), answers };
 }
 
 async function whatWasRefused(): Promise<string> {
@@ -69,9 +65,8 @@ async function whatWasRefused(): Promise<string> {
 
 /** How many connections of the flood stood after a second. */
 async function expectHonestTraffic(flood: Flood): Promise<number> {
-  const { standing, answers, slowestMs } = await askDuring(flood);
+  const { standing, answers } = await askDuring(flood);
   expect([...answers], await whatWasRefused()).toEqual(['200']);
-  expect(slowestMs).toBeLessThan(ANSWERED_MS);
   expect((await shop.query(SHOP_USERS.reports)).stdout.trim()).toBe('2');
   return standing;
 }

@@ -112,7 +112,7 @@ const IMPOSTORS: Readonly<Record<string, () => Promise<readonly TestCertificate[
 
 describe('an impostor at the address of a host', () => {
   test('is asked when he has stolen the workload’s key as well: what is refused below is refused for its own reason', async () => {
-    const { heard } = await meet({ chain: await leafOf(INVOICES)(), seconds: 2 });
+    const { heard } = await meet({ chain: await leafOf(INVOICES)(), seconds: 5 });
     // The opening of the tunnel.
     expect(heard[0]).toBe(1);
   });
