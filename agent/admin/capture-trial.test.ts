@@ -49,7 +49,7 @@ const pending = (): string => join(folder, 'capture-trial.nft');
 
 describe('CaptureTrial', () => {
   test('begin() applies the rules and takes them away again when nobody confirms', async () => {
-    const untilMs = await trial.begin(SAMPLE_SETTINGS, 1);
+    const untilMs = await trial.begin(SAMPLE_SETTINGS, 3);
     expect(untilMs).toBeGreaterThan(Date.now());
     expect(await capture.show()).toContain('15001');
     await waitUntil('the rules are gone', async () => (await capture.show()) === '');
@@ -60,7 +60,7 @@ describe('CaptureTrial', () => {
   test('begin() brings back the rules that were there before', async () => {
     await capture.apply({ ...SAMPLE_SETTINGS, localPorts: [8081] });
     const before = await capture.show();
-    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 1);
+    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 3);
     expect(await capture.show()).toContain('9091');
     await waitUntil('the old rules are back', async () => (await capture.show()) === before);
     expect(readFileSync(rulesFile, 'utf8')).not.toContain('9091');

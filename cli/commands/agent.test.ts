@@ -206,7 +206,7 @@ describe('picket agent capture', () => {
   });
 
   test('picket agent capture apply --confirm-within undoes itself after the command has ended', async () => {
-    const args = ['--config', writeConfig(), '--confirm-within', '2s'];
+    const args = ['--config', writeConfig(), '--confirm-within', '6s'];
     const { stdout, exitCode } = await picket('agent', 'capture', 'apply', ...args);
     expect(exitCode).toBe(0);
     expect(stdout).toContain('picket agent capture confirm');
@@ -218,7 +218,7 @@ describe('picket agent capture', () => {
 
   test('picket agent capture confirm keeps what is being tried', async () => {
     const config = writeConfig();
-    await picket('agent', 'capture', 'apply', '--config', config, '--confirm-within', '5s');
+    await picket('agent', 'capture', 'apply', '--config', config, '--confirm-within', '20s');
     expect((await picket('agent', 'capture', 'confirm', '--config', config)).exitCode).toBe(0);
     expect(readFileSync(join(folder, 'capture.nft'), 'utf8')).toContain('15001');
     expect(await show()).toContain('15001');

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { ChildLimitError, runBoundedChild, type ChildLimits, type ChildResult } from './bounded-child.ts';
 
-const LIMITS: ChildLimits = { timeoutMs: 10_000, maxOutputBytes: 4096, memoryKib: 65_536 };
+const LIMITS: ChildLimits = { timeoutMs: 60_000, maxOutputBytes: 4096, memoryKib: 65_536 };
 
 async function run(script: string, limits: Partial<ChildLimits> = {}): Promise<ChildResult> {
   return await runBoundedChild({
