@@ -58,7 +58,7 @@ function entryOptions(command: Command): Command {
     .option('--parent <agent-id>', 'SPIFFE ID of the host’s agent')
     .option(
       '--selector <type:value>',
-      'what must be true of the process (repeatable; all must hold)',
+      'what must be true of the process (repeatable; all must hold): unix:uid, user, gid, group, supplementary_gid, supplementary_group, path, sha256; netns:name, inode',
       collect,
     )
     .option(
@@ -66,7 +66,7 @@ function entryOptions(command: Command): Command {
       'where it answers; protocol auto (default), http, tcp, or egress for a gateway; proxy: it expects PROXY protocol v2; transparent: it is connected from the caller’s address (repeatable)',
       collect,
     )
-    .option('--ttl <duration>', 'life of its certificate', durationSeconds)
+    .option('--ttl <duration>', 'life of its certificate (default: 24h)', durationSeconds)
     .option('--dns <name>', 'DNS name in its certificate (repeatable)', collect)
     .option('--hint <text>', 'hint for the workload that has several identities')
     .option(
