@@ -130,15 +130,15 @@ describe.each(VARIANTS)('pods found by $by, captured by $backend', ({ backend, b
 
     // Every one that is permitted goes on, and each time soon.
     for (const { sent, gaps } of told) {
-      expect(sent).toBeGreaterThan(500);
+      expect(sent).toBeGreaterThan(100);
       expect(gaps.filter(([, length]) => length * EVERY_MS > MAX_GAP_MS)).toEqual([]);
     }
     for (const { flows } of begun) {
-      expect(flows.length).toBeGreaterThan(20);
+      expect(flows.length).toBeGreaterThan(5);
       expect(flows.filter(([, tries]) => tries < 1)).toEqual([]);
     }
     // Nothing passes that may not, nor that nobody has decided on.
-    for (const { sent } of denied) expect(sent).toBeGreaterThan(100);
+    for (const { sent } of denied) expect(sent).toBeGreaterThan(20);
     expect(echo.log()).not.toMatch(/-stranger|-elsewhere/);
     await expectAllDecided(told, begun);
   });
