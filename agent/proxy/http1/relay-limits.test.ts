@@ -195,6 +195,26 @@ describe('Http1Relay waits without an application', () => {
   });
 });
 
+test('Http1Relay does not count the time of a head whose client is held back, because the application takes nothing, and counts it anew from then on', () => {
+  const rig = new Rig();
+  rig.isAllowed = true;
+  rig.start(rig.application);
+  const { client, application, clock } = rig;
+  client.send('POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n');
+  // It is answered before its body was taken: the next head may begin behind that.
+  application.send('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+  application.room = 0;
+  client.send('0123456789GET /y HT');
+  clock.advance(10 * PHASE_MS.head);
+  expect(client.isEnded).toBe(false);
+  application.room = Infinity;
+  application.reader?.onDrain();
+  clock.advance(PHASE_MS.head - 1);
+  expect(client.isEnded).toBe(false);
+  clock.advance(1);
+  expect([client.isEnded, client.written.includes('408')]).toEqual([true, true]);
+});
+
 describe('Http1Relay that ends who is idle', () => {
   const start = (): Rig => {
     const rig = new Rig();

@@ -33,6 +33,8 @@ export class Http1Relay {
   readonly #cancelIdleEnd: () => void;
   #underWay: UnderWay | undefined;
   #isClientEnded = false;
+  /** The application takes no more for now: until then nothing that the client owes is read. */
+  #isHeldBack = false;
 
   constructor(options: Http1RelayOptions) {
     this.#options = options;
@@ -104,7 +106,10 @@ export class Http1Relay {
       else this.#failRequest(message);
     },
     onFailed: (message) => this.#failRequest(message),
-    onDrain: () => this.#options.client.resume(),
+    onDrain: () => {
+      this.#letOn();
+      this.#watchTime();
+    },
   };
 
   readonly #clientReader: ByteStreamReader = {
@@ -176,11 +181,18 @@ export class Http1Relay {
   }
 
   #send(bytes: Uint8Array): void {
-    if (this.#application.stream?.write(bytes) === false) this.#options.client.pause();
+    if (this.#application.stream?.write(bytes) !== false) return;
+    this.#isHeldBack = true;
+    this.#options.client.pause();
+  }
+
+  #letOn(): void {
+    this.#isHeldBack = false;
+    this.#options.client.resume();
   }
 
   #goOn(): void {
-    this.#options.client.resume();
+    this.#letOn();
     this.#read(() => this.#requests.release(this.#requestSink));
     if (this.#isClientEnded) this.#endAfterClient();
   }
@@ -289,7 +301,7 @@ export class Http1Relay {
   }
 
   #phase(): TimedPhase | undefined {
-    if (this.#requests.isInHead) return 'head';
+    if (this.#requests.isInHead && !this.#isHeldBack) return 'head';
     if (this.#denials.isDiscarding) return 'refused_body';
     const isTimed = this.#options.endsIdle || this.#application.stream === undefined;
     return isTimed && this.#underWay === undefined ? 'idle' : undefined;
