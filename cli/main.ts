@@ -7,6 +7,7 @@ import type { OpenInstruments } from './commands/doctor.ts';
 import { addExamplesOfGroups } from './example.ts';
 import { printable } from './output.ts';
 import { DEFAULT_SERVER_SOCKET } from './session.ts';
+import { VERSION } from './version.ts';
 
 const EXIT_USAGE = 2;
 /** Behind the executable and its program. */
@@ -60,6 +61,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function buildProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command('picket')
     .description('Zero-trust mesh: workload identities, mutual TLS and a policy decision for every request.')
+    .version(VERSION, '--version', 'print the version; `picket version` tells more')
     .addOption(new Option('--json', 'print results and errors as JSON'))
     .addOption(
       new Option(

@@ -5,14 +5,16 @@ import { parseNodeAddress } from '../agents/node-address.ts';
 import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
 import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import { parseTrustDomain, type TrustDomain } from '../../shared/spiffe/trust-domain.ts';
+import { requireWorkloadSelector } from '../../shared/spiffe/workload-selector.ts';
 
 /**
  * The entry in its one spelling: lists sorted and without repetition. Throws `invalid_argument`: `spiffe_id_foreign`, `spiffe_id_reserved`,
- * `parent_invalid`, `listener_repeated`, `gateway_connects_nobody`, `trust_domain_invalid`, `text_invalid`.
+ * `parent_invalid`, `selector_unknown`, `listener_repeated`, `gateway_connects_nobody`, `trust_domain_invalid`, `text_invalid`.
  */
 export function normalizeEntry(entry: NewEntry, trustDomain: TrustDomain): NewEntry {
   requireWorkload(entry, trustDomain);
   requireParent(entry, trustDomain);
+  entry.selectors.forEach(requireWorkloadSelector);
   if (entry.hint.includes('\0')) throw invalid('text_invalid', 'The hint holds a NUL character');
   // Field by field: what else the caller's object holds is none of the entry's business.
   return {

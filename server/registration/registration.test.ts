@@ -66,7 +66,7 @@ describe.each(DATASTORES)('Registration (%s)', (_name, open) => {
 
   test('create() takes IDs and selectors of the greatest length', async () => {
     const long = (start: string, length: number): string => start + 'x'.repeat(length - start.length);
-    const selectors = Array.from({ length: 32 }, (_, i) => parseSelector(long(`unix:path:${i}:`, 1024)));
+    const selectors = Array.from({ length: 32 }, (_, i) => parseSelector(long(`unix:path:/${i}`, 1024)));
     const entry = await registration.create(
       testEntry('one', '/x', {
         spiffeId: parseSpiffeId(long('spiffe://example.org/a', 2048)),
@@ -86,6 +86,7 @@ describe.each(DATASTORES)('Registration (%s)', (_name, open) => {
     [{ spiffeId: testAgentId('one') }, 'spiffe_id_reserved'],
     [{ parentId: testWorkloadId('/a') }, 'parent_invalid'],
     [{ parentId: parseSpiffeId('spiffe://other.example/picket/agent/tpm/one') }, 'parent_invalid'],
+    [{ selectors: [parseSelector('unix:uid:www-data')] }, 'selector_unknown'],
     [{ federatesWith: ['UPPER'] }, 'trust_domain_invalid'],
     [{ hint: 'a\0b' }, 'text_invalid'],
     [

@@ -62,6 +62,7 @@ describe('picket', () => {
     const { exitCode, stdout } = await picket('version', '--json');
     expect(exitCode).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ version: manifest.version, bun: '1.4.5' });
+    expect((await picket('--version')).stdout.trim()).toBe(manifest.version);
   });
 
   test('picket --help lists every noun', async () => {
