@@ -24,6 +24,7 @@ import { openDirectory } from '../composition/open-directory.ts';
 import { openProcessIdentifier, type IdentifierAdapters } from '../composition/open-process-identifier.ts';
 import type { TurnedAway } from '../proxy/mesh/mesh.ts';
 import type { HostProxy } from '../proxy/proxy.ts';
+import { RecentDenials } from '../proxy/records/recent-denials.ts';
 import type { NamespaceSettings } from '../namespaces/namespace-source.ts';
 import { HeldQuarantine } from '../quarantine/quarantine.ts';
 import { createMarkedDial } from '../server-link/marked-dial.ts';
@@ -37,7 +38,6 @@ import { AgentChannel } from './agent-channel.ts';
 import { ToldPolicy } from './policy-to-run.ts';
 import { ToldKnowledge } from './told-knowledge.ts';
 import { ToldNamespaces } from './told-namespaces.ts';
-import { UntoldDenials } from './untold-denials.ts';
 import { MAX_WHY, type Beginning, type WorkerMetric, type WorkerReport } from './worker-messages.ts';
 import { GivenSockets } from './worker-sockets.ts';
 
@@ -87,7 +87,8 @@ class Worker {
   readonly #registry = new Registry();
   readonly #crowd = new CrowdTally<TurnedAway>(clock);
   readonly #metrics = new AgentMetrics(this.#registry, { crowd: this.#crowd });
-  readonly #denials = new UntoldDenials();
+  /** Those of which the agent does not know yet. */
+  readonly #denials = new RecentDenials();
   readonly #spool: MovableSpool;
   readonly #shipped: ShippedSpool;
   readonly #sockets: GivenSockets;

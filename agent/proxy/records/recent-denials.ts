@@ -10,16 +10,21 @@ export interface RecentDenial {
   readonly pid: number | null;
 }
 
-/** How many denials are remembered: the newest. */
+/** How many denials are remembered. */
 const CAPACITY = 1000;
 
-/** The newest denials of this host, in memory; the audit record has all of them. */
+/**
+ * The newest denials of this host, in memory; the audit record has all of them. Where there are too many, whoever has the most loses his oldest: nobody pushes those of
+ * others out.
+ */
 export class RecentDenials {
-  readonly #denials: RecentDenial[] = [];
+  #denials: RecentDenial[] = [];
+  readonly #counts = new Map<number | null, number>();
 
   note(denial: RecentDenial): void {
     this.#denials.push(denial);
-    if (this.#denials.length > CAPACITY) this.#denials.shift();
+    this.#counts.set(denial.uid, (this.#counts.get(denial.uid) ?? 0) + 1);
+    if (this.#denials.length > CAPACITY) this.#forget(this.#findGreatest());
   }
 
   /** Newest first. With `uid`, only those of that user's processes. */
@@ -27,5 +32,31 @@ export class RecentDenials {
     const { uid, limit } = options;
     const visible = uid === undefined ? this.#denials : this.#denials.filter((denial) => denial.uid === uid);
     return visible.toReversed().slice(0, limit);
+  }
+
+  /** Gives all out, oldest first, and forgets them. */
+  take(): RecentDenial[] {
+    const denials = this.#denials;
+    this.#denials = [];
+    this.#counts.clear();
+    return denials;
+  }
+
+  #findGreatest(): number | null {
+    let greatest: number | null = null;
+    let most = 0;
+    for (const [uid, count] of this.#counts) if (count > most) [greatest, most] = [uid, count];
+    return greatest;
+  }
+
+  #forget(uid: number | null): void {
+    const [forgotten] = this.#denials.splice(
+      this.#denials.findIndex((denial) => denial.uid === uid),
+      1,
+    );
+    if (forgotten === undefined) return;
+    const left = (this.#counts.get(uid) ?? 1) - 1;
+    if (left === 0) this.#counts.delete(uid);
+    else this.#counts.set(uid, left);
   }
 }
