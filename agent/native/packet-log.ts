@@ -36,7 +36,7 @@ export interface PacketLogOptions extends InNamespace {
 
 /**
  * Has the packets of a group of NFLOG, of a network namespace. What it returns ends it, without `onEnd`. Needs CAP_NET_ADMIN. Throws `unavailable`, reason `packet_log`,
- * EBUSY among others: somebody else has the group.
+ * EPERM among others: somebody else has the group.
  */
 export async function openPacketLog(options: PacketLogOptions): Promise<() => void> {
   const fd = openNetlinkSocket({ ...LOG, namespace: options.namespace });

@@ -28,7 +28,7 @@ describe('evaluateInSandbox()', () => {
       (cause: unknown) => cause,
     );
     expect(error).toMatchObject({ code: 'invalid_argument', reason: 'policy_timeout' });
-    expect(performance.now() - startedMs).toBeLessThan(20_000);
+    expect(performance.now() - startedMs).toBeLessThan(30_000);
   }, 60_000);
 
   test('refuses bytes that are no artefact', async () => {
