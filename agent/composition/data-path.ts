@@ -47,6 +47,7 @@ export type DataPathConfig = Pick<
   'servers' | 'ports' | 'forwards' | 'mesh' | 'limits' | 'egress' | 'networks'
 > & {
   readonly capture: Pick<AgentConfig['capture'], 'mark' | 'transparentId'>;
+  readonly audit: Pick<AgentConfig['audit'], 'queries'>;
   readonly leaving: LeavingSettings;
 };
 
@@ -82,7 +83,7 @@ const SPARES_PART = 8;
 /** Puts the data path together and starts it. Throws as `startProxy`. */
 export function startDataPath(parts: DataPathParts): HostProxy {
   const { config, chosen, clock, log } = parts;
-  const { ports, forwards, mesh, capture, limits, leaving } = config;
+  const { ports, forwards, mesh, capture, limits, audit, leaving } = config;
   return startProxy({
     ports,
     sockets: parts.sockets,
@@ -121,6 +122,7 @@ export function startDataPath(parts: DataPathParts): HostProxy {
     inspector: openInspector(parts),
     gatewayNetworks: leaving.isGateway ? buildGatewayNetworks(config) : undefined,
     recorder: parts.recorder,
+    queries: audit.queries,
     traces: parts.traces,
     denials: parts.denials,
     observer: parts.observer,

@@ -46,6 +46,7 @@ export function startDatagrams(
     identities: manager,
     quarantine,
     recorder,
+    queries: config.audit.queries,
     denials,
     observer: metrics,
     newId: () => randomUUID(),

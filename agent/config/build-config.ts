@@ -69,6 +69,7 @@ export function buildConfig(file: AgentConfigFile): AgentConfig {
       directory: join(file.data_dir, 'audit'),
       maxBytes: audit.max_bytes,
       durability: audit.durability,
+      queries: audit.queries,
     },
     upgrade: { drainMs: file.upgrade.drain_seconds * 1000 },
     logLevel: file.log_level,

@@ -141,6 +141,8 @@ mesh:
 audit:
   max_bytes: 1073741824
   durability: group # fdatasync every few milliseconds; sync: before each request goes on
+  # What is kept of the query of a request, which may hold tokens and signed URLs. names: its parameters without their values (/a?token=*); full; none: nothing.
+  queries: names
 
 upgrade:
   drain_seconds: 300 # picket agent upgrade: open connections may go on for so long with the agent that was replaced

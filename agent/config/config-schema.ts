@@ -232,6 +232,7 @@ const audit = z.strictObject({
     .max(1024 * 1024 * MIB)
     .default(1024 * MIB),
   durability: z.enum(['group', 'sync']).default('group'),
+  queries: z.enum(['names', 'full', 'none']).default('names'),
 });
 
 const DAY_SECONDS = 86_400;

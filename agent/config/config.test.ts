@@ -39,6 +39,11 @@ describe('parseAgentConfig()', () => {
     });
   });
 
+  test('parseAgentConfig() keeps no value of a query in records unless told otherwise', () => {
+    const queriesOf = (more: object) => parseAgentConfig({ ...MINIMAL, ...more }).audit.queries;
+    expect([queriesOf({}), queriesOf({ audit: { queries: 'full' } })]).toEqual(['names', 'full']);
+  });
+
   test('parseAgentConfig() reads by what TLS is inspected, which is nothing unless given', () => {
     const inspection = { certificate_file: '/etc/picket/i.pem', key_file: '/etc/picket/i.key' };
     expect(parseAgentConfig(MINIMAL).egress.inspection).toBeUndefined();
@@ -280,6 +285,7 @@ describe('parseAgentConfig()', () => {
     ['more than all traces', { traces: { endpoint: 'https://c.example/v1/traces', ratio: 2 } }],
     ['a spool of a byte', { audit: { max_bytes: 1 } }],
     ['a durability of another kind', { audit: { durability: 'none' } }],
+    ['queries of another kind', { audit: { queries: 'all' } }],
     ['nothing at all for a limit', { limits: { connections: 0 } }],
   ])('parseAgentConfig() refuses %s and names the setting', (_name, change) => {
     const [key = ''] = Object.keys(change);

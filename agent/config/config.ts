@@ -13,6 +13,7 @@ import type { InspectionFiles } from '../inspection/inspection.ts';
 import type { NamespaceSettings } from '../namespaces/namespace-source.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { Forward } from '../proxy/forward.ts';
+import type { RecordedQueries } from '../proxy/records/recorded-path.ts';
 import type { NetworkNames } from '../networks/named-networks.ts';
 import type { TracesConfig } from '../traces/open-telemetry.ts';
 import type { IssuerConfig } from '../users/open-users.ts';
@@ -99,6 +100,8 @@ export interface AgentConfig {
     readonly directory: string;
     readonly maxBytes: number;
     readonly durability: 'group' | 'sync';
+    /** What records keep of the query of a request. */
+    readonly queries: RecordedQueries;
   };
   /** How long connections may go on after another process took over from this one. */
   readonly upgrade: { readonly drainMs: number };

@@ -41,6 +41,7 @@ import { arrivalOfPlaintext } from './plaintext-inbound.ts';
 import type { UserParties } from '../subordinate-users/subordinate-users.ts';
 import type { ProxyObserver } from './records/proxy-observer.ts';
 import type { RecentDenials } from './records/recent-denials.ts';
+import type { RecordedQueries } from './records/recorded-path.ts';
 import type { TcpListener } from './streams/tcp-stream.ts';
 
 export interface ProxyOptions {
@@ -78,6 +79,8 @@ export interface ProxyOptions {
   readonly gatewayNetworks: GatewayNetworks | undefined;
   readonly quarantine: Quarantine;
   readonly recorder: AccessRecorder;
+  /** What is written down of the query of a request. */
+  readonly queries: RecordedQueries;
   /** Of requests and connections; none unless given. */
   readonly traces?: Traces | undefined;
   readonly denials: Pick<RecentDenials, 'note'>;

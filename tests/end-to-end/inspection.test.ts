@@ -116,7 +116,7 @@ describe.each([
       await rig.recorded({ ...whom, method: 'GET', path: '/public/x', decision: 'allow' });
       await rig.recorded({ ...whom, protocol: 'tls', decision: 'allow' });
       for (const denied of [
-        await ask(name, '/secret', { more: [version] }),
+        await ask(name, '/secret?token=hush', { more: [version] }),
         await ask(name, '/public/x', { more: [version, '-X', 'DELETE'] }),
       ])
         expect([denied.status, denialBody.parse(JSON.parse(denied.body)).reason]).toEqual([
@@ -124,6 +124,7 @@ describe.each([
           'egress_deny',
         ]);
       await rig.recorded({ ...whom, method: 'DELETE', decision: 'deny', reason: 'egress_deny' });
+      await rig.recorded({ ...whom, path: '/secret?token=*', decision: 'deny' });
     },
   );
 
@@ -186,6 +187,13 @@ test('a name that DNS does not lead there, and another identity, get nothing', a
 test('no workload can read the authority’s key', async () => {
   const { exitCode } = await run(rig.desk.host.in(...asUser(web, 'cat', rig.inspection.key)), { cwd: '/' });
   expect(exitCode).not.toBe(0);
+});
+
+test('the user is told why it was refused, without what the query held', async () => {
+  expect((await ask(OUTSIDE.direct, '/secret?token=hush')).status).toBe(403);
+  const { stdout } = await rig.desk.picket(['why', '--last', '1'], { uid: web });
+  expect(stdout).toContain('GET /secret?token=* at ');
+  expect(await rig.desk.picketOk('why', '--last', '1000', '--json')).not.toContain('hush');
 });
 
 test('operators see which decisions were made within TLS', async () => {

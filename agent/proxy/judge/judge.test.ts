@@ -34,7 +34,7 @@ describe('Judge, of an end in quarantine,', () => {
     expect(rig.judge.evaluateEgress(ENCOUNTER, 'one', 'mesh')).toMatchObject(held);
     expect(rig.judge.evaluateEgress(ENCOUNTER, 'one', 'outside')).toMatchObject(held);
     expect(rig.judge.judge(ENCOUNTER, 'one', REQUEST).verdict).toMatchObject(held);
-    expect(rig.records).toMatchObject([{ decision: 'deny', reason: 'quarantined', path: REQUEST.path }]);
+    expect(rig.records).toMatchObject([{ decision: 'deny', reason: 'quarantined', path: '/invoices?a=*' }]);
   });
 });
 
@@ -97,7 +97,7 @@ describe('Judge.judge()', () => {
         destination: '[fd09::2]:80',
         protocol: 'http',
         method: 'GET',
-        path: '/invoices?a=b',
+        path: '/invoices?a=*',
         decision: 'deny',
         reason: 'policy_deny',
         message: 'no rule of the policy allows it',
@@ -148,6 +148,36 @@ describe('Judge.judge()', () => {
       ['quarantined', true],
       ['quarantined', false],
     ]);
+  });
+});
+
+describe('Judge, of a query that holds a secret,', () => {
+  const http = { ...REQUEST, path: '/invoices?token=hush' };
+  const shown = '/invoices?token=*';
+
+  test('shows the policy all of it, and nobody else a value', () => {
+    const asked: (string | undefined)[] = [];
+    rig.allow = rig.egress = (request) => {
+      asked.push(request.http?.path);
+      return 'policy_allow';
+    };
+    rig.judge.evaluateEgress(ENCOUNTER, 'leaving', 'outside', http);
+    rig.judge.judge(ENCOUNTER, 'allowed', http);
+    rig.judge.judgeAhead(ENCOUNTER, http);
+    rig.allow = () => 'policy_deny';
+    rig.judge.judgeAhead(ENCOUNTER, http);
+    rig.judge.refuse(ENCOUNTER, { reason: 'protocol_error', http });
+    expect(asked).toEqual([http.path, http.path, http.path]);
+    expect(rig.records.map(({ path }) => path)).toEqual([shown, shown, shown, shown]);
+    expect(JSON.stringify([rig.records, rig.decided, rig.denials.list({ limit: 9 })])).not.toContain('hush');
+  });
+
+  test('shows no value where there is no room for records either', () => {
+    rig.hasRoom = false;
+    rig.judge.judge(ENCOUNTER, 'one', http);
+    rig.judge.judgeAhead(ENCOUNTER, http);
+    const denials = rig.denials.list({ limit: 9 });
+    expect(denials.map(({ record }) => record.path)).toEqual([shown, shown]);
   });
 });
 

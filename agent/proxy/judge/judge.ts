@@ -20,6 +20,7 @@ import type { Hop, Passage } from '../../traces/traces.ts';
 import { withTermsKept } from '../outside/egress-terms-kept.ts';
 import type { ProxyObserver } from '../records/proxy-observer.ts';
 import type { RecentDenials } from '../records/recent-denials.ts';
+import type { RecordedQueries } from '../records/recorded-path.ts';
 import { RecordForms } from '../records/record-form.ts';
 import { RecordTurn } from '../records/record-turn.ts';
 
@@ -74,6 +75,8 @@ export interface JudgeOptions {
   readonly authorizer: Authorizer;
   readonly quarantine: Pick<Quarantine, 'findHold'>;
   readonly recorder: AccessRecorder;
+  /** What is written down of the query of a request. */
+  readonly queries: RecordedQueries;
   readonly denials: Pick<RecentDenials, 'note'>;
   readonly observer: ProxyObserver;
   readonly clock: Clock;
@@ -96,7 +99,7 @@ export class Judge {
 
   constructor(options: JudgeOptions) {
     this.#options = options;
-    this.#forms = new RecordForms(options.observer);
+    this.#forms = new RecordForms(options);
     this.#turn = new RecordTurn(options.recorder);
   }
 
@@ -219,7 +222,7 @@ export class Judge {
     judgement: Judgement,
     { http, traceId }: { readonly http: DecisionHttpRequest | null; readonly traceId: string | undefined },
   ): Judgement {
-    const record = buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs(), traceId });
+    const record = this.#build(encounter, judgement, { http, traceId });
     if (!this.#options.recorder.record(record)) return this.#deniedUnrecorded(encounter, judgement, http);
     this.#note(encounter, record, judgement.isTold === true);
     return judgement;
@@ -239,9 +242,18 @@ export class Judge {
       httpStatus: UNAVAILABLE,
     };
     const judgement = { decisionId, verdict: denied };
-    const record = buildRecord(encounter, judgement, { http, nowMs: this.#options.clock.nowMs() });
+    const record = this.#build(encounter, judgement, { http });
     this.#note(encounter, record, false);
     return judgement;
+  }
+
+  #build(
+    encounter: Encounter,
+    judgement: Judgement,
+    asked: { readonly http: DecisionHttpRequest | null; readonly traceId?: string | undefined },
+  ): AccessRecord {
+    const { clock, queries } = this.#options;
+    return buildRecord(encounter, judgement, { ...asked, nowMs: clock.nowMs(), queries });
   }
 
   #note(encounter: Encounter, record: AccessRecord, isTold: boolean): void {

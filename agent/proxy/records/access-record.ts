@@ -2,9 +2,9 @@ import type { DecisionHttpRequest, Verdict } from '../../../shared/policy/decisi
 import { protocolOf } from '../../../shared/policy/policy-input.ts';
 import type { AccessRecord } from '../../../shared/protocol/audit.ts';
 import type { Encounter, Judgement } from '../judge/judge.ts';
+import { recordedPath, type RecordedQueries } from './recorded-path.ts';
 
 const MAX_TEXT = 1024;
-const MAX_PATH = 8192;
 const MAX_NAME = 255;
 
 /** What is written down of a judgement. */
@@ -14,11 +14,12 @@ export function buildRecord(
   circumstances: {
     readonly http: DecisionHttpRequest | null;
     readonly nowMs: number;
+    readonly queries: RecordedQueries;
     readonly traceId?: string | undefined;
   },
 ): AccessRecord {
   const { caller, target, tls, transport, direction } = encounter;
-  const { http, nowMs, traceId } = circumstances;
+  const { http, nowMs, queries, traceId } = circumstances;
   return {
     decision_id: decisionId,
     ts: new Date(nowMs).toISOString(),
@@ -34,7 +35,7 @@ export function buildRecord(
     ...viaOf(encounter, verdict),
     ...(encounter.isInspected === undefined ? {} : { inspected: encounter.isInspected }),
     method: http?.method ?? null,
-    path: http === null ? null : pathIn(http),
+    path: http === null ? null : recordedPath(http, queries),
     ...(verdict.userId === undefined ? {} : { user_id: verdict.userId }),
     decision: verdict.isAllowed ? 'allow' : 'deny',
     ...auditedOf(verdict),
@@ -43,11 +44,6 @@ export function buildRecord(
     policy_version: verdict.policyVersion,
     latency_us: roundLatency(verdict.latencyUs),
   };
-}
-
-/** The path of a request as records have it. */
-export function pathIn({ path }: DecisionHttpRequest): string {
-  return path.length > MAX_PATH ? path.slice(0, MAX_PATH) : path;
 }
 
 /** Microseconds as records have them. */

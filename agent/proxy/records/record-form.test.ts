@@ -7,6 +7,7 @@ import { verdictOf } from '../fixtures/judge-rig.ts';
 import type { Encounter } from '../judge/judge.ts';
 import type { DecidedRecord } from './proxy-observer.ts';
 import { RecordForms } from './record-form.ts';
+import type { RecordedQueries } from './recorded-path.ts';
 
 const ENCOUNTER: Encounter = {
   direction: 'inbound',
@@ -26,10 +27,15 @@ const AUDITED: Verdict = {
   wouldDeny: { rules: ['a"b', '"direction":'] },
 };
 const counted: DecidedRecord[] = [];
-const forms = new RecordForms({
-  decided: () => undefined,
-  counterOf: (kind) => (latencyUs) => void counted.push({ ...kind, latency_us: latencyUs }),
-});
+const formsWith = (queries: RecordedQueries): RecordForms =>
+  new RecordForms({
+    observer: {
+      decided: () => undefined,
+      counterOf: (kind) => (latencyUs) => void counted.push({ ...kind, latency_us: latencyUs }),
+    },
+    queries,
+  });
+const forms = formsWith('names');
 
 const requestFor = (method: string, path: string): DecisionHttpRequest => ({
   method,
@@ -45,9 +51,15 @@ describe('RecordForm.textOf()', () => {
     requestFor('GET', '/é€𝄞/\u0001\u2028'),
     requestFor('GET', `/${'x'.repeat(5000)}`),
     requestFor('GET', `/${'€'.repeat(9000)}`),
+    requestFor('GET', '/a?token=secret&b'),
+    requestFor('GET', `/a?token=${'s'.repeat(5000)}`),
   ];
+  const asked = requests.flatMap((http) =>
+    (['names', 'full', 'none'] as const).map((queries) => [http, queries] as const),
+  );
 
-  test.each(requests)('is the record that is built and encoded as a whole: %#', (http) => {
+  test.each(asked)('is the record that is built and encoded as a whole: %#', (http, queries) => {
+    const forms = formsWith(queries);
     const ofUser = { ...verdictOf('policy_allow'), userId: 'corp:"alice"' };
     for (const verdict of [verdictOf('policy_allow'), AUDITED, ofUser])
       for (const [nowMs, latencyUs] of [
@@ -60,7 +72,7 @@ describe('RecordForm.textOf()', () => {
           verdict: { ...verdict, latencyUs },
         };
         for (const traceId of [undefined, '0af7651916cd43dd8448eb211c80319c']) {
-          const built = encodeRecord(buildRecord(ENCOUNTER, judgement, { http, nowMs, traceId }));
+          const built = encodeRecord(buildRecord(ENCOUNTER, judgement, { http, nowMs, queries, traceId }));
           const filledIn = {
             decisionId: '9f1b7c52-0c2f-4f0e-8c39-2f6f7a1f5d11',
             http,
@@ -79,7 +91,9 @@ describe('RecordForm.textOf()', () => {
     const verdict = verdictOf('policy_allow');
     const filledIn = { decisionId: 'id', http, nowMs: 5, latencyUs: verdict.latencyUs };
     expect(forms.find(stranger, verdict).textOf(filledIn)).toBe(
-      encodeRecord(buildRecord(stranger, { decisionId: 'id', verdict }, { http, nowMs: 5 })),
+      encodeRecord(
+        buildRecord(stranger, { decisionId: 'id', verdict }, { http, nowMs: 5, queries: 'names' }),
+      ),
     );
   });
 });

@@ -3,6 +3,7 @@ import { encodeRecord } from '../../audit/spool-frame.ts';
 import { buildRecord, roundLatency } from './access-record.ts';
 import type { Encounter } from '../judge/judge.ts';
 import type { ProxyObserver } from './proxy-observer.ts';
+import { recordedPath, type RecordedQueries } from './recorded-path.ts';
 
 /** What differs between the records of one form. */
 export interface FilledIn {
@@ -12,6 +13,12 @@ export interface FilledIn {
   readonly nowMs: number;
   readonly latencyUs: number;
   readonly traceId?: string | undefined;
+}
+
+/** What the records of one data path have in common. */
+export interface RecordFormOptions {
+  readonly observer: ProxyObserver;
+  readonly queries: RecordedQueries;
 }
 
 /** A longer text may be too long for a record, and is built with all care. */
@@ -28,17 +35,19 @@ export class RecordForm {
   readonly count: (latencyUs: number) => void;
   readonly #encounter: Encounter;
   readonly #verdict: Verdict;
+  readonly #queries: RecordedQueries;
   readonly #ends: string;
   readonly #outcome: string;
   /** The request that was written down last: a client that asks the same again does so with the same object. */
   #asked: { readonly http: DecisionHttpRequest; readonly text: string } | undefined;
 
   /** Of an encounter on the called side. */
-  constructor(encounter: Encounter, verdict: Verdict, observer: ProxyObserver) {
+  constructor(encounter: Encounter, verdict: Verdict, { observer, queries }: RecordFormOptions) {
     this.#encounter = encounter;
     this.#verdict = verdict;
+    this.#queries = queries;
     const judgement = { decisionId: '', verdict: { ...verdict, latencyUs: 0 } };
-    const record = buildRecord(encounter, judgement, { http: BLANK, nowMs: 0 });
+    const record = buildRecord(encounter, judgement, { http: BLANK, nowMs: 0, queries });
     this.count = observer.counterOf(record);
     // Quotes within a value are escaped, so none of these can be found there.
     const text = JSON.stringify(record);
@@ -63,7 +72,8 @@ export class RecordForm {
   textOf({ decisionId, http, nowMs, latencyUs, traceId }: FilledIn): string {
     if (http.path.length > MAX_PATH_CHARACTERS) {
       const judgement = { decisionId, verdict: { ...this.#verdict, latencyUs } };
-      return encodeRecord(buildRecord(this.#encounter, judgement, { http, nowMs, traceId }));
+      const queries = this.#queries;
+      return encodeRecord(buildRecord(this.#encounter, judgement, { http, nowMs, queries, traceId }));
     }
     const trace = traceId === undefined ? '' : `,"trace_id":"${traceId}"`;
     const head = `{"decision_id":"${decisionId}","ts":"${timeOf(nowMs)}"${trace}`;
@@ -73,7 +83,8 @@ export class RecordForm {
   /** What stands between the time and the latency. */
   #askedText(http: DecisionHttpRequest): string {
     if (this.#asked?.http === http) return this.#asked.text;
-    const request = `"method":${JSON.stringify(http.method)},"path":${JSON.stringify(http.path)},`;
+    const path = JSON.stringify(recordedPath(http, this.#queries));
+    const request = `"method":${JSON.stringify(http.method)},"path":${path},`;
     const text = `${this.#ends}${request}${this.#outcome}`;
     this.#asked = { http, text };
     return text;
@@ -82,17 +93,17 @@ export class RecordForm {
 
 /** The form that each encounter had last. */
 export class RecordForms {
-  readonly #observer: ProxyObserver;
+  readonly #options: RecordFormOptions;
   readonly #forms = new WeakMap<Encounter, RecordForm>();
 
-  constructor(observer: ProxyObserver) {
-    this.#observer = observer;
+  constructor(options: RecordFormOptions) {
+    this.#options = options;
   }
 
   find(encounter: Encounter, verdict: Verdict): RecordForm {
     const known = this.#forms.get(encounter);
     if (known?.fits(verdict) === true) return known;
-    const form = new RecordForm(encounter, verdict, this.#observer);
+    const form = new RecordForm(encounter, verdict, this.#options);
     this.#forms.set(encounter, form);
     return form;
   }

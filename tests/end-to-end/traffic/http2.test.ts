@@ -140,7 +140,7 @@ describe('curl', () => {
     const ask = async (path: string): Promise<readonly string[]> =>
       (await curl('-w', String.raw`%{http_version} %{http_code}\n`, url(path))).split('\n');
     expect(await ask('/small')).toEqual(['small', '2 200', '']);
-    const [json = '', denied] = await ask('/refused/x');
+    const [json = '', denied] = await ask('/refused/x?token=secret');
     expect(denied).toBe('2 403');
     const body = JSON.parse(json) as { readonly decision_id: string };
     expect(body).toMatchObject({ error: 'denied', reason: 'policy_deny' });
@@ -153,6 +153,7 @@ describe('curl', () => {
         decision_id: body.decision_id,
         protocol: 'http',
         method: 'GET',
+        path: '/refused/x?token=*',
         decision: 'deny',
         reason: 'policy_deny',
       },
