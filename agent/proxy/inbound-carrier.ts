@@ -10,6 +10,7 @@ import type { ProcessIdentifier } from '../workload-attestation/process-identity
 import type { Arrival } from './arrival.ts';
 import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
 import { STRANGERS, type OpenConnections, type Party } from './connections/connections.ts';
+import type { FairTurns } from './connections/fair-turns.ts';
 import { findClientSource } from './client-source.ts';
 import { failureOf } from './judge/judgement-failure.ts';
 import { buildClientCertBlock, buildClientCertLine } from './forwarded-client-cert.ts';
@@ -26,6 +27,7 @@ export interface InboundCarrierOptions {
   readonly judge: Judge;
   readonly directory: Directory;
   readonly connections: OpenConnections;
+  readonly turns: FairTurns;
   readonly processes: Pick<ProcessIdentifier, 'identifyListener'>;
   /** Of the connections to applications. */
   readonly mark: number;
@@ -110,7 +112,7 @@ export class InboundCarrier {
   }
 
   #requestsOf(visit: Visit, client: ByteStream, application: ByteStream | undefined): RelayedRequests {
-    const { judge, connections, clock } = this.#options;
+    const { judge, connections, turns, clock } = this.#options;
     const { encounter, arrival, round } = visit;
     // From now on each request has a span.
     encounter.passage?.drop();
@@ -126,6 +128,7 @@ export class InboundCarrier {
     return {
       judge,
       connections,
+      turns,
       clock,
       party: partyOf(arrival),
       round,

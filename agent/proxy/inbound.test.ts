@@ -11,6 +11,8 @@ import type { ProcessIdentifier, ProcessIdentity } from '../workload-attestation
 import type { Ends } from '../quarantine/quarantine.ts';
 import type { Arrival } from './arrival.ts';
 import { OpenConnections } from './connections/connections.ts';
+import { systemClock } from '../../shared/runtime/clock.ts';
+import { FairTurns } from './connections/fair-turns.ts';
 import { clientHello } from './fixtures/client-hello.ts';
 import { InMemoryDirectory } from './fixtures/in-memory-directory.ts';
 import { JudgeRig } from './fixtures/judge-rig.ts';
@@ -93,6 +95,7 @@ beforeEach(async () => {
     directory,
     processes,
     connections,
+    turns: new FairTurns(systemClock),
     mark: 0,
     transparentZone: 0x504a,
     clock: rig.clock,

@@ -21,6 +21,7 @@ import type { CaptureHandler } from './steer.ts';
 import { findRedirectedWay, type FindCapturedWay } from './captured-way.ts';
 import { CaptureListeners } from './capture-listeners.ts';
 import { OpenConnections } from './connections/connections.ts';
+import { FairTurns } from './connections/fair-turns.ts';
 import type { Forward } from './forward.ts';
 import { Gateway } from './outside/gateway.ts';
 import { GatewayRoute } from './outside/gateway-route.ts';
@@ -129,6 +130,7 @@ class RunningProxy implements HostProxy {
   readonly #options: ProxyOptions;
   readonly #judge: Judge;
   readonly #connections: OpenConnections;
+  readonly #turns: FairTurns;
   readonly #judgeAnew: JudgeAnew;
   readonly #dialers: MeshDialers;
   readonly #members: Members;
@@ -145,6 +147,7 @@ class RunningProxy implements HostProxy {
     this.maxConnections = maxConnections;
     this.#judge = new Judge(options);
     this.#connections = new OpenConnections({ max: maxConnections, maxPerHost: maxConnectionsPerHost });
+    this.#turns = new FairTurns(clock);
     this.#judgeAnew = new JudgeAnew({ ...options, connections: this.#connections });
     // Before the mesh's own parts, which cut what is not trusted any more without writing it down.
     const unwatch = this.#watchForChange();
@@ -153,7 +156,12 @@ class RunningProxy implements HostProxy {
     const onLost = (): void => this.#judgeAnew.begin('circumstances');
     this.#own = new OwnIdentity({ ...options, pid: process.pid, onLost });
     const { outside, gateway } = this.#waysOut();
-    const shared = { ...options, judge: this.#judge, connections: this.#connections };
+    const shared = {
+      ...options,
+      judge: this.#judge,
+      connections: this.#connections,
+      turns: this.#turns,
+    };
     this.#inbound = new Inbound({ ...shared, ...gateway });
     this.#outbound = new Outbound({
       ...shared,
@@ -238,7 +246,13 @@ class RunningProxy implements HostProxy {
       gatewayNetworks &&
       new GatewayReach({ directory, own: this.#own, meshPort: ports.mesh, ...gatewayNetworks });
     const connections = this.#connections;
-    const shared = { ...this.#options, judge: this.#judge, connections, meshPort: ports.mesh };
+    const shared = {
+      ...this.#options,
+      judge: this.#judge,
+      connections,
+      turns: this.#turns,
+      meshPort: ports.mesh,
+    };
     const gateways = new GatewayRoute({
       ...shared,
       dialer: this.#dialers,

@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Arrival } from './arrival.ts';
 import type { CarriedStreams } from './connections/unjudged-streams.ts';
 import type { OpenConnections, Party } from './connections/connections.ts';
+import type { FairTurns } from './connections/fair-turns.ts';
 import { Http1Relay } from './http1/relay.ts';
 import { Http2Relay } from './http2/relay.ts';
 import type { Judge, Judgement, Refusal } from './judge/judge.ts';
@@ -12,6 +13,7 @@ import type { ByteStream, StreamFailure } from './streams/byte-stream.ts';
 export interface RelayedRequests {
   readonly judge: Pick<Judge, 'whenKept' | 'commit'>;
   readonly connections: OpenConnections;
+  readonly turns: FairTurns;
   readonly clock: Clock;
   /** On whose account the connection goes. */
   readonly party: Party;
@@ -106,7 +108,7 @@ class Place {
 }
 
 function relayOptions(
-  { client, application, decide, refuse, clock, endsAtMs }: RelayedRequests,
+  { client, application, decide, refuse, turns, party, clock, endsAtMs }: RelayedRequests,
   place: Place,
 ) {
   return {
@@ -114,6 +116,8 @@ function relayOptions(
     openApplication: typeof application === 'function' ? application : () => Promise.resolve(application),
     judge: decide,
     refuse,
+    turns,
+    party,
     clock,
     endsAtMs,
     onDone: () => place.leave(),

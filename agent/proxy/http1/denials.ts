@@ -1,5 +1,5 @@
-import type { Clock } from '../../../shared/runtime/clock.ts';
 import type { RequestHead } from '../../../shared/wire/http1-head.ts';
+import type { ConnectionTurns } from '../connections/fair-turns.ts';
 import type { ByteStream } from '../streams/byte-stream.ts';
 import { buildDenialResponse } from '../denial-response.ts';
 import type { Judgement } from '../judge/judge.ts';
@@ -8,15 +8,13 @@ import type { Judgement } from '../judge/judge.ts';
 const MAX_DISCARDED_BYTES = 256 * 1024;
 /** After so many denials a client that sent more requests waits for its next turn. */
 const DENIALS_IN_A_TURN = 32;
-/** And after so long, in milliseconds: one that asks for what is dear to decide must not hold up others either. */
-const TURN_MS = 5;
 
 export interface Http1DenialsOptions {
   readonly client: ByteStream;
-  readonly clock: Clock;
+  readonly turns: ConnectionTurns;
   /** Whether the connection ends soon, so that its client must make its next request on another one. */
   readonly isEndNear: () => boolean;
-  /** No further request is to be read, until `goOn`. */
+  /** No further request is to be read, until `goOn` or the connection's next turn. */
   readonly hold: () => void;
   readonly goOn: () => void;
 }
@@ -28,17 +26,11 @@ export interface Http1DenialsOptions {
 export class Http1Denials {
   readonly #options: Http1DenialsOptions;
   #isDiscarding = false;
-  #waitsFor: 'drain' | 'turn' | undefined;
+  #waitsForDrain = false;
   #count = 0;
-  #beganMs = 0;
 
   constructor(options: Http1DenialsOptions) {
     this.#options = options;
-  }
-
-  /** To be called when requests begin to be read. */
-  begin(): void {
-    this.#beganMs = this.#options.clock.monotonicMs();
   }
 
   /** Whether the body of a refused request is being read. */
@@ -48,7 +40,7 @@ export class Http1Denials {
 
   /** Whether requests that were sent are held back. */
   get isWaiting(): boolean {
-    return this.#waitsFor !== undefined;
+    return this.#waitsForDrain || this.#options.turns.isWaiting;
   }
 
   /** The client hears why. True: that was its last answer. */
@@ -61,8 +53,8 @@ export class Http1Denials {
     this.#isDiscarding = true;
     this.#count += 1;
     if (closes) return true;
-    if (!isRoom) this.#wait('drain');
-    else if (this.#isTurnOver()) this.#wait('turn');
+    if (!isRoom) this.#waitForDrain();
+    else if (this.#isTurnOver()) this.#waitForTurn();
     return false;
   }
 
@@ -73,22 +65,22 @@ export class Http1Denials {
 
   /** The client has read what waited for it. */
   drained(): void {
-    if (this.#waitsFor === 'drain') this.#endWait();
+    if (!this.#waitsForDrain) return;
+    this.#waitsForDrain = false;
+    this.#options.goOn();
   }
 
   #isTurnOver(): boolean {
-    const lastedMs = this.#options.clock.monotonicMs() - this.#beganMs;
-    return this.#count % DENIALS_IN_A_TURN === 0 || lastedMs >= TURN_MS;
+    return this.#count % DENIALS_IN_A_TURN === 0 || this.#options.turns.isOver;
   }
 
-  #wait(what: 'drain' | 'turn'): void {
-    this.#waitsFor = what;
+  #waitForDrain(): void {
+    this.#waitsForDrain = true;
     this.#options.hold();
-    if (what === 'turn') this.#options.clock.schedule(0, () => this.#endWait());
   }
 
-  #endWait(): void {
-    this.#waitsFor = undefined;
-    this.#options.goOn();
+  #waitForTurn(): void {
+    this.#options.hold();
+    this.#options.turns.wait();
   }
 }

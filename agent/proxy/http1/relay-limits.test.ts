@@ -2,6 +2,8 @@ import { describe, expect, spyOn, test } from 'bun:test';
 import { DECISION_REASONS, type DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import type { ByteStream, ByteStreamReader } from '../streams/byte-stream.ts';
+import { STRANGERS } from '../connections/connections.ts';
+import { fakeTurns } from '../fixtures/fake-turns.ts';
 import { Http1Relay } from './relay.ts';
 import { CLOSE_MS, LINGER_MS, PHASE_MS } from '../relay-timer.ts';
 import type { Judgement } from '../judge/judge.ts';
@@ -77,6 +79,8 @@ class Rig {
       refuse: () => this.#judgement(),
       clientCertLine: new Uint8Array(0),
       endsIdle: this.endsIdle,
+      turns: fakeTurns(this.clock),
+      party: STRANGERS,
       clock: this.clock,
       endsAtMs: this.endsAtMs,
       onDone: () => (this.done += 1),
@@ -128,7 +132,7 @@ describe('Http1Relay holds', () => {
     // Each decision takes 3 ms.
     const time = spyOn(clock, 'monotonicMs').mockImplementation(() => judged.length * 3);
     client.send(GET.repeat(7));
-    expect(judged.length).toBe(2);
+    expect(judged.length).toBe(1);
     clock.advance(0);
     expect(client.answers).toBe(7);
     time.mockRestore();

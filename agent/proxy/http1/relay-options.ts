@@ -1,6 +1,8 @@
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import type { RecordBatch } from '../../audit/record-batch.ts';
+import type { Party } from '../connections/connections.ts';
+import type { FairTurns } from '../connections/fair-turns.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import type { Judgement, Refusal } from '../judge/judge.ts';
 
@@ -19,6 +21,9 @@ export interface Http1RelayOptions {
   readonly clientCertLine: Uint8Array;
   /** Whether a client that asks for nothing is ended though the application is connected, which then is not its own choice to wait for it. */
   readonly endsIdle: boolean;
+  /** When its requests are decided, and on whose account. */
+  readonly turns: FairTurns;
+  readonly party: Party;
   readonly clock: Clock;
   /** When the client's connection will be cut, by the monotonic clock; `Infinity` where that is not known. */
   readonly endsAtMs: number;

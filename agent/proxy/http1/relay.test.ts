@@ -12,6 +12,8 @@ import { DECISION_REASONS, type DecisionHttpRequest } from '../../../shared/poli
 import { systemClock } from '../../../shared/runtime/clock.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import { RecordBatch } from '../../audit/record-batch.ts';
+import { STRANGERS } from '../connections/connections.ts';
+import { FairTurns } from '../connections/fair-turns.ts';
 import { Http1Relay } from './relay.ts';
 import type { Judgement, Refusal } from '../judge/judge.ts';
 import { RecordTurn } from '../records/record-turn.ts';
@@ -77,6 +79,8 @@ class Rig {
           },
           endsIdle: false,
           clientCertLine: Buffer.from(CERT_LINE),
+          turns: new FairTurns(systemClock),
+          party: STRANGERS,
           clock: systemClock,
           endsAtMs: Infinity,
           onDone: () => (this.done += 1),

@@ -3,6 +3,7 @@ import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import { buildDenialResponse } from '../denial-response.ts';
 import { ForeseenEnd } from '../foreseen-end.ts';
 import type { Judgement } from '../judge/judge.ts';
+import type { ConnectionTurns } from '../connections/fair-turns.ts';
 import { RelayEnd } from '../relay-end.ts';
 import { RelayTimer, PHASE_MS, type TimedPhase } from '../relay-timer.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
@@ -25,6 +26,7 @@ export class Http1Relay {
   readonly #options: Http1RelayOptions;
   readonly #requests = new RequestReader();
   readonly #preparer: RequestPreparer;
+  readonly #turns: ConnectionTurns;
   readonly #denials: Http1Denials;
   readonly #application: Http1Application;
   readonly #end: RelayEnd;
@@ -42,8 +44,10 @@ export class Http1Relay {
     this.#foreseenEnd = new ForeseenEnd(options.clock, options.endsAtMs);
     this.#cancelIdleEnd = this.#foreseenEnd.whenIdleEnds(() => this.#endIfIdle());
     this.#preparer = new RequestPreparer(options.clientCertLine);
+    this.#turns = options.turns.join(options.party.name, () => this.#goOn());
     this.#denials = new Http1Denials({
       ...options,
+      turns: this.#turns,
       isEndNear: () => this.#foreseenEnd.isNear,
       hold: () => this.#requests.hold(),
       goOn: () => this.#goOn(),
@@ -65,7 +69,7 @@ export class Http1Relay {
   /** Begins with bytes of the client that were read before, and with the application if it is connected already. */
   start(first: Uint8Array, application?: ByteStream): void {
     if (application !== undefined) this.#application.adopt(application);
-    this.#read(() => this.#requests.take(Buffer.from(first), this.#requestSink));
+    this.#take(Buffer.from(first));
     if (!this.#end.isOver) this.#options.client.attach(this.#clientReader);
   }
 
@@ -113,7 +117,7 @@ export class Http1Relay {
   };
 
   readonly #clientReader: ByteStreamReader = {
-    onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes), this.#requestSink)),
+    onData: (bytes) => this.#take(asBuffer(bytes)),
     onEnd: () => this.#onClientEnd(),
     onDrain: () => {
       this.#timer.taken();
@@ -123,14 +127,26 @@ export class Http1Relay {
     onClose: (failure) => this.#end.sideClosed(failure),
   };
 
+  /** What is not to be decided now is kept. */
+  #take(bytes: Buffer): void {
+    if (!this.#requests.isHeld && !this.#isTurn()) this.#requests.hold();
+    this.#read(() => this.#requests.take(bytes, this.#requestSink));
+  }
+
+  /** Whether what comes next may be read: the body of what was allowed always, further requests in their turn. */
+  #isTurn(): boolean {
+    return this.#underWay !== undefined || this.#turns.begin();
+  }
+
   /** Runs `work`, which reads requests, and looks at where that led. */
   #read(work: () => void): void {
     if (!this.#end.isAhead) return;
-    this.#denials.begin();
     try {
       work();
     } catch (error) {
       return this.#refuseMalformed(toPicketError(error));
+    } finally {
+      this.#turns.end();
     }
     if (this.#end.isEnding) return;
     if (this.#requests.isFull) this.#options.client.pause();
@@ -193,6 +209,7 @@ export class Http1Relay {
 
   #goOn(): void {
     this.#letOn();
+    if (this.#requests.hasKept && !this.#isTurn()) return;
     this.#read(() => this.#requests.release(this.#requestSink));
     if (this.#isClientEnded) this.#endAfterClient();
   }

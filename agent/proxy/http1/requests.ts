@@ -59,6 +59,11 @@ export class RequestReader {
     return this.#body.isInBody || this.isInHead;
   }
 
+  /** Whether anything that came was not read. */
+  get hasKept(): boolean {
+    return this.#kept.length > 0;
+  }
+
   /** Whether more than a head's worth waits for `release`: the client should be held back. */
   get isFull(): boolean {
     return this.#isHeld && this.#kept.length > MAX_REQUEST_HEAD_BYTES;

@@ -22,8 +22,6 @@ export const HTTP2_LIMITS = {
   cutMs: 5000,
   /** Requests that are read before others get their turn. */
   requestsInATurn: 128,
-  /** How long they are read before, in milliseconds: some are dear to decide. */
-  turnMs: 5,
   /** Frames of ours that wait for the end of a frame which passes in pieces. */
   waitingBytes: 64 * 1024,
 } as const;

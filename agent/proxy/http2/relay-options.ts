@@ -1,5 +1,7 @@
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
+import type { Party } from '../connections/connections.ts';
+import type { FairTurns } from '../connections/fair-turns.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import type { Judgement, Refusal } from '../judge/judge.ts';
 
@@ -16,6 +18,9 @@ export interface Http2RelayOptions {
   readonly refuse: (refusal: Refusal) => Judgement;
   /** Header block that tells the application who calls; may be empty. */
   readonly clientCertBlock: Uint8Array;
+  /** When its requests are decided, and on whose account. */
+  readonly turns: FairTurns;
+  readonly party: Party;
   readonly clock: Clock;
   /** When the client's connection will be cut, by the monotonic clock; `Infinity` where that is not known. */
   readonly endsAtMs: number;

@@ -107,6 +107,7 @@ export class Http2Relay {
       application: this.#application,
     });
     this.#turns = new Http2Turns({
+      ...options,
       ...connected,
       requests: this.#requests,
       onTurn: () => this.#read(() => this.#requests.release()),
@@ -232,6 +233,7 @@ export class Http2Relay {
     } catch (error) {
       this.#failClient(toPicketError(error));
     }
+    this.#turns.end();
     this.#afterwards();
   }
 

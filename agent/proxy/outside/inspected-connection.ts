@@ -3,6 +3,7 @@ import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import { classifyHttp } from '../../../shared/wire/http1-detect.ts';
 import type { OpenConnections } from '../connections/connections.ts';
+import type { FairTurns } from '../connections/fair-turns.ts';
 import { awaitFirstMove } from '../first-move.ts';
 import type { Encounter, Judge, Judgement, Refusal } from '../judge/judge.ts';
 import { failureOf } from '../judge/judgement-failure.ts';
@@ -19,6 +20,7 @@ import { WaitingClient } from './waiting-client.ts';
 export interface InspectedConnectionOptions {
   readonly judge: Judge;
   readonly connections: OpenConnections;
+  readonly turns: FairTurns;
   readonly clock: Clock;
   readonly inspector: Inspector;
   readonly leaving: Leaving;
@@ -162,10 +164,11 @@ export class InspectedConnection {
 
   /** The server that has proven itself is there from the start, and no other one is called in its place. */
   #out(client: ByteStream, application: ByteStream): RequestsOut {
-    const { judge, connections, clock, requests } = this.#options;
+    const { judge, connections, turns, clock, requests } = this.#options;
     return {
       judge,
       connections,
+      turns,
       clock,
       client,
       application,

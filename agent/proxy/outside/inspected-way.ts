@@ -2,6 +2,7 @@ import type { EgressTerms } from '../../../shared/policy/egress-terms.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import { domainNameOf } from '../../egress/domain-name.ts';
 import type { OpenConnections } from '../connections/connections.ts';
+import type { FairTurns } from '../connections/fair-turns.ts';
 import type { Encounter, Judge, Judgement, Refusal } from '../judge/judge.ts';
 import { failureOf } from '../judge/judgement-failure.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
@@ -14,6 +15,7 @@ import type { Leaving } from './leaving.ts';
 export interface InspectedWayOptions {
   readonly judge: Judge;
   readonly connections: OpenConnections;
+  readonly turns: FairTurns;
   readonly clock: Clock;
   /** Undefined: this host has no authority to inspect with. */
   readonly inspector: Inspector | undefined;

@@ -7,6 +7,7 @@ import type { StreamFailure } from '../streams/byte-stream.ts';
 import { ChosenTerms } from './chosen-terms.ts';
 import { awaitClientWords, type ClientWords } from '../client-words.ts';
 import type { OpenConnections } from '../connections/connections.ts';
+import type { FairTurns } from '../connections/fair-turns.ts';
 import { Exits, type Exit, type ExitsOptions } from './exits.ts';
 import { failureOf } from '../judge/judgement-failure.ts';
 import { InspectedWay } from './inspected-way.ts';
@@ -23,6 +24,7 @@ export interface OutsideOptions extends ExitsOptions {
   readonly judge: Judge;
   readonly directory: Directory;
   readonly connections: OpenConnections;
+  readonly turns: FairTurns;
   readonly domains: DomainCheck;
   /** Ends the TLS of what the policy wants inspected; undefined: this host cannot. */
   readonly inspector?: Inspector | undefined;
@@ -112,7 +114,7 @@ export class Outside {
   }
 
   async #leaveByRequests(leaving: Leaving, words: Extract<ClientWords, { kind: 'http1' }>): Promise<void> {
-    const { judge, connections, clock } = this.#options;
+    const { judge, connections, turns, clock } = this.#options;
     const terms = new ChosenTerms();
     const plain = leaving.encounter;
     // From now on each request has a span.
@@ -126,6 +128,7 @@ export class Outside {
     const requests = {
       judge,
       connections,
+      turns,
       clock,
       client: leaving.accept(),
       application: async () => {

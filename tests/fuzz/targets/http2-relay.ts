@@ -1,3 +1,5 @@
+import { STRANGERS } from '../../../agent/proxy/connections/connections.ts';
+import { fakeTurns } from '../../../agent/proxy/fixtures/fake-turns.ts';
 import { JudgeRig } from '../../../agent/proxy/fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from '../../../agent/proxy/fixtures/scripted-stream.ts';
 import { Http2Relay } from '../../../agent/proxy/http2/relay.ts';
@@ -114,6 +116,8 @@ async function relayed(
     commit: () => judge.judge.commit(),
     refuse: (refusal) => judge.judge.refuse(ENCOUNTER, refusal),
     clientCertBlock: encodeFields([{ name: 'x-forwarded-client-cert', value: OWN }]),
+    turns: fakeTurns(judge.clock),
+    party: STRANGERS,
     clock: judge.clock,
     endsAtMs: Infinity,
     onDone: () => undefined,
