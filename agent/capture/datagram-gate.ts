@@ -36,14 +36,14 @@ export interface DatagramGate {
   open(listener: GateListener): Promise<() => void>;
   /** Why nothing of a flow can go here, whatever is decided; undefined: it can. Throws `unavailable`. */
   findObstacle(flow: FlowKey): string | undefined;
-  /** The one socket from which a datagram of a flow may have come; undefined where there is none, or several. Throws `unavailable`, reason `sock_diag`. */
-  findSender(flow: FlowKey): UdpSocket | undefined;
+  /** The sockets from which a datagram of a flow may have come, of users who may have sent it, and those that get its answers, of any. Throws `unavailable`, reason `sock_diag`. */
+  findSenders(flow: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[];
   /** Lets flows pass. Throws `unavailable`; then some may pass for `leaseMs`. */
   admit(flows: readonly FlowKey[]): void;
   /** As `admit`, for flows that pass, at no moment of which they do not. */
   prolong(flows: readonly FlowKey[]): void;
   /** Ends flows, at once; one that has ended is no error. Throws as `admit`. */
   end(flows: readonly FlowKey[]): void;
-  /** Sends a datagram on, in the name of its socket. Throws `unavailable`. */
-  send(datagram: AskedDatagram, socket: UdpSocket): void;
+  /** Sends a datagram on, in the name of the sockets that it may have come from. Throws `unavailable`. */
+  send(datagram: AskedDatagram, sockets: readonly UdpSocket[]): void;
 }

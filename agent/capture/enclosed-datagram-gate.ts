@@ -68,8 +68,8 @@ export class EnclosedDatagramGate implements DatagramGate {
       : undefined;
   }
 
-  findSender(flow: FlowKey): UdpSocket | undefined {
-    return this.#within.findSender(flow);
+  findSenders(flow: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[] {
+    return this.#within.findSenders(flow, mayBeOf);
   }
 
   admit(flows: readonly FlowKey[]): void {
@@ -88,8 +88,8 @@ export class EnclosedDatagramGate implements DatagramGate {
     tryWithin(() => this.#within.end(flows));
   }
 
-  send(datagram: AskedDatagram, socket: UdpSocket): void {
-    this.#within.send(datagram, socket);
+  send(datagram: AskedDatagram, sockets: readonly UdpSocket[]): void {
+    this.#within.send(datagram, sockets);
   }
 
   /** By whichever interfaces lead to the namespace now. */

@@ -3,7 +3,7 @@ import type { InNamespace } from '../native/network-namespace.ts';
 import { openPacketLog } from '../native/packet-log.ts';
 import type { LoggedPacket } from '../native/packet-log-message.ts';
 import { sendRawDatagram } from '../native/raw-datagram.ts';
-import { findUdpSender } from '../native/sock-diag.ts';
+import { findUdpSenders } from '../native/sock-diag.ts';
 import type { UdpSocket } from '../native/sock-diag-message.ts';
 import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from './datagram-gate.ts';
 import { FlowSets, LEASE_MS, membersOf, type Member } from './flow-sets.ts';
@@ -62,8 +62,9 @@ export class NftDatagramGate implements DatagramGate {
     return undefined;
   }
 
-  findSender({ source, destination }: FlowKey): UdpSocket | undefined {
-    return findUdpSender(source, destination, this.#options);
+  findSenders({ source, destination }: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[] {
+    const { namespace } = this.#options;
+    return findUdpSenders({ local: source, remote: destination }, { mayBeOf, namespace });
   }
 
   admit(flows: readonly FlowKey[]): void {
@@ -83,9 +84,12 @@ export class NftDatagramGate implements DatagramGate {
     this.#sets.remove(membersOfAll(flows));
   }
 
-  send(datagram: AskedDatagram, { interfaceIndex: boundTo }: UdpSocket): void {
+  send(datagram: AskedDatagram, sockets: readonly UdpSocket[]): void {
     const { mark, namespace } = this.#options;
-    sendRawDatagram({ ...datagram, mark, boundTo, namespace });
+    const [boundTo, ...others] = new Set(sockets.map(({ interfaceIndex }) => interfaceIndex));
+    // Where they are bound to several, it goes where the kernel was about to send it.
+    const isOne = boundTo !== undefined && others.length === 0;
+    sendRawDatagram({ ...datagram, mark, boundTo: isOne ? boundTo : datagram.interfaceIndex, namespace });
   }
 }
 

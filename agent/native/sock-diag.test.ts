@@ -12,7 +12,7 @@ import {
   findOnlyTcpConnectionFrom,
   findTcpConnection,
   findTcpListeners,
-  findUdpSender,
+  findUdpSenders,
 } from './sock-diag.ts';
 
 const open: { destroy?: () => void; close?: () => void }[] = [];
@@ -205,58 +205,95 @@ describe('findTcpListeners()', () => {
   });
 });
 
-describe('findUdpSender()', () => {
+describe('findUdpSenders()', () => {
   const REMOTE = { address: '192.0.2.1', port: 9 };
+  /** As `local: remote` of each socket from which a datagram of that address and port may have come. */
+  const sendersOf = (address: string, port: number, isOfUser = true): readonly string[] =>
+    findUdpSenders({ local: { address, port }, remote: REMOTE }, { mayBeOf: () => isOfUser })
+      .map(({ local, remote }) => `${local.address}: ${remote.port}`)
+      .toSorted();
 
-  test('finds the only one at a port, and nobody where several, or any number of others, are there', async () => {
-    const alone = await holdUdp({ address: '127.0.0.1', count: 1 });
-    expect(findUdpSender({ address: '127.0.0.1', port: alone }, REMOTE)?.local.port).toBe(alone);
-    expect(findUdpSender({ address: '127.0.0.2', port: alone }, REMOTE)).toBeUndefined();
-    const shared = await holdUdp({ address: '127.0.0.1', count: 2 });
-    expect(findUdpSender({ address: '127.0.0.1', port: shared }, REMOTE)).toBeUndefined();
-    const crowded = await holdUdp({ address: '127.0.0.1', count: 4200 });
-    // None of them is at the second address: one has to give up all the same.
-    for (const address of ['127.0.0.1', '127.0.0.2'])
-      expect(findUdpSender({ address, port: crowded }, REMOTE)).toBeUndefined();
+  test('finds all that may send from an address, by IP_PKTINFO too, whatever they are bound and connected to', async () => {
+    const { port, sent } = await holdUdp(
+      '127.0.0.1',
+      '127.0.0.2',
+      '127.0.0.2 connected',
+      '::ffff:127.0.0.3',
+      '::1',
+    );
+    // Each of the IPv4 ones sent from 127.0.0.9, where none of them is.
+    expect(sent).toEqual(['yes', 'yes', 'yes', 'yes', 'no']);
+    const all = ['127.0.0.1: 0', '127.0.0.2: 0', '127.0.0.2: 9', '127.0.0.3: 0'];
+    expect(sendersOf('127.0.0.1', port)).toEqual(all);
+    expect(sendersOf('127.0.0.9', port)).toEqual(all);
+    expect(sendersOf('fd77::9', port)).toEqual(['127.0.0.3: 0', '::1: 0']);
+  });
+
+  test('finds of users who cannot have sent only what gets the answers', async () => {
+    const { port } = await holdUdp('127.0.0.1', '127.0.0.2', '127.0.0.2 connected', '0.0.0.0');
+    expect(sendersOf('127.0.0.1', port, false)).toEqual(['0.0.0.0: 0', '127.0.0.1: 0']);
+    expect(sendersOf('127.0.0.9', port, false)).toEqual(['0.0.0.0: 0']);
+  });
+
+  test('finds nobody where any number of others are there', async () => {
+    const { port: alone } = await holdUdp('127.0.0.1');
+    const { port: crowded } = await holdUdp(...Array.from({ length: 4200 }, () => '127.0.0.1'));
+    for (const address of ['127.0.0.1', '127.0.0.2']) expect(sendersOf(address, crowded)).toEqual([]);
     // What is left of that answer is not taken for the next one.
-    expect(findUdpSender({ address: '127.0.0.1', port: alone }, REMOTE)?.local.port).toBe(alone);
+    expect(sendersOf('127.0.0.1', alone)).toEqual(['127.0.0.1: 0']);
   });
 
   test('is as quick where thousands share a port as where some do', async () => {
-    const port = await holdUdp({ address: '127.0.0.1', count: 4000 });
+    const { port } = await holdUdp(...Array.from({ length: 4000 }, () => '127.0.0.1'));
     const before = process.cpuUsage();
-    for (let i = 0; i < 100; i++) findUdpSender({ address: '127.0.0.1', port }, REMOTE);
+    for (let i = 0; i < 100; i++) sendersOf('127.0.0.1', port);
     const { user, system } = process.cpuUsage(before);
     // In microseconds of this process, however busy the machine is: it takes 400; to list all of them takes 4000.
     expect((user + system) / 100).toBeLessThan(2000);
   });
 });
 
-/** Has another process hold UDP sockets at one port, which it takes; the port. */
-async function holdUdp({
-  address,
-  count,
-}: {
-  readonly address: string;
-  readonly count: number;
-}): Promise<number> {
-  const program = [
-    'import resource, socket, sys',
-    'resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))',
-    'port, held = 0, []',
-    `for _ in range(${count}):`,
-    '    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)',
-    '    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)',
-    `    one.bind(("${address}", port))`,
-    '    port = one.getsockname()[1]',
-    '    held.append(one)',
-    'print(port, flush=True)',
-    'sys.stdin.read()',
-  ];
-  const child = Bun.spawn(['/usr/bin/python3', '-c', program.join('\n')], { stdin: 'pipe', stdout: 'pipe' });
+/** Has another process hold UDP sockets at one port, which it takes, each at an address; the port, and whether each could send from 127.0.0.9. */
+async function holdUdp(
+  ...sockets: readonly string[]
+): Promise<{ readonly port: number; readonly sent: readonly string[] }> {
+  const program = `
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(('127.0.0.1', 0))
+source = (socket.IPPROTO_IP, 8, bytes(4) + socket.inet_aton('127.0.0.9') + bytes(4)) # IP_PKTINFO
+def send(one):
+    try:
+        at = '127.0.0.1' if one.family == socket.AF_INET else '::ffff:127.0.0.1'
+        one.sendmsg([b'x'], [source], 0, (at, sink.getsockname()[1]))
+        return 'yes' if sink.recvfrom(9)[1] == ('127.0.0.9', port) else 'no'
+    except OSError:
+        return 'no'
+port, held, sent = 0, [], []
+for asked in sys.stdin.readline().split(','):
+    address, *connects = asked.split()
+    one = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_DGRAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind((address, port))
+    port = one.getsockname()[1]
+    if connects:
+        one.connect(('127.0.0.2', 9))
+    held.append(one)
+    if len(held) < 10:
+        sent.append(send(one))
+print(' '.join([str(port), *sent]), flush=True)
+sys.stdin.read()`;
+  const child = Bun.spawn(['/usr/bin/python3', '-c', program], { stdin: 'pipe', stdout: 'pipe' });
   open.push({ close: () => child.kill() });
+  child.stdin.write(`${sockets.join(',')}\n`);
+  void child.stdin.flush();
   const { value } = await child.stdout.getReader().read();
-  return Number(Buffer.from(value ?? []).toString());
+  const [port, ...sent] = Buffer.from(value ?? [])
+    .toString()
+    .trim()
+    .split(' ');
+  return { port: Number(port), sent };
 }
 
 async function listenOn(host: string): Promise<{ readonly server: Server; readonly port: number }> {

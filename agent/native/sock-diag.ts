@@ -100,29 +100,32 @@ export function findTcpListeners(port: number, where: InNamespace = {}): readonl
 }
 
 /**
- * The one UDP socket of a network namespace from which a datagram between two addresses may have come, `local` being its own: at that address and port or at all
- * addresses, and connected to `remote` or to nobody. Undefined where there is none, or several, or more sockets at that port than are gone through: whoever opens thousands of them is not worth the
- * time. One goes through all buckets of the kernel's table, twice where an IPv6 socket may speak IPv4. Throws `unavailable`, reason `sock_diag`.
+ * The UDP sockets of a network namespace from which a datagram between two addresses may have come, `local` being its own. Every socket at that port may send from any address of the host (IP_PKTINFO,
+ * IPV6_PKTINFO), and to anybody, whatever it is bound and connected to; but only one whose user `mayBeOf` does not exclude. One that would get the answers is told of whoever's it is. None where there are more sockets at that port than are gone
+ * through: whoever opens thousands of them is not worth the time. One goes through all buckets of the kernel's table, twice where an IPv6 socket may speak IPv4.
  */
-export function findUdpSender(
-  local: SocketAddress,
-  remote: SocketAddress,
-  where: InNamespace = {},
-): UdpSocket | undefined {
+export function findUdpSenders(
+  { local, remote }: { readonly local: SocketAddress; readonly remote: SocketAddress },
+  { mayBeOf, ...where }: InNamespace & { readonly mayBeOf: (uid: number) => boolean },
+): readonly UdpSocket[] {
   const isV4 = isIPv4(local.address);
   const mayBe = (socket: UdpSocket): boolean => {
-    if (socket.local.port !== local.port || (isV4 && socket.isIpv6Only)) return false;
-    if (!isV4 && !socket.isIpv6) return false;
-    const isHere = socket.local.address === local.address || isUnspecified(socket.local);
-    return isHere && (isEqual(socket.remote, remote) || isUnconnected(socket));
+    if (socket.local.port !== local.port || (isV4 ? socket.isIpv6Only : !socket.isIpv6)) return false;
+    return mayBeOf(socket.uid) || isAnswered(socket, local, remote);
   };
-  let found: UdpSocket | undefined;
+  const found: UdpSocket[] = [];
   for (const isIpv6 of isV4 ? [false, true] : [true]) {
     const sockets = askUdp({ kind: 'udp', isIpv6, localPort: local.port }, { where, mayBe });
-    if (sockets === 'many' || sockets.length + (found === undefined ? 0 : 1) > 1) return undefined;
-    found ??= sockets[0];
+    if (sockets === 'many') return [];
+    found.push(...sockets);
   }
   return found;
+}
+
+/** Whether what comes from `remote` to `local` may be given to it. */
+function isAnswered(socket: UdpSocket, local: SocketAddress, remote: SocketAddress): boolean {
+  const isHere = socket.local.address === local.address || isUnspecified(socket.local);
+  return isHere && (isEqual(socket.remote, remote) || isUnconnected(socket));
 }
 
 function isUnconnected({ remote }: UdpSocket): boolean {
@@ -164,7 +167,7 @@ function askUdp(
     const sockets = askNetlink({ ...ASKED, ...where, length }, (receive) =>
       collect(() => decodeAnswer(receive(), sequence), {
         isDump: true,
-        isEnough: (all) => (isMany = all.length > MAX_AT_UDP_PORT || all.filter(mayBe).length > 1),
+        isEnough: (all) => (isMany = all.length > MAX_AT_UDP_PORT),
       }),
     );
     return isMany ? 'many' : sockets?.filter(mayBe);

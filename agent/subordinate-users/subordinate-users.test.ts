@@ -34,6 +34,7 @@ describe('parseSubordinateUsers()', () => {
 describe('SubordinateUsers', () => {
   let folder: string;
   let path: string;
+  let accountsPath: string;
   let lines: string[];
   let users: SubordinateUsers;
   const clock = new FakeClock();
@@ -43,7 +44,8 @@ describe('SubordinateUsers', () => {
     path = join(folder, 'subuid');
     lines = [];
     const log = createLog({ level: 'warn', nowMs: () => 0, write: (line) => void lines.push(line) });
-    users = new SubordinateUsers({ path, clock, log });
+    accountsPath = join(folder, 'passwd');
+    users = new SubordinateUsers({ path, accountsPath, clock, log });
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
@@ -58,6 +60,35 @@ describe('SubordinateUsers', () => {
       'uid 100020',
       'uid 0',
     ]);
+  });
+
+  test('takes the owner of a range, and all users in his ranges, for one who may be each of them, and nobody else', () => {
+    writeFileSync(path, 'alice:100000:10\nbob:100010:10\nalice:200000:10\n1003:300000:10\n');
+    writeFileSync(accountsPath, 'alice:x:1001:1001::/:\nbob:x:1002:1002::/:\ncarol:x:1003:1003::/:\n');
+    const mayBeOne = (uid: number, other: number): boolean => {
+      const may = users.mayBeOne(uid, other);
+      expect(users.mayBeOne(other, uid)).toBe(may);
+      return may;
+    };
+    for (const [uid, other] of [
+      [7, 7],
+      [1001, 100_000],
+      [1001, 200_009],
+      [100_009, 200_000],
+      [1002, 100_010],
+      [1003, 300_000],
+    ] as const)
+      expect([uid, other, mayBeOne(uid, other)]).toEqual([uid, other, true]);
+    for (const [uid, other] of [
+      [1001, 1002],
+      [1001, 100_010],
+      [100_009, 100_010],
+      [1002, 300_000],
+      [7, 1001],
+    ] as const)
+      expect([uid, other, mayBeOne(uid, other)]).toEqual([uid, other, false]);
+    // An account that the file does not have may have any name.
+    expect(mayBeOne(7, 100_000)).toBe(true);
   });
 
   test('looks at the file again after five seconds, and goes without one that is too large, or gone', () => {

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { AccountNames } from '../workload-attestation/account-names.ts';
 
 /** Users of this host that were all given to one, who can be each of them (subuid(5), user_namespaces(7)). */
 export interface UserRange {
@@ -14,12 +15,18 @@ export interface UserRange {
 export interface UserParties {
   /** The name of the party of a user; the same for all that one can be. */
   partyOf(uid: number): string;
+  /** Whether whoever is one of two users may be the other as well, as the owner of a range may within a user namespace: what he has can be either's. True where nobody knows. */
+  mayBeOne(uid: number, other: number): boolean;
 }
 
 /** Every user by himself. */
-export const SINGLE_USERS: UserParties = { partyOf: nameOfUser };
+export const SINGLE_USERS: UserParties = {
+  partyOf: nameOfUser,
+  mayBeOne: (uid, other) => uid === other,
+};
 
 const FILE = '/etc/subuid';
+const ACCOUNTS = '/etc/passwd';
 /** A larger file is not read, and of one no more ranges than these: the others' users stand for themselves. */
 const MAX_FILE_BYTES = 256 * 1024;
 const MAX_RANGES = 512;
@@ -34,6 +41,7 @@ export class SubordinateUsers implements UserParties {
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #log: Log;
   readonly #path: string;
+  readonly #names: AccountNames;
   #ranges: readonly UserRange[] = [];
   #version = '';
   #lookedMs = -Infinity;
@@ -42,15 +50,19 @@ export class SubordinateUsers implements UserParties {
     clock,
     log,
     path = FILE,
+    accountsPath = ACCOUNTS,
   }: {
     readonly clock: Pick<Clock, 'monotonicMs'>;
     readonly log: Log;
     /** /etc/subuid unless given. */
     readonly path?: string;
+    /** /etc/passwd unless given: which user the owner of a range is. */
+    readonly accountsPath?: string;
   }) {
     this.#clock = clock;
     this.#log = log;
     this.#path = path;
+    this.#names = new AccountNames(accountsPath, log);
   }
 
   /** In their order, none of which overlaps another one. */
@@ -66,6 +78,21 @@ export class SubordinateUsers implements UserParties {
   partyOf(uid: number): string {
     const range = findRange(this.ranges, uid);
     return range === undefined ? nameOfUser(uid) : `users of ${range.owner}`;
+  }
+
+  mayBeOne(uid: number, other: number): boolean {
+    if (uid === other) return true;
+    const [range, ofOther] = [findRange(this.ranges, uid), findRange(this.ranges, other)];
+    if (range !== undefined && range.owner === ofOther?.owner) return true;
+    return this.#mayOwn(other, range) || this.#mayOwn(uid, ofOther);
+  }
+
+  #mayOwn(uid: number, range: UserRange | undefined): boolean {
+    if (range === undefined) return false;
+    const name = this.#names.find(uid);
+    if (range.owner === String(uid) || range.owner === name) return true;
+    // Of an account from elsewhere nobody knows the name here.
+    return name === undefined && findRange(this.ranges, uid) === undefined;
   }
 
   #look(): void {

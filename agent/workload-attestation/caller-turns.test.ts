@@ -31,11 +31,11 @@ test('createProcessIdentifier() has root of a pod wait for himself, and neither 
   let inode = 0;
   const isTurnedAway = async (where: InNamespace): Promise<boolean> => {
     inode += 1;
-    const asked = processes.identifySender(rootsSocket(inode), where).then(({ kind }) => kind);
+    const asked = processes.identifySender([rootsSocket(inode)], where).then(({ kind }) => kind);
     return (await Promise.race([asked, Bun.sleep(5).then(() => 'waits')])) !== 'waits';
   };
   const asking = Array.from({ length: 128 + 4096 }, async (_, socket) => {
-    await processes.identifySender(rootsSocket(socket), { namespace: pod });
+    await processes.identifySender([rootsSocket(socket)], { namespace: pod });
   });
   expect(asking).toHaveLength(4224);
   expect(await isTurnedAway({ namespace: pod })).toBe(true);

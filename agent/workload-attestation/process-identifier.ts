@@ -76,13 +76,13 @@ class Identifier implements ProcessIdentifier, SenderIdentifier {
       const socket = findTcpConnection(client, destination, { namespace });
       if (socket === undefined) return unidentified('no_holder');
       if (!admit(socket.uid)) return unidentified('limit');
-      return await this.#lookAt(socket, { namespace });
+      return await this.#lookAt([socket], { namespace });
     });
     return this.#withAllThatItMayBe(identity);
   }
 
-  async identifySender(socket: UdpSocket, where: InNamespace = {}): Promise<ProcessIdentity> {
-    const identity = await this.#identify('sender', async () => await this.#lookAt(socket, where));
+  async identifySender(sockets: readonly UdpSocket[], where: InNamespace = {}): Promise<ProcessIdentity> {
+    const identity = await this.#identify('sender', async () => await this.#lookAt(sockets, where));
     return this.#withAllThatItMayBe(identity);
   }
 
@@ -125,16 +125,18 @@ class Identifier implements ProcessIdentifier, SenderIdentifier {
     return { uid, gid, isSame: () => isSameProgram(facts) };
   }
 
-  async #lookAt(socket: TcpSocket, { namespace }: InNamespace): Promise<ProcessIdentity> {
+  async #lookAt(sockets: readonly TcpSocket[], { namespace }: InNamespace): Promise<ProcessIdentity> {
+    const [first] = sockets;
+    if (first === undefined) return unidentified('no_holder');
     const look = async (): Promise<ProcessIdentity> =>
       await this.#looks.ask({
-        // As long as somebody holds it, it is the same socket: it need not be found again.
-        find: () => [socket],
+        // As long as somebody holds one, it is the same socket: it need not be found again.
+        find: () => sockets,
         isMasterIgnored: false,
         namespace,
         decide: commonIdentity,
       });
-    return (await this.#callerTurns.run(userOf(socket, namespace), look)) ?? unidentified('limit');
+    return (await this.#callerTurns.run(userOf(first, namespace), look)) ?? unidentified('limit');
   }
 
   #withAllThatItMayBe(identity: ProcessIdentity): ProcessIdentity {

@@ -37,8 +37,8 @@ export interface ObservedProcess {
 
 /** Finds the identity behind a UDP socket of this host. */
 export interface SenderIdentifier {
-  /** As `identifyCaller`, of the process that holds a socket. */
-  identifySender(socket: UdpSocket, where?: InNamespace): Promise<ProcessIdentity>;
+  /** As `identifyCaller`, of the processes that hold sockets any of which may have sent, at least one: what each of them earns. */
+  identifySender(sockets: readonly UdpSocket[], where?: InNamespace): Promise<ProcessIdentity>;
 }
 
 /** Finds the identity behind a socket of this host (design: decision 25). */

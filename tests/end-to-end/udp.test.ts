@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { CaptureBackend } from '../../agent/capture/capture.ts';
 import { accessPage, policyAnswer } from '../../shared/protocol/operator.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
-import { run, type Child } from '../kit/child.ts';
+import { Child, run } from '../kit/child.ts';
 import { DatagramPrograms, type Sending } from '../kit/datagram-programs.ts';
 import { DnsServer } from '../kit/dns.ts';
 import { asUser } from '../kit/programs.ts';
@@ -23,8 +23,47 @@ const PYTHON = '/usr/bin/python3';
 const ALLOWED = 9000;
 const OTHER = 9001;
 const OUTSIDER = '10.9.0.4';
+/** Of a workload that is known by it, of the user `web`. */
+const SIDECAR_GROUP = 7990;
 
 type More = Omit<Sending, 'to' | 'port'> & { readonly to?: string };
+
+/** Holds a UDP port at an address. */
+function hold(address: string, port: number): string {
+  return `
+import socket, time
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.bind(('${address}', ${port}))
+print('holds')
+time.sleep(600)`;
+}
+
+/** Sends from an address by IP_PKTINFO, again and again, by a socket that is bound to the first of `bound`; the last gets the answers. */
+function sendAs(
+  source: string,
+  options: {
+    readonly bound: readonly string[];
+    readonly port: number;
+    readonly to: { readonly address: string; readonly port: number };
+  },
+): string {
+  const { bound, port, to } = options;
+  return `
+import socket
+sockets = []
+for address in ${JSON.stringify(bound)}:
+    sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sockets[-1].bind((address, ${port}))
+sockets[-1].settimeout(0.5)
+source = (socket.IPPROTO_IP, 8, bytes(4) + socket.inet_aton('${source}') + bytes(4)) # IP_PKTINFO
+while True:
+    sockets[0].sendmsg([b'borrowed'], [source], 0, ('${to.address}', ${to.port}))
+    try:
+        sockets[-1].recv(100)
+        print('answered')
+    except OSError:
+        pass`;
+}
 
 interface Variant {
   readonly backend: CaptureBackend;
@@ -239,6 +278,45 @@ describe.each(VARIANTS)('UDP out of the mesh, captured by $backend, workers: $wo
       await sender.stop();
     }
     expect(echo.log()).not.toContain('stolen');
+  });
+
+  test('a program that sends from the address and port of another one is not taken for it, and one with two addresses is itself', async () => {
+    const [borrowedPort, ownPort] = [40_129, 40_130];
+    const { ipv4 } = shop.desk.host;
+    // Another workload of the same user, which the policy lets send nothing.
+    const selectors = [`unix:uid:${web}`, `unix:gid:${SIDECAR_GROUP}`];
+    await shop.mesh.register({ path: '/sidecar', on: shop.desk, selectors });
+    const asSidecar = ['setpriv', `--reuid=${web}`, `--regid=${SIDECAR_GROUP}`, '--clear-groups', '--'];
+    const start = (name: string, program: string): Child =>
+      new Child({
+        command: shop.desk.host.in(...asSidecar, PYTHON, '-uc', program),
+        logFile: join(shop.folder, `${name}.log`),
+        cwd: '/',
+      });
+    const to = { address: shop.outsider.ipv4, port: ALLOWED };
+    const holder = programs.run(shop.desk.host, web, { name: 'holder', program: hold(ipv4, borrowedPort) });
+    const known = start('sidecar', sendAs(ipv4, { bound: [ipv4], port: 40_131, to }));
+    let borrower: Child | undefined;
+    let owner: Child | undefined;
+    try {
+      await waitUntil('the other workload is known', async () =>
+        (await records()).some(({ caller_spiffe_id: id }) => id === 'spiffe://example.org/sidecar'),
+      );
+      await waitUntil('web holds the port', () => holder.log().includes('holds'));
+      borrower = start('borrower', sendAs(ipv4, { bound: ['127.0.0.1'], port: borrowedPort, to }));
+      const found = await waitUntil('it stands in the record', async () => await recordsFrom(borrowedPort));
+      expect(found[0]).toMatchObject({ decision: 'deny', caller_spiffe_id: null });
+      expect(echo.log()).not.toContain(`got ${ALLOWED} ${borrowedPort} `);
+      owner = programs.run(shop.desk.host, web, {
+        name: 'owner',
+        program: sendAs(ipv4, { bound: ['127.0.0.1', ipv4], port: ownPort, to }),
+      });
+      await waitUntil('it is answered', () => owner?.log().includes('answered') === true);
+      const own = await waitUntil('it is recorded too', async () => await recordsFrom(ownPort));
+      expect(own).toMatchObject([{ decision: 'allow', caller_spiffe_id: 'spiffe://example.org/web' }]);
+    } finally {
+      for (const child of [holder, known, borrower, owner]) await child?.stop();
+    }
   });
 
   test('a flood of flows that are denied keeps nobody out, and is recorded once', async () => {

@@ -37,12 +37,11 @@ class FakeGate implements DatagramGate {
     return Promise.resolve(() => this.passing.clear());
   }
 
-  findSender({ source }: FlowKey): UdpSocket | undefined {
+  findSenders({ source }: FlowKey): readonly UdpSocket[] {
     this.looks += 1;
     if (this.unseen.has(source.port))
       throw new PicketError('unavailable', 'sock_diag', 'the kernel says nothing');
-    const [only, ...others] = this.sockets.get(source.port) ?? [];
-    return others.length === 0 ? only : undefined;
+    return this.sockets.get(source.port) ?? [];
   }
 
   findObstacle({ source }: FlowKey): string | undefined {
@@ -86,10 +85,13 @@ describe('DecidedFlows', () => {
   let flows: DecidedFlows;
   let directory: InMemoryDirectory;
   let lines: string[];
+  /** The cookies of the sockets of each question. */
+  let identified: bigint[][];
 
   beforeEach(async () => {
     rig = new JudgeRig();
     lines = [];
+    identified = [];
     const log = createLog({ level: 'warn', nowMs: () => 0, write: (line) => void lines.push(line) });
     gate = new FakeGate();
     directory = new InMemoryDirectory();
@@ -98,8 +100,11 @@ describe('DecidedFlows', () => {
       judge: rig.judge,
       directory,
       processes: {
-        identifySender: async ({ uid }) =>
-          await Promise.resolve({ kind: 'unidentified', why: 'no_entry', pid: 7, uid, mayBe: [] }),
+        identifySender: async (sockets) => {
+          identified.push(sockets.map(({ cookie }) => cookie));
+          const uid = sockets[0]?.uid ?? null;
+          return await Promise.resolve({ kind: 'unidentified', why: 'no_entry', pid: 7, uid, mayBe: [] });
+        },
       },
       identities: new WatchedValue(new Map()),
       userParties: SINGLE_USERS,
@@ -138,9 +143,28 @@ describe('DecidedFlows', () => {
     expect(rig.records.map(({ protocol, decision }) => [protocol, decision])).toEqual([['udp', 'allow']]);
   });
 
-  test('drops what no socket, or more than one, may have sent, whatever the policy says', async () => {
+  test('asks of all sockets that may have sent together, and ends a flow where another one comes or one goes', async () => {
+    for (const port of [5000, 5001]) {
+      gate.sockets.set(port, [socketAt(port, 1n), socketAt(port, 2n)]);
+      ask(port);
+    }
+    await settle();
+    expect([identified, gate.passing.size]).toEqual([
+      [
+        [1n, 2n],
+        [1n, 2n],
+      ],
+      2,
+    ]);
+    gate.sockets.set(5000, [socketAt(5000, 1n), socketAt(5000, 2n), socketAt(5000, 3n)]);
+    gate.sockets.set(5001, [socketAt(5001, 2n)]);
+    rig.clock.advance(1125);
+    expect([gate.passing.size, flows.status.flows]).toEqual([0, 0]);
+  });
+
+  test('drops what no socket, or one of another user as well, may have sent, whatever the policy says', async () => {
     ask(5000);
-    gate.sockets.set(5001, [socketAt(5001, 1n), socketAt(5001, 2n)]);
+    gate.sockets.set(5001, [socketAt(5001, 1n), socketAt(5001, 2n, 1001)]);
     ask(5001);
     await settle();
     expect([gate.sent, gate.passing.size]).toEqual([[], 0]);

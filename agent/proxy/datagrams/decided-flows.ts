@@ -2,7 +2,7 @@ import { toPicketError } from '../../../shared/errors/errors.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import type { CrowdReport } from '../../../shared/runtime/crowd-report.ts';
 import type { Log } from '../../../shared/runtime/log.ts';
-import type { AskedDatagram, DatagramGate } from '../../capture/datagram-gate.ts';
+import type { AskedDatagram, DatagramGate, FlowKey } from '../../capture/datagram-gate.ts';
 import type { UdpSocket } from '../../native/sock-diag-message.ts';
 import type { Refusal } from '../judge/judge.ts';
 import type { UserParties } from '../../subordinate-users/subordinate-users.ts';
@@ -183,13 +183,13 @@ export class DecidedFlows {
 
   /** The flow, if it may go; recorded either way, but for what was denied alike a moment ago. */
   async #judgeFirst(asked: AskedDatagram): Promise<Flow | undefined> {
-    const socket = this.#findSocket(asked);
+    const sockets = this.#findSockets(asked);
     const party = this.#partyOf(asked);
-    const { identity, svid } = await this.#judge.identify(socket);
+    const { identity, svid } = await this.#judge.identify(sockets);
     const encounter = encounterOfFlow(asked, identity, svid);
     const sender = { identity, svid, encounter };
-    // It may have been closed, and another may have its place.
-    const isHeld = socket !== undefined && this.#findSocket(asked)?.cookie === socket.cookie;
+    // One may have been closed, and another may have its place, or stand beside it.
+    const isHeld = sockets.length > 0 && areSame(this.#findSockets(asked), sockets);
     const obstacle = this.#options.gate.findObstacle(asked);
     const { address, port } = asked.destination;
     const denial = `${encounter.caller.spiffeId} ${party} ${address} ${port}`;
@@ -197,10 +197,10 @@ export class DecidedFlows {
       refusal: this.#findRefusal({ isHeld, obstacle, party }),
       isRecorded: ({ reason }) => !this.#isRecordedAlready(`${denial} ${reason}`),
     });
-    if (!verdict.isAllowed || socket === undefined) return undefined;
+    if (!verdict.isAllowed) return undefined;
     const { uid, source, destination } = asked;
     const key = { uid, source, destination };
-    const flow: Flow = { ...sender, key, socket, askedMs: this.#nowMs(), admittedMs: undefined };
+    const flow: Flow = { ...sender, key, sockets, askedMs: this.#nowMs(), admittedMs: undefined };
     this.#table.add(flow, party);
     this.#cancelTurn ??= this.#scheduleTurn();
     return flow;
@@ -230,11 +230,14 @@ export class DecidedFlows {
     return isKnown;
   }
 
-  /** The one socket that a flow can be of. Where there are several, nobody knows which of them sent it. */
-  #findSocket(asked: Pick<AskedDatagram, 'uid' | 'source' | 'destination'>): UdpSocket | undefined {
-    const found = this.#options.gate.findSender(asked);
+  /** The sockets that a flow can be of, all of them of the user who sent it; none where it may be another's. */
+  #findSockets(asked: FlowKey): readonly UdpSocket[] {
+    const { gate, userParties, namespace } = this.#options;
+    // Who is root within, or in a user namespace there, can give a socket to whom he likes.
+    const mayBeOf = (uid: number): boolean => namespace !== undefined || userParties.mayBeOne(uid, asked.uid);
+    const found = gate.findSenders(asked, mayBeOf);
     // Whoever may write packets himself (CAP_NET_RAW) writes the port of another user’s socket, too.
-    return found?.uid === asked.uid ? found : undefined;
+    return found.every(({ uid }) => uid === asked.uid) ? found : [];
   }
 
   #pass(flow: Flow, datagrams: readonly AskedDatagram[]): void {
@@ -242,17 +245,17 @@ export class DecidedFlows {
     if (this.#isStopped) return;
     try {
       this.#table.admit(flow);
-      for (const datagram of datagrams) gate.send(datagram, flow.socket);
+      for (const datagram of datagrams) gate.send(datagram, flow.sockets);
     } catch (error) {
       this.#lostCount += datagrams.length;
       this.#note('not_sent', error);
     }
   }
 
-  /** Whether its socket is there, and nobody else's beside it; it ends otherwise. */
+  /** Whether its sockets are there, and no other beside them; it ends otherwise. */
   #isStill(flow: Flow): boolean {
-    const { key, socket } = flow;
-    const isHeld = this.#findSocket(key)?.cookie === socket.cookie;
+    const { key, sockets } = flow;
+    const isHeld = areSame(this.#findSockets(key), sockets);
     if (isHeld && this.#options.gate.findObstacle(key) === undefined) return true;
     this.#table.end(flow);
     return false;
@@ -313,9 +316,14 @@ export class DecidedFlows {
   }
 }
 
+function areSame(some: readonly UdpSocket[], others: readonly UdpSocket[]): boolean {
+  const cookies = new Set(others.map(({ cookie }) => cookie));
+  return some.length === cookies.size && some.every(({ cookie }) => cookies.has(cookie));
+}
+
 const NOT_HELD: Refusal = {
   reason: 'caller_unidentified',
-  message: 'The socket that it came from is closed, or not the only one at its port',
+  message: 'The socket that it came from is closed, or it may have come from another one at its port',
 };
 const TOO_MANY: Refusal = {
   reason: 'overloaded',

@@ -26,11 +26,11 @@ export class FlowJudge {
     this.#options = options;
   }
 
-  /** Whose socket it is; nobody's, where it is not known which. */
-  async identify(socket: UdpSocket | undefined): Promise<Pick<Sender, 'identity' | 'svid'>> {
+  /** Whose sockets they are, any of which may have sent; nobody's, where none is known. */
+  async identify(sockets: readonly UdpSocket[]): Promise<Pick<Sender, 'identity' | 'svid'>> {
     const { processes, identities, namespace, clock } = this.#options;
-    if (socket === undefined) return { identity: UNKNOWN, svid: null };
-    const identity = await processes.identifySender(socket, { namespace });
+    if (sockets.length === 0) return { identity: UNKNOWN, svid: null };
+    const identity = await processes.identifySender(sockets, { namespace });
     const svid =
       identity.kind === 'identified' ? findValidSvid(identities, identity.spiffeId, clock.nowMs()) : null;
     return { identity, svid };

@@ -12,11 +12,12 @@ export interface Sender {
   readonly encounter: Encounter;
 }
 
-/** A flow that was allowed, and is as long as its socket is and the verdict stands. */
+/** A flow that was allowed, and is as long as its sockets are, no other may have sent it, and the verdict stands. */
 export interface Flow extends Sender {
   readonly key: FlowKey;
-  readonly socket: UdpSocket;
-  /** When its socket sent something that nobody had let pass, and that was sent on. */
+  /** Any of which may have sent it. */
+  readonly sockets: readonly UdpSocket[];
+  /** When one of them sent something that nobody had let pass, and that was sent on. */
   askedMs: number;
   /** When the gate was told last; undefined while it does not let it pass. */
   admittedMs: number | undefined;

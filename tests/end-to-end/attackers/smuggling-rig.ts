@@ -32,7 +32,8 @@ export class SmugglingRig {
 
   static async open(): Promise<SmugglingRig> {
     await using stack = new AsyncDisposableStack();
-    const shop = await Shop.open();
+    // What is recorded of a path is compared to the byte.
+    const shop = await Shop.open({ settings: { audit: { queries: 'full' } } });
     stack.defer(async () => await shop.close());
     const { store } = shop;
     const nginx = await startNginx(store.host, {
