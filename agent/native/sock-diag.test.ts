@@ -286,7 +286,7 @@ print(' '.join([str(port), *sent]), flush=True)
 sys.stdin.read()`;
   const child = Bun.spawn(['/usr/bin/python3', '-c', program], { stdin: 'pipe', stdout: 'pipe' });
   open.push({ close: () => child.kill() });
-  child.stdin.write(`${sockets.join(',')}\n`);
+  void child.stdin.write(`${sockets.join(',')}\n`);
   void child.stdin.flush();
   const { value } = await child.stdout.getReader().read();
   const [port, ...sent] = Buffer.from(value ?? [])
