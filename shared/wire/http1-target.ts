@@ -16,7 +16,10 @@ const MAX_SEGMENTS = 256;
 /** Of a query; about as many as PHP and Tomcat take. */
 const MAX_PARAMETERS = 1024;
 
-const HEX_DIGIT = /^[0-9A-Fa-f]$/;
+const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})/;
+/** What a server may or may not decode before it routes: control characters, `-./`, digits, letters, `\`, `_` and `~`. */
+const AMBIGUOUS_ESCAPE =
+  /%(?:[01][0-9A-Fa-f]|2[D-Fd-f]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])/;
 const ABSOLUTE = /^[Hh][Tt][Tt][Pp]:\/\/([^/?]*)(.*)$/;
 const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{1,5})?$/;
 const LAST_DOT = /\.(?::|$)/;
@@ -73,21 +76,11 @@ function requireFewParameters(target: string, queryStart: number): void {
     if (++parameters > MAX_PARAMETERS) throw refused(`the query has more than ${MAX_PARAMETERS} parameters`);
 }
 
-/** Every percent sign must begin an escape; within the path (before `pathEnd`) the escape must be one that all servers keep apart. */
+/** Every percent sign must begin an escape; within the path (before `pathEnd`) the escape must be one that all servers keep apart. One pass of each: a target may be all escapes. */
 function requireEscapes(target: string, pathEnd: number): void {
-  for (let at = target.indexOf('%'); at >= 0; at = target.indexOf('%', at + 1)) {
-    const high = target.charAt(at + 1);
-    const low = target.charAt(at + 2);
-    if (!HEX_DIGIT.test(high) || !HEX_DIGIT.test(low)) throw refused('a percent sign begins no escape');
-    if (at < pathEnd && isAmbiguous(Number.parseInt(high + low, 16)))
-      throw refused(`%${high}${low} may not be escaped in a path`);
-  }
-}
-
-/** Whether a server may or may not decode the byte before it routes: unreserved characters, separators, control characters. */
-function isAmbiguous(byte: number): boolean {
-  if (byte < 0x20 || byte === 0x7f) return true;
-  return byte < 0x80 && /[A-Za-z0-9\-._~/\\]/.test(String.fromCharCode(byte));
+  if (BAD_ESCAPE.test(target)) throw refused('a percent sign begins no escape');
+  const [ambiguous] = AMBIGUOUS_ESCAPE.exec(target.slice(0, pathEnd)) ?? [];
+  if (ambiguous !== undefined) throw refused(`${ambiguous} may not be escaped in a path`);
 }
 
 function refused(why: string): PicketError {
