@@ -3,6 +3,7 @@ import { PicketError } from '../errors/errors.ts';
 import { createHostBuiltins, isHostBuiltin } from './builtins/supported-builtins.ts';
 import { readPolicyBundle, type InputPath } from './policy-bundle.ts';
 import type { PolicyEngine, PolicyEngineLoader, PolicyInput } from './policy-engine.ts';
+import { readInput } from './read-input.ts';
 
 /** 64 MiB in pages of 64 KiB: an evaluation that makes a set of three million items would otherwise keep 600 MB for good. */
 const MAX_MEMORY_PAGES = 1024;
@@ -90,7 +91,9 @@ class OpaWasmEngine implements PolicyEngine {
     if (this.#thrown >= MAX_THROWN) this.#policy = undefined;
     const policy = (this.#policy ??= this.#instantiate());
     this.#thrown += 1;
-    const [first] = policy.evaluate(input, entrypoint) as readonly { readonly result: unknown }[];
+    const { reads } = this.#options;
+    const read = reads === undefined ? input : readInput(input, reads);
+    const [first] = policy.evaluate(read, entrypoint) as readonly { readonly result: unknown }[];
     this.#thrown -= 1;
     return first?.result;
   }
