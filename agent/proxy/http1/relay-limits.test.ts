@@ -58,6 +58,7 @@ class Rig {
   readonly client = new MemoryStream();
   readonly application = new MemoryStream();
   readonly clock = new FakeClock();
+  turns = fakeTurns(this.clock);
   readonly judged: DecisionHttpRequest[] = [];
   isAllowed = false;
   endsIdle = false;
@@ -79,7 +80,7 @@ class Rig {
       refuse: () => this.#judgement(),
       clientCertLine: new Uint8Array(0),
       endsIdle: this.endsIdle,
-      turns: fakeTurns(this.clock),
+      turns: this.turns,
       party: STRANGERS,
       clock: this.clock,
       endsAtMs: this.endsAtMs,
@@ -135,6 +136,19 @@ describe('Http1Relay holds', () => {
     expect(judged.length).toBe(1);
     clock.advance(0);
     expect(client.answers).toBe(7);
+    time.mockRestore();
+  });
+
+  test('what comes after another connection has used up the turn, until the next one', () => {
+    const [dear, other] = [new Rig().start(), new Rig()];
+    other.turns = dear.turns;
+    other.start();
+    const time = spyOn(dear.clock, 'monotonicMs').mockImplementation(() => dear.judged.length * 6);
+    dear.client.send(GET);
+    other.client.send(GET.repeat(2));
+    expect([dear.client.answers, other.judged.length]).toEqual([1, 0]);
+    dear.clock.advance(0);
+    expect(other.client.answers).toBe(2);
     time.mockRestore();
   });
 

@@ -464,6 +464,16 @@ describe('Http2Relay, frame by frame', () => {
     time.mockRestore();
   });
 
+  test('reads nothing after other connections have used up the turn, until the next one', async () => {
+    await rig.begin();
+    rig.turns.use(5);
+    await says(client, get(1, '/denied'), get(3, '/denied'));
+    expect([judge.records.length, client.isPaused]).toEqual([0, true]);
+    judge.clock.advance(0);
+    await settled();
+    expect([judge.records.length, client.isPaused]).toEqual([2, false]);
+  });
+
   test('answers no more refused requests than the client reads', async () => {
     await rig.begin();
     client.hasRoom = false;
