@@ -62,7 +62,7 @@ describe('Http2Relay', () => {
     await client.ended(3);
     expect([client.statusOf(3), client.bodyOf(3)]).toEqual(['403', '']);
     expect(rig.seen).toEqual([]);
-    expect(rig.judge.outcomes).toEqual(['http /denied?x policy_deny', 'http /denied policy_deny']);
+    expect(rig.judge.outcomes).toEqual(['http /denied?* policy_deny', 'http /denied policy_deny']);
   });
 
   test('answers gRPC with PERMISSION_DENIED in trailers alone, whatever body is on its way', async () => {

@@ -102,7 +102,7 @@ describe.each(['--http1.1', '--http2'])('a program that asks by curl %s', (versi
     const whom = { decision: 'allow', server_name: INSPECTED, inspected: true };
     expect(rig.rig.records).toMatchObject([
       { ...whom, protocol: 'tls', method: null },
-      { ...whom, protocol: 'http', method: 'GET', path: '/public/a?b=c' },
+      { ...whom, protocol: 'http', method: 'GET', path: '/public/a?b=*' },
     ]);
   }, 60_000);
 
