@@ -128,7 +128,7 @@ describe('the server', () => {
         const target = { address: control.host.ipv4, port, name: 'localhost', protocol };
         for (const [name, make] of Object.entries(kinds)) {
           const { received, isClosed } = await say(make(), target);
-          expect([name, isClosed]).toEqual([name, true]);
+          expect({ name, received, isClosed }).toEqual({ name, received, isClosed: true });
           expect(received).toBeLessThan(MAX_ANSWER_BYTES);
         }
         for (const make of protocol === 'h2' ? [] : Object.values(BODIES)) {
@@ -178,7 +178,7 @@ describe('an agent', () => {
           isVerified,
         };
         const { received, isClosed } = await say(make(), target);
-        expect([name, isClosed]).toEqual([name, true]);
+        expect({ name, received, isClosed }).toEqual({ name, received, isClosed: true });
         expect(received).toBeLessThan(MAX_ANSWER_BYTES);
       }
     expect(readMemory(pid).residentBytes - before).toBeLessThan(MAX_GROWTH_BYTES);
