@@ -158,17 +158,17 @@ need_bench() {
 
 need_dependencies() {
   cd "$PROJECT"
-  if [ ! -e node_modules/.picket-lock ] || ! cmp -s bun.lock node_modules/.picket-lock; then
+  if ! cat bun.lock patches/* | cmp -s - node_modules/.picket-lock; then
     say "installing dependencies from bun.lock"
     bun install --frozen-lockfile >"$PICKET_CACHE/bun-install.log" 2>&1 || { tail -n 20 "$PICKET_CACHE/bun-install.log" >&2; die "bun install failed"; }
-    cp bun.lock node_modules/.picket-lock
+    cat bun.lock patches/* >node_modules/.picket-lock
   fi
 }
 
 # build_binary: dist/picket, rebuilt only when a source is newer.
 build_binary() {
   cd "$PROJECT"
-  if [ -x dist/picket ] && [ -z "$(find agent server shared cli policies scripts/build.ts package.json bun.lock -newer dist/picket -type f -print -quit)" ]; then return; fi
+  if [ -x dist/picket ] && [ -z "$(find agent server shared cli policies patches scripts/build.ts package.json bun.lock -newer dist/picket -type f -print -quit)" ]; then return; fi
   say "building dist/picket"
   bun scripts/build.ts >"$PICKET_CACHE/build.log" 2>&1 || { tail -n 30 "$PICKET_CACHE/build.log" >&2; die "the build failed"; }
 }

@@ -1,7 +1,8 @@
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { AccountNames } from '../workload-attestation/account-names.ts';
+import { readBounded } from '../workload-attestation/read-bounded.ts';
 
 /** Users of this host that were all given to one, who can be each of them (subuid(5), user_namespaces(7)). */
 export interface UserRange {
@@ -100,7 +101,8 @@ export class SubordinateUsers implements UserParties {
       const version = readVersion(this.#path);
       if (version === this.#version) return;
       this.#version = version;
-      this.#ranges = version === NO_FILE ? [] : parseSubordinateUsers(readBounded(this.#path));
+      this.#ranges =
+        version === NO_FILE ? [] : parseSubordinateUsers(readBounded(this.#path, MAX_FILE_BYTES));
     } catch (error) {
       this.#ranges = [];
       this.#log.warn('subordinate_users_unreadable', { path: this.#path, error });
@@ -151,16 +153,4 @@ const NO_FILE = 'none';
 function readVersion(path: string): string {
   const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
   return stat === undefined ? NO_FILE : `${stat.dev} ${stat.ino} ${stat.size} ${stat.ctimeNs}`;
-}
-
-function readBounded(path: string): string {
-  const fd = openSync(path, 'r');
-  try {
-    const { size } = fstatSync(fd);
-    if (size > MAX_FILE_BYTES) throw new Error(`it is larger than ${MAX_FILE_BYTES} bytes`);
-    const bytes = Buffer.alloc(size);
-    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, size, 0));
-  } finally {
-    closeSync(fd);
-  }
 }

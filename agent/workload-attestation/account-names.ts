@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Log } from '../../shared/runtime/log.ts';
+import { readBounded } from './read-bounded.ts';
 
 /** A larger file is not read: nobody has a name then. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
@@ -33,7 +34,7 @@ export class AccountNames {
 
   #read(): ReadonlyMap<number, string> {
     try {
-      return parseAccountNames(readBounded(this.#path));
+      return parseAccountNames(readBounded(this.#path, MAX_FILE_BYTES));
     } catch (error) {
       this.#log.warn('account_names_unreadable', { path: this.#path, error });
       return new Map();
@@ -51,16 +52,4 @@ export function parseAccountNames(text: string): ReadonlyMap<number, string> {
     if (!names.has(number)) names.set(number, name);
   }
   return names;
-}
-
-function readBounded(path: string): string {
-  const fd = openSync(path, 'r');
-  try {
-    const { size } = fstatSync(fd);
-    if (size > MAX_FILE_BYTES) throw new Error(`it is larger than ${MAX_FILE_BYTES} bytes`);
-    const bytes = Buffer.alloc(size);
-    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, size, 0));
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -12,9 +12,10 @@ import { RateLimit, type HttpLimits } from './limits.ts';
 import { mountRoutes, type HttpEnvironment } from './mount-routes.ts';
 import { attestationRoutes } from './routes/agents/attestation.ts';
 import { certificateRoutes } from './routes/agents/certificates.ts';
+import { auditRoutes, type AuditRouteOptions } from './routes/agents/audit.ts';
 import { stateRoutes, type StateRouteOptions } from './routes/agents/state.ts';
 
-export interface AgentAppOptions extends StateRouteOptions {
+export interface AgentAppOptions extends StateRouteOptions, AuditRouteOptions {
   readonly attestation: NodeAttestation;
   readonly certificates: AgentCertificates;
   readonly verification: Verification;
@@ -40,7 +41,11 @@ export function buildAgentApp(options: AgentAppOptions): Hono<HttpEnvironment> {
   });
   mountRoutes(
     app,
-    [...certificateRoutes({ certificates: options.certificates, bundle }), ...stateRoutes(options)],
+    [
+      ...certificateRoutes({ certificates: options.certificates, bundle }),
+      ...stateRoutes(options),
+      ...auditRoutes(options),
+    ],
     {
       ...common,
       gate: openGate(

@@ -1,20 +1,12 @@
 import { z } from 'zod';
 import { PicketError } from '../../../../shared/errors/errors.ts';
-import {
-  auditAnswer,
-  auditBatch,
-  auditFramesQuery,
-  MAX_AUDIT_FRAMES_BYTES,
-} from '../../../../shared/protocol/audit.ts';
 import { agentStatus, syncMessage, type SyncMessage } from '../../../../shared/protocol/sync.ts';
 import { counter, sha256Hex } from '../../../../shared/protocol/wire-values.ts';
 import type { SpiffeId } from '../../../../shared/spiffe/spiffe-id.ts';
 import type { Nodes } from '../../../agents/nodes.ts';
-import type { AccessLog } from '../../../audit/access-log.ts';
-import { parseAuditFrames } from '../../../audit/audit-frames.ts';
 import type { PolicyAdmin } from '../../../policy-admin/policy-admin.ts';
 import type { SyncSource } from '../../../sync/sync.ts';
-import { emptyAnswer, jsonAnswer, ownAnswer } from '../../answer.ts';
+import { emptyAnswer, ownAnswer } from '../../answer.ts';
 import { jsonBody } from '../../body.ts';
 import type { AgentCaller } from '../../caller.ts';
 import { routesFor, type Route } from '../../route.ts';
@@ -22,19 +14,16 @@ import { routesFor, type Route } from '../../route.ts';
 export interface StateRouteOptions {
   readonly sync: Pick<SyncSource, 'stream'>;
   readonly policies: Pick<PolicyAdmin, 'artifact'>;
-  readonly accessLog: Pick<AccessLog, 'store'>;
   readonly nodes: Pick<Nodes, 'recordStatus'>;
   /** A host says how far its clock is ahead of ours. */
   readonly compareClocks: (nodeId: SpiffeId, aheadMs: number) => void;
 }
 
-/** An agent of before ships about a megabyte of records, whose quotes are escaped once more. */
-const AUDIT_BODY_BYTES = 4 * 1024 * 1024;
 const STATUS_BODY_BYTES = 512 * 1024;
 const TAG = 'state';
 const defineRoute = routesFor<AgentCaller>();
 
-/** What agents are told, and what they tell. */
+/** What agents are told, and what they tell of themselves. */
 export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCaller>[] {
   return [
     defineRoute({
@@ -88,35 +77,6 @@ export function stateRoutes(options: StateRouteOptions): readonly Route<AgentCal
           headers: { 'content-type': 'application/octet-stream' },
         });
       },
-    }),
-    defineRoute({
-      method: 'POST',
-      path: '/v1/audit/frames',
-      action: 'audit.store',
-      tag: TAG,
-      summary: 'Store access records, each once however often it is sent',
-      query: auditFramesQuery,
-      body: {
-        maxBytes: MAX_AUDIT_FRAMES_BYTES,
-        media: { 'application/octet-stream': undefined },
-        parse: parseAuditFrames,
-      },
-      answer: jsonAnswer(auditAnswer),
-      handle: async ({ query, body: records }, { caller }) => {
-        const { epoch, gap_after: after, gap_hash: hash } = query;
-        const gap = after === undefined || hash === undefined ? {} : { gap: { after, hash } };
-        return await options.accessLog.store(caller.actor, { epoch, records, ...gap });
-      },
-    }),
-    defineRoute({
-      method: 'POST',
-      path: '/v1/audit/batches',
-      action: 'audit.store',
-      tag: TAG,
-      summary: 'The same, as JSON, for agents of before',
-      body: jsonBody(auditBatch, AUDIT_BODY_BYTES),
-      answer: jsonAnswer(auditAnswer),
-      handle: async ({ body }, { caller }) => await options.accessLog.store(caller.actor, body),
     }),
     defineRoute({
       method: 'POST',

@@ -1,0 +1,56 @@
+import {
+  auditAnswer,
+  auditBatch,
+  auditFramesQuery,
+  MAX_AUDIT_FRAMES_BYTES,
+} from '../../../../shared/protocol/audit.ts';
+import type { AccessLog } from '../../../audit/access-log.ts';
+import { parseAuditFrames } from '../../../audit/audit-frames.ts';
+import { jsonAnswer } from '../../answer.ts';
+import { jsonBody } from '../../body.ts';
+import type { AgentCaller } from '../../caller.ts';
+import { routesFor, type Route } from '../../route.ts';
+
+export interface AuditRouteOptions {
+  readonly accessLog: Pick<AccessLog, 'store'>;
+}
+
+/** An agent of before ships about a megabyte of records, whose quotes are escaped once more. */
+const AUDIT_BODY_BYTES = 4 * 1024 * 1024;
+const TAG = 'state';
+const defineRoute = routesFor<AgentCaller>();
+
+/** Agents ship what they have decided. */
+export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCaller>[] {
+  return [
+    defineRoute({
+      method: 'POST',
+      path: '/v1/audit/frames',
+      action: 'audit.store',
+      tag: TAG,
+      summary: 'Store access records, each once however often it is sent',
+      query: auditFramesQuery,
+      body: {
+        maxBytes: MAX_AUDIT_FRAMES_BYTES,
+        media: { 'application/octet-stream': undefined },
+        parse: parseAuditFrames,
+      },
+      answer: jsonAnswer(auditAnswer),
+      handle: async ({ query, body: records }, { caller }) => {
+        const { epoch, gap_after: after, gap_hash: hash } = query;
+        const gap = after === undefined || hash === undefined ? {} : { gap: { after, hash } };
+        return await options.accessLog.store(caller.actor, { epoch, records, ...gap });
+      },
+    }),
+    defineRoute({
+      method: 'POST',
+      path: '/v1/audit/batches',
+      action: 'audit.store',
+      tag: TAG,
+      summary: 'The same, as JSON, for agents of before',
+      body: jsonBody(auditBatch, AUDIT_BODY_BYTES),
+      answer: jsonAnswer(auditAnswer),
+      handle: async ({ body }, { caller }) => await options.accessLog.store(caller.actor, body),
+    }),
+  ];
+}
