@@ -37,6 +37,20 @@ describe('RecentDenials', () => {
     expect(ofFour[0]?.pid).toBe(4999);
   });
 
+  test('shows the newest first, whichever worker told of its own first', () => {
+    const denials = new RecentDenials();
+    const note = (second: number): void =>
+      denials.note({
+        record: testAccessRecord({ ts: `2026-01-01T00:00:0${second}.000Z` }),
+        isTold: false,
+        uid: 1,
+        pid: second,
+      });
+    for (const second of [2, 5, 1, 3, 4]) note(second);
+    expect(denials.list({ limit: 10 }).map(({ pid }) => pid)).toEqual([5, 4, 3, 2, 1]);
+    expect(denials.list({ uid: 1, limit: 1 }).map(({ pid }) => pid)).toEqual([5]);
+  });
+
   test('gives out each denial once, oldest first', () => {
     const denials = new RecentDenials();
     fill(denials, 1, 1005);

@@ -21,8 +21,10 @@ export class RecentDenials {
   #denials: RecentDenial[] = [];
   readonly #counts = new Map<number | null, number>();
 
+  /** Its place is that of its time: workers tell of theirs one after another. */
   note(denial: RecentDenial): void {
-    this.#denials.push(denial);
+    const before = this.#denials.findLastIndex(({ record }) => record.ts <= denial.record.ts);
+    this.#denials.splice(before + 1, 0, denial);
     this.#counts.set(denial.uid, (this.#counts.get(denial.uid) ?? 0) + 1);
     if (this.#denials.length > CAPACITY) this.#forget(this.#findGreatest());
   }
