@@ -18,7 +18,7 @@ import { NamedNetworks } from '../networks/named-networks.ts';
 import { createAuthorizer } from '../policy/authorize.ts';
 import type { Authorizer } from '../policy/authorizer.ts';
 import type { LoadedPolicy } from '../policy/loaded-policy.ts';
-import { findSteeredWay } from '../proxy/captured-way.ts';
+import { findSteeredWay } from '../proxy/captured/captured-way.ts';
 import type { MeshObserver } from '../proxy/mesh/mesh.ts';
 import { Inspector } from '../proxy/outside/inspector.ts';
 import { startProxy, type HostProxy } from '../proxy/proxy.ts';

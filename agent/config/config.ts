@@ -12,7 +12,7 @@ import type { HbonePeer } from '../directory/hbone-peers.ts';
 import type { InspectionFiles } from '../inspection/inspection.ts';
 import type { NamespaceSettings } from '../namespaces/namespace-source.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
-import type { Forward } from '../proxy/forward.ts';
+import type { Forward } from '../proxy/captured/forward.ts';
 import type { RecordedQueries } from '../proxy/records/recorded-path.ts';
 import type { NetworkNames } from '../networks/named-networks.ts';
 import type { TracesConfig } from '../traces/open-telemetry.ts';

@@ -5,7 +5,7 @@ import type { IdentitySource } from '../../identity/identity.ts';
 import type { InNamespace } from '../../native/network-namespace.ts';
 import type { UdpSocket } from '../../native/sock-diag-message.ts';
 import type { ProcessIdentity, SenderIdentifier } from '../../workload-attestation/process-identity.ts';
-import { findHoldOfNobody, findValidSvid } from '../caller-holds.ts';
+import { findHoldOfNobody, findValidSvid } from '../outbound/caller-holds.ts';
 import type { Judge, Judgement, Refusal } from '../judge/judge.ts';
 import type { Sender } from './flow.ts';
 

@@ -1,7 +1,7 @@
 import type { RequestHead } from '../../../shared/wire/http1-head.ts';
 import type { ConnectionTurns } from '../connections/fair-turns.ts';
 import type { ByteStream } from '../streams/byte-stream.ts';
-import { buildDenialResponse } from '../denial-response.ts';
+import { buildDenialResponse } from '../relays/denial-response.ts';
 import type { Judgement } from '../judge/judge.ts';
 
 /** Of a refused request's body that is read away; the connection of one that announces more is ended. */

@@ -5,7 +5,7 @@ import type { ByteStream, ByteStreamReader } from '../streams/byte-stream.ts';
 import { STRANGERS } from '../connections/connections.ts';
 import { fakeTurns } from '../fixtures/fake-turns.ts';
 import { Http1Relay } from './relay.ts';
-import { CLOSE_MS, LINGER_MS, PHASE_MS } from '../relay-timer.ts';
+import { CLOSE_MS, LINGER_MS, PHASE_MS } from '../relays/relay-timer.ts';
 import type { Judgement } from '../judge/judge.ts';
 
 /** What a client can make a relay hold: bytes, requests, time. The streams are in memory, so that a test says when a peer reads. */

@@ -1,11 +1,11 @@
 import { toPicketError, type PicketError } from '../../../shared/errors/errors.ts';
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
-import { buildDenialResponse } from '../denial-response.ts';
-import { ForeseenEnd } from '../foreseen-end.ts';
+import { buildDenialResponse } from '../relays/denial-response.ts';
+import { ForeseenEnd } from '../relays/foreseen-end.ts';
 import type { Judgement } from '../judge/judge.ts';
 import type { ConnectionTurns } from '../connections/fair-turns.ts';
-import { RelayEnd } from '../relay-end.ts';
-import { RelayTimer, PHASE_MS, type TimedPhase } from '../relay-timer.ts';
+import { RelayEnd } from '../relays/relay-end.ts';
+import { RelayTimer, PHASE_MS, type TimedPhase } from '../relays/relay-timer.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from '../streams/byte-stream.ts';
 import { splice } from '../streams/splice.ts';

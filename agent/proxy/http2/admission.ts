@@ -1,6 +1,6 @@
 import { DECISION_REASONS } from '../../../shared/policy/decision.ts';
 import type { Hop } from '../../traces/traces.ts';
-import type { RelayEnd } from '../relay-end.ts';
+import type { RelayEnd } from '../relays/relay-end.ts';
 import type { Http2Application } from './application.ts';
 import type { Http2Greeting } from './greeting.ts';
 import type { Prepared, PreparedHttp2Request } from './prepared.ts';

@@ -1,6 +1,6 @@
 import { EMPTY_TABLE, encodeFields, type EncodedField } from '../../../shared/wire/hpack-encoder.ts';
 import { encodeFrame, FLAG, FRAME } from '../../../shared/wire/http2-frame.ts';
-import { buildDenialBody } from '../denial-response.ts';
+import { buildDenialBody } from '../relays/denial-response.ts';
 import type { Judgement } from '../judge/judge.ts';
 
 /** How a refusal is answered over HTTP/2. */

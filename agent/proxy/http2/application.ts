@@ -1,6 +1,6 @@
 import { toPicketError } from '../../../shared/errors/errors.ts';
 import { encodeRstStream } from '../../../shared/wire/http2-frame.ts';
-import type { RelayEnd } from '../relay-end.ts';
+import type { RelayEnd } from '../relays/relay-end.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from '../streams/byte-stream.ts';
 import type { Http2Refusals } from './refusals.ts';

@@ -1,7 +1,7 @@
 import { encodeGoAway, MAX_31_BITS } from '../../../shared/wire/http2-frame.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
-import { ForeseenEnd } from '../foreseen-end.ts';
-import type { RelayEnd } from '../relay-end.ts';
+import { ForeseenEnd } from '../relays/foreseen-end.ts';
+import type { RelayEnd } from '../relays/relay-end.ts';
 import type { Http2Sides } from './sides.ts';
 import type { Http2Streams } from './streams.ts';
 

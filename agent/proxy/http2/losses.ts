@@ -3,7 +3,7 @@ import type { Clock } from '../../../shared/runtime/clock.ts';
 import { encodeRstStream } from '../../../shared/wire/http2-frame.ts';
 import type { MayGoOn } from '../connections/piecewise.ts';
 import type { StreamsPass } from '../connections/unjudged-streams.ts';
-import type { RelayEnd } from '../relay-end.ts';
+import type { RelayEnd } from '../relays/relay-end.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
 import type { Http2Application } from './application.ts';
 import { HTTP2_LIMITS } from './limits.ts';

@@ -14,7 +14,7 @@ import { blockOf, requestOf } from '../fixtures/http2-raw-client.ts';
 import type { JudgeRig } from '../fixtures/judge-rig.ts';
 import { ACK, END, get, headers, ScriptedHttp2, text } from '../fixtures/scripted-http2.ts';
 import { settled, type ScriptedStream } from '../fixtures/scripted-stream.ts';
-import { CLOSE_MS, PHASE_MS } from '../relay-timer.ts';
+import { CLOSE_MS, PHASE_MS } from '../relays/relay-timer.ts';
 import { HTTP2_LIMITS } from './limits.ts';
 
 const settingOf = (identifier: number, value: number): Uint8Array =>

@@ -12,8 +12,8 @@ import {
 } from '../../../shared/wire/http2-frame.ts';
 import { encodeSettings } from '../../../shared/wire/http2-settings.ts';
 import type { CarriedStreams } from '../connections/unjudged-streams.ts';
-import { RelayEnd } from '../relay-end.ts';
-import { RelayTimer, PHASE_MS, type TimedPhase } from '../relay-timer.ts';
+import { RelayEnd } from '../relays/relay-end.ts';
+import { RelayTimer, PHASE_MS, type TimedPhase } from '../relays/relay-timer.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from '../streams/byte-stream.ts';
 import { Http2Admission, type NewRequest } from './admission.ts';

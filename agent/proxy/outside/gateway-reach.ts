@@ -4,7 +4,7 @@ import type { Directory } from '../../directory/directory.ts';
 import { canonicalAddress, embeddedIpv4s, isHostAddress } from '../../directory/host-address.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
 import type { Refusal } from '../judge/judge.ts';
-import type { OwnIdentity } from '../own-identity.ts';
+import type { OwnIdentity } from './own-identity.ts';
 
 /** What the configuration of a gateway's host says of networks, beside those that no gateway takes anything to. */
 export interface GatewayNetworks {

@@ -3,8 +3,8 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { BlockList } from 'node:net';
 import type { SpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
-import type { Arrival } from '../arrival.ts';
-import type { Departure } from '../departure.ts';
+import type { Arrival } from '../inbound/arrival.ts';
+import type { Departure } from '../outbound/departure.ts';
 import { OpenConnections } from '../connections/connections.ts';
 import { clientHello } from '../fixtures/client-hello.ts';
 import { InMemoryDirectory } from '../fixtures/in-memory-directory.ts';

@@ -1,10 +1,10 @@
 import type { SpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../../directory/directory.ts';
 import type { GatewayReach } from './gateway-reach.ts';
-import type { Arrival } from '../arrival.ts';
+import type { Arrival } from '../inbound/arrival.ts';
 import type { ByteStream } from '../streams/byte-stream.ts';
 import type { OpenConnections } from '../connections/connections.ts';
-import { partyOf } from '../inbound-carrier.ts';
+import { partyOf } from '../inbound/inbound-carrier.ts';
 import type { Encounter, Refusal } from '../judge/judge.ts';
 import type { Leaving } from './leaving.ts';
 import type { Outside } from './outside.ts';

@@ -4,7 +4,7 @@ import type { Clock } from '../../../shared/runtime/clock.ts';
 import { classifyHttp } from '../../../shared/wire/http1-detect.ts';
 import type { OpenConnections } from '../connections/connections.ts';
 import type { FairTurns } from '../connections/fair-turns.ts';
-import { awaitFirstMove } from '../first-move.ts';
+import { awaitFirstMove } from '../first-words/first-move.ts';
 import type { Encounter, Judge, Judgement, Refusal } from '../judge/judge.ts';
 import { failureOf } from '../judge/judgement-failure.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
@@ -14,7 +14,7 @@ import type { InspectedRequests } from './inspected-requests.ts';
 import type { InspectedProtocol, Inspector, MetServer } from './inspector.ts';
 import type { Leaving } from './leaving.ts';
 import { relayHttp1Out, relayHttp2Out, type RequestsOut } from './requests-out.ts';
-import { waitWatched, type Cut } from '../watched-wait.ts';
+import { waitWatched, type Cut } from '../connections/watched-wait.ts';
 import { WaitingClient } from './waiting-client.ts';
 
 export interface InspectedConnectionOptions {

@@ -16,7 +16,7 @@ import {
   type InspectionCertificates,
 } from '../fixtures/inspection-rig.ts';
 import { OUTSIDE_TLS } from '../../egress/outside-tls.ts';
-import { PHASE_MS } from '../relay-timer.ts';
+import { PHASE_MS } from '../relays/relay-timer.ts';
 
 /** Programs and server are real, and so is all TLS; the policy is the test's. */
 

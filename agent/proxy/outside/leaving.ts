@@ -1,9 +1,9 @@
 import type { HeldSvid } from '../../identity/identity.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
-import type { Arrival } from '../arrival.ts';
+import type { Arrival } from '../inbound/arrival.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import type { Party } from '../connections/connections.ts';
-import { encounterOf, type Departure } from '../departure.ts';
+import { encounterOf, type Departure } from '../outbound/departure.ts';
 import type { Encounter, Refusal } from '../judge/judge.ts';
 
 /** A connection that is to leave the mesh: of a program of this host, or brought to this host as a gateway. */

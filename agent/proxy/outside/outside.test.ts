@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { DecisionRequest } from '../../../shared/policy/decision.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
-import type { Departure } from '../departure.ts';
+import type { Departure } from '../outbound/departure.ts';
 import { OpenConnections } from '../connections/connections.ts';
 import { clientHello } from '../fixtures/client-hello.ts';
 import { InMemoryDirectory } from '../fixtures/in-memory-directory.ts';

@@ -5,7 +5,7 @@ import type { Directory } from '../../directory/directory.ts';
 import type { DomainCheck } from '../../egress/domain-check.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
 import { ChosenTerms } from './chosen-terms.ts';
-import { awaitClientWords, type ClientWords } from '../client-words.ts';
+import { awaitClientWords, type ClientWords } from '../first-words/client-words.ts';
 import type { OpenConnections } from '../connections/connections.ts';
 import type { FairTurns } from '../connections/fair-turns.ts';
 import { Exits, type Exit, type ExitsOptions } from './exits.ts';
@@ -18,7 +18,7 @@ import { relayHttp1Out } from './requests-out.ts';
 import type { Encounter, Judge, Judgement, Refusal } from '../judge/judge.ts';
 import type { Traces } from '../../traces/traces.ts';
 import { splice } from '../streams/splice.ts';
-import { waitWatched, type Cut } from '../watched-wait.ts';
+import { waitWatched, type Cut } from '../connections/watched-wait.ts';
 
 export interface OutsideOptions extends ExitsOptions {
   readonly judge: Judge;

@@ -1,4 +1,4 @@
-import { relayHttp1, relayHttp2, type RelayedRequests } from '../relayed-requests.ts';
+import { relayHttp1, relayHttp2, type RelayedRequests } from '../relays/relayed-requests.ts';
 import type { Leaving } from './leaving.ts';
 
 /** The requests of one connection that leaves the mesh, and whom to ask about them. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import { ScriptedStream, settled } from '../fixtures/scripted-stream.ts';
-import { LINGER_MS } from '../relay-timer.ts';
+import { LINGER_MS } from '../relays/relay-timer.ts';
 import { endInOrder } from './end-in-order.ts';
 
 test('endInOrder() waits until both have ended, whatever they still say', async () => {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../../shared/runtime/clock.ts';
-import { LINGER_MS } from '../relay-timer.ts';
+import { LINGER_MS } from '../relays/relay-timer.ts';
 import type { ByteStream } from './byte-stream.ts';
 
 /** Ends streams and throws away what still comes; those that have not ended in turn after five seconds are broken. Resolves once all are over. */
