@@ -1,5 +1,5 @@
 /** A mesh under constant load for long: --help says how. */
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { undergo } from '../tests/chaos/ordeal.ts';
 import { soak } from '../tests/chaos/soak.ts';
 
@@ -44,7 +44,9 @@ async function run(): Promise<number> {
   const { requests, policies, disturbances, failed, lost, unrecorded, untrue, memory } = report;
   console.log(`${requests} requests, ${policies} policies, ${disturbances} restarts and upgrades`);
   console.log(`${failed} failed while an agent was away`);
-  console.log(`${lost.length} lost`, lost.slice(0, 20));
+  console.log(`${lost.length} lost`);
+  for (const loss of lost.slice(0, 20))
+    console.log(inspect(loss, { maxArrayLength: null, maxStringLength: null }));
   console.log(`${unrecorded.length} not recorded once`, unrecorded.slice(0, 20));
   console.log(`${untrue.length} answered untruly`, untrue.slice(0, 20));
   for (const { name, seconds, early, late } of memory)

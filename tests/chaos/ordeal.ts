@@ -1,12 +1,13 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decisionsBelow } from '../kit/access-records.ts';
+import { decisionsBelow, listRecords } from '../kit/access-records.ts';
 import { Child } from '../kit/child.ts';
 import { asUser } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { CALLER_USER, pythonService, TrafficMesh } from '../end-to-end/traffic/traffic-mesh.ts';
 import { SeededRandom } from '../fuzz/random.ts';
 import type { Disturbance } from './disturbances.ts';
+import { explainLosses, type Happening, type Loss } from './losses.ts';
 import { MemoryRecord } from './memory.ts';
 import { findLost, readRequests, type Excused, type SeenRequest } from './requests.ts';
 
@@ -44,8 +45,8 @@ export interface OrdealReport {
   readonly requests: number;
   readonly policies: number;
   readonly disturbances: number;
-  /** Failed although nothing was in the way, each with what had gone wrong last. */
-  readonly lost: readonly (SeenRequest & { readonly behind: string })[];
+  /** Failed although nothing was in the way. */
+  readonly lost: readonly Loss[];
   /** Failed while something was. */
   readonly failed: number;
   /** Seen by the application and not recorded as allowed, or not once. */
@@ -88,9 +89,9 @@ class Ordeal {
   readonly #random: SeededRandom;
   readonly #memory = new MemoryRecord();
   readonly #excused: Excused[] = [];
-  /** In the order in which they began. */
-  readonly #begunAt: { readonly name: string; readonly atMs: number }[] = [];
+  readonly #happenings: Happening[] = [];
   readonly #endsMs: number;
+  #disturbances = 0;
   #policies = 0;
 
   constructor(traffic: TrafficMesh, options: OrdealOptions) {
@@ -137,10 +138,12 @@ class Ordeal {
       mkdirSync(place, { recursive: true });
       const text = turn % 2 === 0 ? POLICY.replace('"refused"', '"flip"') : POLICY;
       writeFileSync(join(place, 'policy.rego'), text);
-      const begunMs = performance.now();
+      const fromMs = Date.now();
       const { exitCode } = await mesh.control.picket('policy', 'publish', place, '-m', `turn ${turn}`);
       if (exitCode === 0) this.#policies += 1;
-      await Bun.sleep(Math.max(0, this.#options.policyMs - (performance.now() - begunMs)));
+      const untilMs = Date.now();
+      this.#happenings.push({ name: `publication of policy ${turn}`, fromMs, untilMs });
+      await Bun.sleep(Math.max(0, this.#options.policyMs - (untilMs - fromMs)));
     }
   }
 
@@ -153,12 +156,15 @@ class Ordeal {
       const disturbance = this.#random.pick(all);
       const { name, afterMs } = disturbance;
       progress?.(name);
-      this.#begunAt.push({ name, atMs: Date.now() });
-      const fromMs = Date.now() - BEFORE_MS;
+      this.#disturbances += 1;
+      const fromMs = Date.now();
       await disturbance.begin();
       await Bun.sleep(this.#between(lastsMs));
       await disturbance.end();
-      if (afterMs !== undefined) this.#excused.push({ fromMs, untilMs: Date.now() + afterMs });
+      const untilMs = Date.now();
+      this.#happenings.push({ name, fromMs, untilMs });
+      if (afterMs !== undefined)
+        this.#excused.push({ fromMs: fromMs - BEFORE_MS, untilMs: untilMs + afterMs });
     }
   }
 
@@ -182,15 +188,12 @@ class Ordeal {
     const recorded = await this.#recordedPaths(seen.length);
     const times = Map.groupBy(recorded, (path) => path);
     const known = new Set(seen);
-    const lost = findLost(requests, this.#excused).map((request) => ({
-      ...request,
-      behind: this.#lastBefore(request.endedMs),
-    }));
+    const lost = await this.#explain(findLost(requests, this.#excused));
     const answered = (status: string): readonly string[] =>
       requests.filter(({ answer }) => answer === status).map(({ path }) => path);
     return {
       requests: requests.length,
-      disturbances: this.#begunAt.length,
+      disturbances: this.#disturbances,
       lost,
       failed: requests.filter(({ answer }) => answer !== '200' && answer !== '403').length - lost.length,
       unrecorded: seen.filter((path) => times.get(path)?.length !== 1),
@@ -201,11 +204,14 @@ class Ordeal {
     };
   }
 
-  #lastBefore(timeMs: number): string {
-    const last = this.#begunAt.findLast(({ atMs }) => atMs <= timeMs);
-    return last === undefined
-      ? 'nothing yet'
-      : `${last.name}, begun ${Math.round(timeMs - last.atMs)} ms before`;
+  async #explain(lost: readonly SeenRequest[]): Promise<readonly Loss[]> {
+    const { mesh, store, desk } = this.#traffic;
+    if (lost.length === 0) return [];
+    return explainLosses(lost, {
+      happenings: this.#happenings.toSorted((a, b) => a.fromMs - b.fromMs),
+      denials: await listRecords(mesh.control, '--decision', 'deny'),
+      logs: { server: readFileSync(mesh.control.logFile, 'utf8'), store: store.log(), desk: desk.log() },
+    });
   }
 
   /** What the application has seen of the load. */

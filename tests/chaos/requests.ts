@@ -3,6 +3,8 @@ import { z } from 'zod';
 /** One request of the load, as its client saw it. */
 export interface SeenRequest {
   readonly path: string;
+  /** Of its client; undefined where it was not connected. */
+  readonly port?: number;
   /** Milliseconds since 1970. */
   readonly begunMs: number;
   readonly endedMs: number;
@@ -18,6 +20,7 @@ export interface Excused {
 
 const line = z.object({
   path: z.string(),
+  port: z.number().optional(),
   begun: z.number(),
   ended: z.number(),
   status: z.number().optional(),
@@ -30,8 +33,9 @@ export function readRequests(text: string): readonly SeenRequest[] {
     .split('\n')
     .filter((each) => each.startsWith('{'))
     .map((each) => {
-      const { path, begun, ended, status, error } = line.parse(JSON.parse(each));
-      return { path, begunMs: begun * 1000, endedMs: ended * 1000, answer: String(status ?? error) };
+      const { path, port, begun, ended, status, error } = line.parse(JSON.parse(each));
+      const times = { begunMs: begun * 1000, endedMs: ended * 1000 };
+      return { path, ...(port === undefined ? {} : { port }), ...times, answer: String(status ?? error) };
     });
 }
 

@@ -1,7 +1,7 @@
 """Requests without end: python3 -c THIS HOST PORT NAME, until its standard input ends.
 
 Threads of three kinds ask one after another, each with a path of its own: `kept` on a connection that is kept, `single` on new ones, `flip` as `kept` below /flip. For each
-request a line of JSON: path, begun and ended in seconds since 1970, and status or error. No request is made twice.
+request a line of JSON: path, the client's port, begun and ended in seconds since 1970, and status or error. No request is made twice.
 """
 import http.client
 import json
@@ -20,6 +20,7 @@ def ask(connection, path):
     told = {"path": path, "begun": begun}
     try:
         connection.request("GET", path)
+        told["port"] = connection.sock.getsockname()[1]
         answer = connection.getresponse()
         answer.read()
         told["status"] = answer.status
