@@ -13,7 +13,7 @@ let shop: Shop;
 beforeAll(async () => {
   const mesh = { reuse_connections: false, resume_sessions: false };
   shop = await Shop.open({ settings: { forwards: [FORWARD], mesh } });
-});
+}, 120_000);
 
 afterAll(async () => {
   await shop.close();

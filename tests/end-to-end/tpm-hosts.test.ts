@@ -85,7 +85,7 @@ async function hasAttested(name: string): Promise<boolean> {
 
 async function expectRefused(agent: MeshHost, reason: string): Promise<void> {
   const child = agent.launch();
-  await waitUntil('it is refused', () => agent.log().includes(reason) || !child.isRunning, 20_000);
+  await waitUntil('it is refused', () => agent.log().includes(reason) || !child.isRunning);
   expect(agent.log()).toContain(reason);
   expect(await hasAttested(agent.name)).toBe(false);
   expect(await agent.isReady()).toBe(false);

@@ -57,7 +57,8 @@ http {
     command: host.in('/usr/sbin/nginx', '-c', config, '-p', options.folder),
     logFile: join(options.folder, 'nginx.log'),
   });
-  await nginx.ready('nginx listens', async () => await isListening(host, 80));
+  // Its worker is started when it listens everywhere.
+  await nginx.ready('nginx answers', async () => (await run(ownQuestion(options.folder))).exitCode === 0);
   return nginx;
 }
 
@@ -66,12 +67,17 @@ function ownSocketOf(folder: string): string {
   return join(folder, 'own.sock');
 }
 
+/** The command that asks it there; it fails until nginx answers. */
+function ownQuestion(folder: string): readonly string[] {
+  return ['curl', '-sf', '-m', '20', '--unix-socket', ownSocketOf(folder), 'http://nginx/'];
+}
+
 /**
  * The lines that an nginx of `startNginx` has written of its requests. Its one worker writes a line behind the answer: a client can have the one before the other is written. What it answers us, it
  * answers behind all of that.
  */
 export async function readAccessLog(folder: string): Promise<readonly string[]> {
-  await runOk(['curl', '-sf', '-m', '20', '--unix-socket', ownSocketOf(folder), 'http://nginx/']);
+  await runOk(ownQuestion(folder));
   return readFileSync(join(folder, 'access.log'), 'utf8').split('\n').slice(0, -1);
 }
 
@@ -154,7 +160,10 @@ export interface CurlAnswer {
   readonly error: string;
 }
 
-/** One request by curl as `uid`. */
+/** For a curl that does not end by its own `--max-time`: longer than any that a test gives it. */
+const HANGING_MS = 150_000;
+
+/** One request by curl as `uid`; it takes 10 s at most, unless `args` say otherwise. */
 export async function curl(
   host: TestHost,
   options: { readonly uid: number; readonly args: readonly string[] },
@@ -169,7 +178,7 @@ export async function curl(
     '\n%{http_code}',
     ...options.args,
   );
-  const { stdout, stderr, exitCode } = await run(host.in(...command), { cwd: '/', withinMs: 20_000 });
+  const { stdout, stderr, exitCode } = await run(host.in(...command), { cwd: '/', withinMs: HANGING_MS });
   const end = stdout.lastIndexOf('\n');
   return {
     status: Number(stdout.slice(end + 1)),

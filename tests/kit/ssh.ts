@@ -90,7 +90,7 @@ export class SshSession {
     this.#printed = '';
     void this.#ssh.stdin.write(`${command}\necho '${end.trim()}'\n`);
     void this.#ssh.stdin.flush();
-    await waitUntil('the shell answers', () => this.#printed.endsWith(end), 10_000);
+    await waitUntil('the shell answers', () => this.#printed.endsWith(end));
     return this.#printed.slice(0, -end.length);
   }
 

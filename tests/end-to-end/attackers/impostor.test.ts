@@ -62,6 +62,8 @@ async function meet({ chain, options = [], says, seconds = 15 }: Impostor): Prom
   await child.stdin.flush();
   const { status } = await shop.ask(web, '/invoices', '--max-time', String(seconds));
   child.kill('SIGKILL');
+  // The next one listens at the same port.
+  await child.exited;
   return { status, heard: Buffer.from(await heard), why: await newestReason() };
 }
 

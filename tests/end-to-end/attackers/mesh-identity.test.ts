@@ -17,7 +17,7 @@ import {
 setDefaultTimeout(60_000);
 
 const HOUR_MS = 3_600_000;
-/** For a refusal, which ends the waiting. */
+/** For an answer, which ends the waiting. */
 const PATIENT_SECONDS = 20;
 const WEB = 'spiffe://example.org/web';
 const INVOICES = spiffeServerName(parseSpiffeId('spiffe://example.org/invoices'));
@@ -130,7 +130,7 @@ const IMPOSTORS: Readonly<Record<string, () => Promise<readonly TestCertificate[
 
 describe('a client of the mesh port', () => {
   test('that is a workload is let through: what is refused below is refused for its own reason', async () => {
-    const answer = await attempt([web, intermediate]);
+    const answer = await attempt([web, intermediate], { seconds: PATIENT_SECONDS });
     expect(typesOf(answer)[0]).toBe('accept');
     expect(answer.data).toContain('HTTP/1.1 200');
   });

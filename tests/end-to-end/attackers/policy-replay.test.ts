@@ -39,9 +39,14 @@ beforeAll(async () => {
   shop = await Shop.open();
   const { store, desk, mesh } = shop;
   intermediate = await signIntermediate(mesh.control);
+  const strict = await waitUntil('the strict policy is kept', async () => await stealState(store));
   await publish(PERMISSIVE);
   await waitUntil('everything is allowed', async () => (await refund()) === 201);
-  older = await stealState(store);
+  // It is in force before it is written down.
+  older = await waitUntil('it is kept', async () => {
+    const state = await stealState(store);
+    return sequenceOf(state.policy.signed) > sequenceOf(strict.policy.signed) && state;
+  });
   copyFileSync(join(stateFolderOf(store), LAST_GOOD), join(shop.folder, 'older'));
   await mesh.control.picketOk('policy', 'rollback', '1');
   await waitUntil('no more', async () => (await refund()) === 403);

@@ -8,7 +8,9 @@ import { waitUntil } from '../../kit/wait.ts';
 const NGINX_PORT = 8080;
 const ROGUE_PORT = 8081;
 const ROGUE_USER = 7030;
-/** How long nothing may come before an answer counts as complete, in seconds. */
+/** For the first byte of an answer, and all of one behind which the connection is to be closed, in seconds. */
+const PATIENT_SECONDS = 20;
+/** How long nothing may come behind that before any other answer counts as complete. */
 const QUIET_SECONDS = 1.5;
 
 /** `/redirect` is a mistake that real sites make: it repeats the decoded path in a header. */
@@ -70,7 +72,8 @@ export class SmugglingRig {
   async send(text: string, port = NGINX_PORT): Promise<string> {
     const { desk, store } = this.shop;
     const hex = Buffer.from(text, 'latin1').toString('hex');
-    const args = [store.host.ipv4, String(port), hex, String(QUIET_SECONDS)];
+    const quiet = text.endsWith('Connection: close\r\n\r\n') ? PATIENT_SECONDS : QUIET_SECONDS;
+    const args = [store.host.ipv4, String(port), hex, String(PATIENT_SECONDS), String(quiet)];
     const client = asUser(SHOP_USERS.web, '/usr/bin/python3', '-c', program('raw-client.py'), ...args);
     return Buffer.from(await runOk(desk.host.in(...client), { cwd: '/' }), 'hex').toString('latin1');
   }

@@ -11,6 +11,7 @@ setDefaultTimeout(180_000);
 
 /** Generous: others may work on the machine. What it took is printed. */
 const BACK_WITHIN_MS = 30_000;
+const MESH_PORT = 15_008;
 let traffic: TrafficMesh;
 
 beforeAll(async () => {
@@ -31,11 +32,11 @@ function startAsking(name: string): Child {
   return traffic.startCaller(`asking-${name}`, ['bash', '-c', script, url]);
 }
 
-/** What came to the application before the agent died has a connection there until it was read, and then written down. */
+/** What came to the called side before the agent died has a connection there until it was read, to the agent and then to the application, which writes it down. */
 async function untilAllWasRead(): Promise<void> {
   const states = ['established', 'close-wait'].flatMap((state) => ['state', state]);
   const open = async (): Promise<string> =>
-    await traffic.store.host.runOk('ss', '-Htn', ...states, `sport = :${HTTP_PORT}`);
+    await traffic.store.host.runOk('ss', '-Htn', ...states, `sport = :${MESH_PORT} or sport = :${HTTP_PORT}`);
   await waitUntil('all that came was read', async () => (await open()) === '');
 }
 

@@ -1,7 +1,7 @@
-"""Connections that are kept open: python3 -c THIS serve PORT | crowd FOLDER HOST PORT COUNT
+"""Connections that are kept open: python3 -c THIS serve PORT | crowd FOLDER HOST PORT COUNT [HALT]
 
 The server gives back each line. The crowd opens COUNT connections one after another, says a line on each, and prints `open N refused M`, with the longest wait for a
-refusal in milliseconds. Then, for each file that appears in FOLDER: `again` lets every open connection say a line, and prints `works N lost M`; `end` closes them.
+refusal in milliseconds. Behind the first HALT it waits for the file `on` in FOLDER. Then, for each file that appears in FOLDER: `again` lets every open connection say a line, and prints `works N lost M`; `end` closes them.
 """
 import os
 import selectors
@@ -37,9 +37,11 @@ def works(sock):
         return False
 
 
-def crowd(folder, host, port, count):
+def crowd(folder, host, port, count, halt):
     held, refused, longest = [], 0, 0.0
-    for _ in range(count):
+    for number in range(count):
+        if number == halt:
+            wait_for(f"{folder}/on")
         begun = time.monotonic()
         try:
             sock = socket.create_connection((host, port), timeout=20)
@@ -65,4 +67,4 @@ def wait_for(path):
 if sys.argv[1] == "serve":
     serve(int(sys.argv[2]))
 else:
-    crowd(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    crowd(*sys.argv[2:4], *map(int, sys.argv[4:6]), int(sys.argv[6]) if len(sys.argv) > 6 else None)
