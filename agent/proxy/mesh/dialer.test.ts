@@ -148,6 +148,23 @@ describe('a mesh dialer', () => {
     expect(rig.count('caller', 'full') + rig.count('caller', 'resumed')).toBe(2);
   });
 
+  test('a fresh connection that the called side retires before it is used is replaced by another, unseen', async () => {
+    const renewed = await makeSvid(TARGET, rig.authority);
+    const { port } = rig.listen({
+      observer: { ...rig.observer, handshaken: () => rig.called.serve(renewed) },
+    });
+    expect(await exchange(rig.dialer(port))).toBe('ping');
+    expect(rig.count('caller', 'full')).toBe(2);
+  });
+
+  test('a caller who is refused on a fresh connection is not asked for again', async () => {
+    const stranger = await makeSvid(CALLER, await makeAuthority());
+    rig.calling.serve(stranger);
+    const outcome = await rig.dialer(rig.listen().port).open(rig.request({ caller: stranger }));
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'caller_untrusted' });
+    expect(rig.count('caller', 'full')).toBe(1);
+  });
+
   test('names the errno when nobody listens', async () => {
     const listener = rig.listen();
     const dialer = rig.dialer(listener.port);

@@ -144,8 +144,8 @@ class Dialer implements RunningMeshDialer {
   }
 
   /**
-   * A pooled connection may have died without our knowing, and a resumed session may not please the other side any more: what ends before
-   * it was answered delivered nothing, so it is tried again, at last on a new connection with a full handshake.
+   * A pooled connection may have died without our knowing, a resumed session may not please the other side any more, and a new connection may be retired before it was used: what ends
+   * before it was answered delivered nothing, so it is tried again, at last on a new connection with a full handshake.
    */
   async #open(request: MeshRequest): Promise<MeshOutcome> {
     const frame = buildOpenFrame(request);
@@ -165,7 +165,7 @@ class Dialer implements RunningMeshDialer {
   async #openFresh(dial: MeshDial, frame: OpenFrame): Promise<MeshOutcome> {
     const session = this.#tickets.find(dial.key, dial.caller);
     const first = await this.#tryFresh({ ...dial, session }, frame);
-    if (!first.wasResumed || first.outcome.kind !== 'failed') return first.outcome;
+    if (!first.isWorthAnother) return first.outcome;
     this.#tickets.forget(dial.key);
     const second = await this.#tryFresh(dial, frame);
     return second.outcome;
@@ -174,15 +174,18 @@ class Dialer implements RunningMeshDialer {
   async #tryFresh(
     dial: MeshDial,
     frame: OpenFrame,
-  ): Promise<{ readonly outcome: MeshOutcome; readonly wasResumed: boolean }> {
+  ): Promise<{ readonly outcome: MeshOutcome; readonly isWorthAnother: boolean }> {
     const { connection, failure } = await this.#connect(dial);
     if (failure !== undefined) {
       this.#options.log.debug('mesh_dial_failed', { target: dial.target, message: failure.message });
-      return { outcome: failure, wasResumed: dial.session !== undefined && connection?.isResumed === true };
+      const isWorthAnother = dial.session !== undefined && connection?.isResumed === true;
+      return { outcome: failure, isWorthAnother };
     }
     const answer = await ask(connection, frame, dial);
     const use = connection.isResumed ? 'resumed' : 'new';
-    return { outcome: outcomeOf(answer, { connection, use }), wasResumed: connection.isResumed };
+    const outcome = outcomeOf(answer, { connection, use });
+    const isWorthAnother = connection.isResumed ? outcome.kind === 'failed' : isUnsaid(answer);
+    return { outcome, isWorthAnother };
   }
 
   /** Only so many at once to one host. What the other host does with an opening is no part of it: an application that is slow holds nobody else up. */
@@ -298,6 +301,11 @@ async function ask(
   const { client } = connection;
   if (client === undefined) return { kind: 'lost', failure: { message: 'The connection is not usable' } };
   return await client.open(frame, { patienceMs, isWhileSilent: isAnsweredSlowly });
+}
+
+/** Whether the other side ended the connection without a word on the opening: the two crossed. */
+function isUnsaid(answer: TunnelAnswer): boolean {
+  return answer.kind === 'lost' && answer.failure.reason === undefined;
 }
 
 function isOfCertificate(connection: TunnelConnection, dial: MeshDial): boolean {
