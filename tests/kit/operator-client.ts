@@ -4,6 +4,7 @@ import { run, runOk, type RunResult } from './child.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { TestHost } from './netns.ts';
 import { picketBinary } from './picket-binary.ts';
+import { HANGING_MS } from './programs.ts';
 
 /** Files of a client certificate, PEM. */
 export interface ClientFiles {
@@ -71,6 +72,7 @@ export class OperatorClient {
         ...args,
         `https://${SERVER_NAME}:8444${path}`,
       ),
+      { withinMs: HANGING_MS },
     );
     const end = stdout.lastIndexOf('\n');
     const text = stdout.slice(0, end);

@@ -161,7 +161,7 @@ export interface CurlAnswer {
 }
 
 /** For a curl that does not end by its own `--max-time`: longer than any that a test gives it. */
-const HANGING_MS = 150_000;
+export const HANGING_MS = 150_000;
 
 /** One request by curl as `uid`; it takes 10 s at most, unless `args` say otherwise. */
 export async function curl(
