@@ -11,12 +11,14 @@ setDefaultTimeout(240_000);
 
 const PROJECT = join(import.meta.dirname, '../..');
 
-/** What a run of the demonstration could leave on the machine, by what tells it from other programs' things. */
+/** What a run of the demonstration could leave on the machine, by what tells it from other programs' things: other tests run beside it. */
 async function findLeftovers(pid: number): Promise<readonly string[]> {
+  // As createTestNetwork names them.
+  const own = `pk${pid}n`;
   const namespaces = (await runOk(['ip', 'netns', 'list']))
     .split('\n')
-    .filter((name) => name.includes(`${pid}`));
-  const links = (await runOk(['ip', '-o', 'link'])).split('\n').filter((link) => link.includes(`${pid}`));
+    .filter((name) => name.startsWith(own));
+  const links = (await runOk(['ip', '-o', 'link'])).split('\n').filter((link) => link.includes(own));
   const rules = (await runOk(['nft', 'list', 'tables']))
     .split('\n')
     .filter((table) => table.includes('picket'));

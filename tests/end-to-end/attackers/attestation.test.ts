@@ -30,14 +30,13 @@ describe('a join token', () => {
       return mesh.prepareHost(host, { name: `rival-${i}`, attestation });
     });
     for (const agent of agents) agent.launch();
-    await waitUntil('all have had their answer', async () => {
-      const isReady = await Promise.all(agents.map(async (agent) => await agent.isReady()));
-      return agents.every(
-        (agent, i) =>
-          isReady[i] === true || agent.log().includes('The join token is unknown, used or expired'),
+    const isReady = await waitUntil('all have had their answer', async () => {
+      const ready = await Promise.all(agents.map(async (agent) => await agent.isReady()));
+      const areAnswered = agents.every(
+        (agent, i) => ready[i] === true || agent.log().includes('The join token is unknown, used or expired'),
       );
+      return areAnswered && ready;
     });
-    const isReady = await Promise.all(agents.map(async (agent) => await agent.isReady()));
     expect(isReady.filter(Boolean)).toHaveLength(1);
     const { items } = await mesh.control.picketJson(nodePage, 'node', 'list');
     expect(items.map(({ nodeId }) => String(nodeId))).toEqual([
