@@ -21,6 +21,11 @@ import { CaptureTrial } from './capture-trial.ts';
 
 setDefaultTimeout(60_000);
 
+/** Of a trial whose end is waited for; what is to be seen before that takes some processes. */
+const SECONDS = 5;
+/** Of one that nobody waits for. */
+const LONG_SECONDS = 60;
+
 let network: TestNetwork;
 let folder: string;
 let rulesFile: string;
@@ -49,7 +54,7 @@ const pending = (): string => join(folder, 'capture-trial.nft');
 
 describe('CaptureTrial', () => {
   test('begin() applies the rules and takes them away again when nobody confirms', async () => {
-    const untilMs = await trial.begin(SAMPLE_SETTINGS, 3);
+    const untilMs = await trial.begin(SAMPLE_SETTINGS, SECONDS);
     expect(untilMs).toBeGreaterThan(Date.now());
     expect(await capture.show()).toContain('15001');
     await waitUntil('the rules are gone', async () => (await capture.show()) === '');
@@ -60,42 +65,40 @@ describe('CaptureTrial', () => {
   test('begin() brings back the rules that were there before', async () => {
     await capture.apply({ ...SAMPLE_SETTINGS, localPorts: [8081] });
     const before = await capture.show();
-    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 3);
+    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, SECONDS);
     expect(await capture.show()).toContain('9091');
     await waitUntil('the old rules are back', async () => (await capture.show()) === before);
     expect(readFileSync(rulesFile, 'utf8')).not.toContain('9091');
   });
 
   test('confirm() keeps the rules, for the next boot as well', async () => {
-    await trial.begin(SAMPLE_SETTINGS, 2);
+    const untilMs = await trial.begin(SAMPLE_SETTINGS, SECONDS);
     expect(existsSync(rulesFile)).toBe(false);
     await trial.confirm();
     expect(readFileSync(rulesFile, 'utf8')).toContain('15001');
     expect(existsSync(pending())).toBe(false);
-    // The guard wakes up after two seconds and finds nothing to undo.
-    const wokeUp = Date.now() + 3000;
-    await waitUntil('the guard has woken up', () => Date.now() > wokeUp);
+    // The guard wakes up and finds nothing to undo.
+    await waitUntil('the guard has woken up', () => Date.now() > untilMs + 1000);
     expect(await capture.show()).toContain('15001');
   });
 
   test('begin() refuses while another trial waits, and not for one whose guard died', async () => {
-    await trial.begin(SAMPLE_SETTINGS, 2);
-    expect(await refusalOf(trial.begin(SAMPLE_SETTINGS, 2))).toMatchObject({
+    await trial.begin(SAMPLE_SETTINGS, LONG_SECONDS);
+    expect(await refusalOf(trial.begin(SAMPLE_SETTINGS, LONG_SECONDS))).toMatchObject({
       code: 'failed_precondition',
       reason: 'capture_trial_pending',
     });
     await trial.confirm();
     writeFileSync(pending(), `# until ${Date.now() - 60_000}\n`);
-    await trial.begin(SAMPLE_SETTINGS, 2);
+    await trial.begin(SAMPLE_SETTINGS, LONG_SECONDS);
     await trial.confirm();
   });
 
   test('begin() is not undone by the guard of a trial before it', async () => {
-    await trial.begin(SAMPLE_SETTINGS, 1);
+    const untilMs = await trial.begin(SAMPLE_SETTINGS, SECONDS);
     await trial.confirm();
-    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, 4);
-    const wokeUp = Date.now() + 1500;
-    await waitUntil('the first guard has woken up', () => Date.now() > wokeUp);
+    await trial.begin({ ...SAMPLE_SETTINGS, localPorts: [9091] }, LONG_SECONDS);
+    await waitUntil('the first guard has woken up', () => Date.now() > untilMs + 1000);
     expect(await capture.show()).toContain('9091');
     await trial.confirm();
   });

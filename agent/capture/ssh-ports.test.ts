@@ -3,6 +3,7 @@ import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Child, runOk } from '../../tests/kit/child.ts';
+import { freePort } from '../../tests/kit/free-port.ts';
 import { findSshPorts, parseListeners } from './ssh-ports.ts';
 
 describe('findSshPorts()', () => {
@@ -26,14 +27,16 @@ describe('findSshPorts()', () => {
   });
 
   test('finds the port at which a process named sshd listens, wherever that is', async () => {
-    child = listenAs(['--'], 42_022);
-    await child.ready('it listens', async () => (await findSshPorts(undefined)).includes(42_022));
+    const port = freePort();
+    child = listenAs(['--'], port);
+    await child.ready('it listens', async () => (await findSshPorts(undefined)).includes(port));
   });
 
   test('does not believe a name that a user gave his program', async () => {
-    child = listenAs(['--reuid=7001', '--'], 42_023);
-    await child.ready('it listens', async () => (await runOk(['ss', '-Hltn'])).includes(':42023'));
-    expect(await findSshPorts(undefined)).not.toContain(42_023);
+    const port = freePort();
+    child = listenAs(['--reuid=7001', '--'], port);
+    await child.ready('it listens', async () => (await runOk(['ss', '-Hltn'])).includes(`:${port} `));
+    expect(await findSshPorts(undefined)).not.toContain(port);
   });
 
   test('keeps the port of the session from which it is run', async () => {

