@@ -37,8 +37,8 @@ beforeAll(async () => {
     hasSpare: true,
   });
   receivers = {
-    desk: SpanReceiver.start(rig.desk.host, rig.folder),
-    gate: SpanReceiver.start(rig.gate.host, rig.folder),
+    desk: await SpanReceiver.start(rig.desk.host, rig.folder),
+    gate: await SpanReceiver.start(rig.gate.host, rig.folder),
   };
 }, 240_000);
 afterAll(async () => {
@@ -120,13 +120,17 @@ function hosts(): readonly [GatewayHost, GatewayHost] {
   return [gate, spare];
 }
 
-/** Connections of `web` that stay open, until each host carries one. */
+/** Connections of `web` that stay open, until each host carries one. The outsider has no others then: what was asked before may be closed a little later. */
 async function holdThroughBoth(): Promise<AsyncDisposable> {
   const held: Child[] = [];
+  const carried = async (): Promise<readonly number[]> => await Promise.all(rig.gateways.map(countFrom));
+  const areHeld = async (): Promise<boolean> =>
+    (await carried()).reduce((sum, each) => sum + each, 0) === held.length;
+  await waitUntil('what was asked before is closed', areHeld);
   await waitUntil('each host carries one', async () => {
     held.push(holdOpen(`held-${crypto.randomUUID()}`));
-    await Bun.sleep(200);
-    return (await Promise.all(rig.gateways.map(countFrom))).every((count) => count > 0);
+    await waitUntil('it is carried', areHeld);
+    return (await carried()).every((count) => count > 0);
   });
   return {
     [Symbol.asyncDispose]: async () => void (await Promise.all(held.map(async (each) => await each.stop()))),

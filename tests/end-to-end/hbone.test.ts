@@ -141,7 +141,7 @@ beforeAll(async () => {
   if (storeHost === undefined || nodeHost === undefined) throw new Error('The network has too few hosts');
   node = nodeHost;
   istio = await IstioAuthority.create('example.org', mesh.control.readRoot());
-  receiver = SpanReceiver.start(storeHost, folder);
+  receiver = await SpanReceiver.start(storeHost, folder);
   store = await mesh.joinHost(storeHost, 'store', {
     traces: TRACES,
     mesh: { hbone: { peers: [{ addresses: [node.ipv4], ports: [9000, 9001], spiffe_id: CART }] } },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Child } from '../child.ts';
 import type { TestHost } from '../netns.ts';
+import { isListening } from '../programs.ts';
 import { waitUntil } from '../wait.ts';
 
 const PORT = 4318;
@@ -36,13 +37,15 @@ export class SpanReceiver {
     this.#file = file;
   }
 
-  static start(host: TestHost, folder: string): SpanReceiver {
+  /** Starts it and waits until it listens: what is sent before is lost. */
+  static async start(host: TestHost, folder: string): Promise<SpanReceiver> {
     const file = join(folder, `spans-${host.name}`);
     const script = join(import.meta.dirname, 'receiver.ts');
     const child = new Child({
       command: host.in(process.execPath, script, file, String(PORT)),
       logFile: `${file}.log`,
     });
+    await child.ready('the receiver listens', async () => await isListening(host, PORT));
     return new SpanReceiver(child, file);
   }
 
