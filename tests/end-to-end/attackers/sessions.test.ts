@@ -104,7 +104,9 @@ describe('a resumed session', () => {
     const session = join(shop.folder, 'withdrawn.pem');
     expectTaken(await show(chain, { options: ['-sess_out', session] }), false);
     expectTaken(await show(chain, { options: ['-sess_in', session] }), true);
+    const served = await shop.countNginxRequests();
     const open = show(chain, { request: dataFrame(GET) });
+    await waitUntil('it is open', async () => (await shop.countNginxRequests()) > served);
 
     await serveBundle(bundle, alone);
     const { answer } = await open;
