@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import { classifyFirstBytes } from '../../../shared/wire/http1-detect.ts';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
-import { CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import { ScriptedStream, settled } from '../fixtures/scripted-stream.ts';
 import { awaitFirstMove, type FirstMove } from './first-move.ts';
 

@@ -13,7 +13,7 @@ import {
 } from '../../../shared/wire/http2-frame.ts';
 import { encodeSettings, parseSettings, SETTING } from '../../../shared/wire/http2-settings.ts';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
-import { CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import { CLIENT_START, connectOf, dataOf, headOf, PeerSocket } from '../fixtures/hbone-peer.ts';
 import { HBONE_LIMITS } from './limits.ts';

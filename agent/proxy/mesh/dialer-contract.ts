@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import { CALLER, MeshRig, TARGET } from '../fixtures/mesh-rig.ts';
-import { byteStreamContract, CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
+import { byteStreamContract } from '../streams/byte-stream-contract.ts';
 import type { RunningMeshDialer } from './dialer-options.ts';
 
 /** What every dialer promises before a listener of ours. `open` makes one, to the mesh port. */

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import type { ByteStream } from '../streams/byte-stream.ts';
-import { CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import { CALLER, makeAuthority, makeSvid, MeshRig, streamOf } from '../fixtures/mesh-rig.ts';
 import type { MeshDialerLimits, RunningMeshDialer } from './dialer-options.ts';
 import type { MeshListenerOptions } from './listener.ts';

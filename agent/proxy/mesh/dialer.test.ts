@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import type { HeldSvid } from '../../identity/identity.ts';
-import { CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import {
   CALLER,
   makeAuthority,

@@ -5,7 +5,7 @@ import { spiffeServerName } from '../../../shared/spiffe/server-name.ts';
 import { reasonOf } from '../../../tests/kit/reason-of.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import { CALLER, makeAuthority, makeSvid, MeshRig, OTHER, streamOf, TARGET } from '../fixtures/mesh-rig.ts';
-import { CollectingReader } from '../streams/byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import type { ByteStream } from '../streams/byte-stream.ts';
 import type { MeshListener } from './listener.ts';
 

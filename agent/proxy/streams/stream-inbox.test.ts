@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { CollectingReader } from './byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import { READ_AHEAD_BYTES, StreamInbox } from './stream-inbox.ts';
 
 const FAILURE = { message: 'It was cut' };

@@ -7,7 +7,8 @@ import { reasonOf } from '../../../tests/kit/reason-of.ts';
 import { refusalOf } from '../../../tests/kit/refusal-of.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import { AHEAD_PLACES } from './ahead-places.ts';
-import { byteStreamContract, CollectingReader } from './byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
+import { byteStreamContract } from './byte-stream-contract.ts';
 import { dialTcp, listenTcp, type AcceptedSocket, type TcpListener, type TcpStream } from './tcp-stream.ts';
 
 const SO_KEEPALIVE = { level: SOL_SOCKET, name: 9 };

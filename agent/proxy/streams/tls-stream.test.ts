@@ -9,7 +9,8 @@ import { makeOutsideCertificate, type OutsideCertificate } from '../../../tests/
 import { refusalOf } from '../../../tests/kit/refusal-of.ts';
 import { TakenDescriptors } from '../../../tests/kit/taken-descriptors.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
-import { byteStreamContract, CollectingReader } from './byte-stream-contract.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
+import { byteStreamContract } from './byte-stream-contract.ts';
 import type { ByteStream } from './byte-stream.ts';
 import { dialTcp, listenTcp, type TcpListener } from './tcp-stream.ts';
 import { acceptTls, dialTls, type TlsEnd } from './tls-stream.ts';
