@@ -3,7 +3,8 @@ import { PicketError } from '../../shared/errors/errors.ts';
 import type { TableJournal } from '../native/nftables.ts';
 import type { CaptureSettings } from './capture.ts';
 import type { ReturnPath } from './kept-return-routes.ts';
-import { NFT_TABLE, renderNftRules, type OutboundSteering } from './nft-rules.ts';
+import { NFT_TABLE, renderNftRules } from './nft-rules.ts';
+import type { OutboundSteering } from './steer-rules.ts';
 import type { TryableCapture } from './tryable-capture.ts';
 
 /** How `nft` is run and where the rules are kept for the next boot. */

@@ -1,3 +1,4 @@
+import { OPENS } from './nft-expressions.ts';
 import type { ResolvedSettings } from './resolved-settings.ts';
 
 /** The rules for connections that are made from the caller's address, in the chains to which they belong; none where no listener asks for it. */
@@ -58,7 +59,7 @@ export function transparentRules({ transparent }: ResolvedSettings): Transparent
     ],
     output: [
       // A program that opens a connection from such a port of its own.
-      `ct zone ${id} tcp flags & (fin | syn | rst | ack) == syn counter reject with tcp reset`,
+      `ct zone ${id} ${OPENS} counter reject with tcp reset`,
       `ct zone ${id} accept`,
       // What connection tracking cannot make sense of has no zone: it is sent again.
       `tcp sport ${set} ct state invalid fib daddr type != local drop`,

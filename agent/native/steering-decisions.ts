@@ -44,7 +44,7 @@ const RECORD = COOKIE - RECORD_BYTES;
 
 /**
  * The program that a connect(2) of a TCP or UDP socket runs (attach types BPF_CGROUP_INET4_CONNECT and INET6). It decides as the nftables rules do, in their order (`steerOutbound` of
- * nft-rules.ts). What is captured goes to the agent's listener on loopback, and where it was going is written down under the socket's cookie. Without a record
+ * steer-rules.ts). What is captured goes to the agent's listener on loopback, and where it was going is written down under the socket's cookie. Without a record
  * there is no connection. A socket that is bound to an interface does not reach loopback: it is refused.
  *
  * r6 the context, r7 the destination's port as in a packet, r8 the socket
