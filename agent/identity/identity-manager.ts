@@ -170,18 +170,19 @@ export class IdentityManager implements IdentitySource, Running {
   }
 
   /**
-   * Another process takes over: all that is known is written down for it, and from now on it alone attests, renews and asks for certificates. This one goes on hearing the
-   * server, and takes the certificates that the other one writes down.
+   * Another process takes over: all that is known is written down for it, and from now on it attests, renews and asks for certificates. This one goes on hearing the
+   * server, and takes the certificates that the other one writes down. Only what that leaves overdue it asks for itself: to take over may take longer than a short life has left.
    */
   async stepAside(): Promise<void> {
+    await this.#keeper.flush();
     this.#isAside = true;
     this.#wakeUp.wake();
-    await this.#keeper.flush();
   }
 
-  /** The other process is gone: renews again. */
+  /** The other process is gone: renews again, and writes down what it has. */
   stepBack(): void {
     this.#isAside = false;
+    this.#keeper.changed();
     this.#wakeUp.wake();
   }
 
@@ -265,7 +266,7 @@ export class IdentityManager implements IdentitySource, Running {
   async #tend(): Promise<void> {
     while (!this.#isStopped) {
       if (this.#isAside) {
-        await this.#follow();
+        await this.#tendAside();
         continue;
       }
       const error = (await failureOf(this.#tendOwn())) ?? (await failureOf(this.#tendWorkloads()));
@@ -277,6 +278,15 @@ export class IdentityManager implements IdentitySource, Running {
         await this.#wakeUp.sleep(this.#untilNextMs());
       }
     }
+  }
+
+  async #tendAside(): Promise<void> {
+    await this.#follow();
+    const error = await failureOf(this.#workloads.renewOverdue());
+    const overdueMs = this.#workloads.untilOverdueMs();
+    const delayMs = overdueMs > 0 ? Math.min(overdueMs, FOLLOW_EVERY_MS) : FOLLOW_EVERY_MS;
+    if (error !== undefined) this.#tellFailure('renewal_failed', error, delayMs);
+    await this.#wakeUp.sleep(delayMs);
   }
 
   async #follow(): Promise<void> {
@@ -292,7 +302,6 @@ export class IdentityManager implements IdentitySource, Running {
     } catch (error) {
       log.warn('renewed_not_read', { error: toPicketError(error) });
     }
-    await this.#wakeUp.sleep(FOLLOW_EVERY_MS);
   }
 
   async #tendOwn(): Promise<void> {
@@ -326,15 +335,20 @@ export class IdentityManager implements IdentitySource, Running {
 
   async #pause(event: string, error: PicketError): Promise<void> {
     const delayMs = this.#backoff.nextMs();
-    const { reason } = error;
     this.#failure = describeError(error);
-    this.#options.log.warn(event, { reason, error: this.#failure, retry_ms: Math.round(delayMs) });
+    this.#tellFailure(event, error, delayMs);
     await this.#wakeUp.sleep(delayMs);
+  }
+
+  #tellFailure(event: string, error: PicketError, delayMs: number): void {
+    const { reason } = error;
+    this.#options.log.warn(event, { reason, error: describeError(error), retry_ms: Math.round(delayMs) });
   }
 
   async #write(): Promise<void> {
     const { store } = this.#options;
     await store.writeSyncState(this.#sync.current);
-    await store.writeWorkloadSvids(this.#workloads.stored());
+    // The other process writes them, and what is held back here would be read in the place of that.
+    if (!this.#isAside) await store.writeWorkloadSvids(this.#workloads.stored());
   }
 }

@@ -28,4 +28,9 @@ export class RenewableSvid {
   get untilRenewalMs(): number {
     return this.remainingMs - (this.svid.notAfterMs - this.#renewAtMs);
   }
+
+  /** How long until half of the time between its renewal and its end is over, in milliseconds: whoever was to renew it should have done so long ago. */
+  get untilOverdueMs(): number {
+    return this.remainingMs - (this.svid.notAfterMs - this.#renewAtMs) / 2;
+  }
 }

@@ -14,7 +14,7 @@ import {
   x509,
   type TestCertificate,
 } from '../../tests/kit/test-authority.ts';
-import { WorkloadSvids } from './workload-svids.ts';
+import { WorkloadSvids, type WorkloadSvidsOptions } from './workload-svids.ts';
 
 const TRUST_DOMAIN = parseTrustDomain('example.org');
 const LIFE_MS = 3_600_000;
@@ -37,6 +37,7 @@ let asked: SignRequest[];
 let entries: Map<string, Entry>;
 /** What a test answers in the place of an SVID for the entry. */
 let answerFor: (entry: Entry) => SignAnswer['results'][number] | Entry;
+let options: WorkloadSvidsOptions;
 let svids: WorkloadSvids;
 
 beforeAll(async () => {
@@ -50,7 +51,7 @@ beforeEach(() => {
   asked = [];
   entries = new Map();
   answerFor = (entry) => entry;
-  svids = new WorkloadSvids({
+  options = {
     requestSvids: async (request) => {
       asked.push(request);
       return await Promise.all(request.requests.map(async (each) => await sign(each)));
@@ -59,7 +60,8 @@ beforeEach(() => {
     clock,
     random: () => 0.5,
     log: silentLog,
-  });
+  };
+  svids = new WorkloadSvids(options);
 });
 
 async function newRoot(): Promise<TestCertificate> {
@@ -128,7 +130,7 @@ async function follow(...list: readonly Entry[]): Promise<void> {
 const held = (entry: Entry) => svids.identities.current.get(entry.entryId)?.svid;
 
 describe('WorkloadSvids', () => {
-  test('adopt() takes what another process got, once, and asks for nothing', async () => {
+  test('adopt() takes what another process got where it is newer, once, and asks for nothing', async () => {
     const entry = entryOf('/web');
     await follow(entry);
     const stored = svids.stored();
@@ -140,12 +142,34 @@ describe('WorkloadSvids', () => {
     clock.advance(LIFE_MS / 2 + 1);
     await svids.renewDue();
     const renewed = svids.stored();
-    expect(held(entry)?.chainPem).not.toBe(before?.chainPem ?? '');
+    const after = held(entry);
+    expect(after?.chainPem).not.toBe(before?.chainPem ?? '');
     svids.adopt(stored);
-    expect(held(entry)?.chainPem).toBe(before?.chainPem ?? '');
-    const askedBefore = asked.length;
-    svids.adopt(renewed);
-    expect([asked.length, changes]).toEqual([askedBefore, 3]);
+    expect([held(entry), changes]).toEqual([after, 1]);
+    const other = new WorkloadSvids({ ...options, requestSvids: () => Promise.reject(new Error('It asks')) });
+    other.follow(entries);
+    for (const each of [stored, renewed]) other.adopt(each);
+    expect(other.identities.current.get(entry.entryId)?.svid).toBe(after);
+    // An entry that changed is worth more than a long life.
+    other.adopt(new Map(Array.from(stored, ([id, { svid }]) => [id, { svid, revision: 2 }])));
+    expect(other.identities.current.get(entry.entryId)?.svid).toBe(before);
+  });
+
+  test('renewOverdue() waits for another process until half of the time between renewal and end is over, and asks for nothing that it has never had', async () => {
+    const entry = entryOf('/web');
+    await follow(entry);
+    const before = held(entry);
+    const second = entryOf('/second');
+    entries.set(second.entryId, second);
+    svids.follow(entries);
+    expect(svids.untilOverdueMs()).toBe((LIFE_MS * 3) / 4);
+    clock.advance((LIFE_MS * 3) / 4 - 1);
+    expect(await svids.renewOverdue()).toBe(false);
+    clock.advance(1);
+    expect(await svids.renewOverdue()).toBe(true);
+    expect(held(entry)?.chainPem).not.toBe(before?.chainPem ?? '');
+    expect(held(second)).toBeUndefined();
+    expect(svids.untilOverdueMs()).toBe((LIFE_MS * 3) / 4);
   });
 
   test('asks for many at once, each with a key of its own, and never for more than a batch', async () => {

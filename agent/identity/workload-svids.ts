@@ -46,10 +46,12 @@ export class WorkloadSvids {
     for (const [id, { svid, revision }] of stored) this.#hold(id, svid, revision);
   }
 
-  /** Takes what another process got and wrote down, which renews in our place. */
+  /** Takes what another process got and wrote down, which renews in our place, where that is newer than what is held. */
   adopt(stored: ReadonlyMap<string, StoredWorkloadSvid>): void {
-    for (const [id, { svid, revision }] of stored)
-      if (this.#held.get(id)?.renewable.svid.chainPem !== svid.chainPem) this.#hold(id, svid, revision);
+    for (const [id, each] of stored) {
+      const held = this.#held.get(id);
+      if (held === undefined || isNewer(each, held)) this.#hold(id, each.svid, each.revision);
+    }
     this.publish();
   }
 
@@ -105,7 +107,21 @@ export class WorkloadSvids {
 
   /** Gets what is due, a batch at a time. True if anything changed. Throws what the server's refusal of a whole batch is. */
   async renewDue(): Promise<boolean> {
-    const due = [...this.#entries.values()].filter((entry) => this.#untilDueMs(entry) <= 0);
+    return await this.#renewAll((entry) => this.#untilDueMs(entry));
+  }
+
+  /** As `renewDue`, of what another process was to renew and has not for long, before it ends. */
+  async renewOverdue(): Promise<boolean> {
+    return await this.#renewAll((entry) => this.#untilOverdueMs(entry));
+  }
+
+  /** When something is overdue next, in milliseconds from now; not positive: it is. */
+  untilOverdueMs(): number {
+    return Math.min(...Array.from(this.#entries.values(), (entry) => this.#untilOverdueMs(entry)));
+  }
+
+  async #renewAll(untilMs: (entry: Entry) => number): Promise<boolean> {
+    const due = [...this.#entries.values()].filter((entry) => untilMs(entry) <= 0);
     for (let at = 0; at < due.length; at += MAX_SIGNING_BATCH) {
       await this.#renew(due.slice(at, at + MAX_SIGNING_BATCH));
       this.publish();
@@ -115,10 +131,19 @@ export class WorkloadSvids {
   }
 
   #untilDueMs({ entryId, revision }: Entry): number {
-    const refusedMs = (this.#refusedUntilMs.get(entryId) ?? -Infinity) - this.#options.clock.monotonicMs();
     const held = this.#held.get(entryId);
     const isGood = held !== undefined && held.revision === revision && !held.renewable.isEnded;
-    return Math.max(refusedMs, isGood ? held.renewable.untilRenewalMs : 0);
+    return Math.max(this.#untilAskedAgainMs(entryId), isGood ? held.renewable.untilRenewalMs : 0);
+  }
+
+  /** What has none yet is for the other process to ask for. */
+  #untilOverdueMs({ entryId }: Entry): number {
+    const held = this.#held.get(entryId);
+    return Math.max(this.#untilAskedAgainMs(entryId), held?.renewable.untilOverdueMs ?? Infinity);
+  }
+
+  #untilAskedAgainMs(entryId: string): number {
+    return (this.#refusedUntilMs.get(entryId) ?? -Infinity) - this.#options.clock.monotonicMs();
   }
 
   async #renew(entries: readonly Entry[]): Promise<void> {
@@ -168,6 +193,11 @@ function isSame(a: ReadonlyMap<string, WorkloadIdentity>, b: ReadonlyMap<string,
     if (known?.svid !== svid || known.entry !== entry) return false;
   }
   return true;
+}
+
+function isNewer({ svid, revision }: StoredWorkloadSvid, held: Held): boolean {
+  if (revision !== held.revision) return revision > held.revision;
+  return svid.notAfterMs > held.renewable.svid.notAfterMs;
 }
 
 function isTrusted(svid: HeldSvid, bundle: TrustBundle, nowMs: number): boolean {

@@ -29,6 +29,7 @@ setDefaultTimeout(60_000);
 let server: AgentServer;
 let tpm: Swtpm;
 const rigs: AgentIdentityRig[] = [];
+const SHORTEST_LIFE_SECONDS = 20;
 
 beforeAll(async () => {
   server = await AgentServer.open();
@@ -357,6 +358,38 @@ describe('two processes of one agent', () => {
     expect(svidOf(old)?.chainPem).toBe(svidOf(next)?.chainPem ?? 'none');
     expect(old.events.filter((event) => event === 'svid_issued')).toHaveLength(issuedBefore);
     expect([old.manager.isConnected, next.manager.isConnected]).toEqual([true, true]);
+  });
+
+  test('the one that steps aside takes that before it has given way too, whatever the server says meanwhile', async () => {
+    const store = new MemoryStore();
+    const ofOld = new HeldBackStore(store);
+    const old = await newHost('giving-way', { store: ofOld });
+    await old.manager.start();
+    await old.manager.stepAside();
+    await ofOld.holdBack();
+    // The state of the one that asks for nothing is held back, and tells of no certificate.
+    const entry = await register(idOf('giving-way'), '/giving-way');
+    await waitUntil('it holds back what it heard', () => ofOld.hasHeldBack);
+    const next = await openHost({ server, prover: new JoinTokenProver('spent'), store });
+    await next.manager.start();
+    const chainOf = ({ manager }: AgentIdentityRig) =>
+      manager.identities.current.get(entry.entryId)?.svid.chainPem;
+    await waitUntil('the other one has a certificate', () => chainOf(next));
+    await waitUntil('both show it', () => chainOf(old) === chainOf(next));
+  });
+
+  test('the one that steps aside goes on with a life that is short where the other one does not renew it', async () => {
+    const host = await newHost('left-alone');
+    await host.manager.start();
+    const entry = await register(idOf('left-alone'), '/left-alone', { ttlSeconds: SHORTEST_LIFE_SECONDS });
+    const find = () => host.manager.identities.current.get(entry.entryId)?.svid;
+    const first = await waitUntil('it has a certificate', find);
+    await host.manager.stepAside();
+    let isMissing = false;
+    host.manager.identities.watch(() => (isMissing ||= find() === undefined));
+    await waitUntil('it has another', () => find() !== first, SHORTEST_LIFE_SECONDS * 1000);
+    expect(isMissing).toBe(false);
+    expect(find()?.notAfterMs).toBeGreaterThan(first.notAfterMs);
   });
 
   test('the one that steps back asks for itself again', async () => {
