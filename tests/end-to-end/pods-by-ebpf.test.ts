@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createBpfPlace } from '../kit/bpf-place.ts';
@@ -158,8 +158,15 @@ async function killWhileReplaced(): Promise<ProcessLife> {
   const { log, pid } = { log: desk.log().length, pid: desk.pid };
   const since = (event: string): readonly string[] => eventsOf(desk.log().slice(log), event);
   const refused = desk.picket(['agent', 'upgrade']);
-  await waitUntil('the next one captures', () => since('capture_applied').length > 0);
-  process.kill(pid, 'SIGSTOP');
+  // At once: looking every now and then comes too late.
+  await new Promise<void>((resolve) => {
+    const watcher = watch(desk.logFile, () => {
+      if (since('capture_applied').length === 0) return;
+      process.kill(pid, 'SIGSTOP');
+      watcher.close();
+      resolve();
+    });
+  });
   await waitUntil('the next one serves', () => since('agent_ready').length > 0);
   const [started = '{}'] = since('agent_successor_started');
   const successor = lifeOf(Number((JSON.parse(started) as { readonly pid?: number }).pid));

@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { sign, webcrypto } from 'node:crypto';
 import { join } from 'node:path';
 import { MAX_ARTIFACT_BYTES } from '../../../shared/policy/policy-bundle.ts';
-import type { SignedPolicy } from '../../../shared/protocol/policy-statement.ts';
+import type { PolicyStatement, SignedPolicy } from '../../../shared/protocol/policy-statement.ts';
 import { policyStatement } from '../../../shared/protocol/policy-statement.ts';
 import { CODE_SIGNING } from '../../../shared/spiffe/policy-signer.ts';
 import { Shop, SHOP_USERS } from '../../kit/shop.ts';
@@ -53,9 +53,13 @@ beforeAll(async () => {
   await store.stop();
   ({ snapshot } = await stealState(store));
   await publish(PERMISSIVE);
+  const { version } = statementOf(strict.policy.signed);
   newer = await waitUntil('another host has it', async () => {
     const state = await stealState(desk);
-    return sequenceOf(state.policy.signed) > sequenceOf(older.policy.signed) + 1 && state;
+    const statement = statementOf(state.policy.signed);
+    // What was rolled back to is newer than the older one, too.
+    const isIt = statement.version !== version && statement.sequence > sequenceOf(older.policy.signed);
+    return isIt && state;
   });
   await mesh.control.stop();
 }, 120_000);
@@ -73,8 +77,12 @@ async function publish(rego: string): Promise<void> {
 
 const refund = async (): Promise<number> => (await shop.ask(web, '/refunds', '-X', 'POST')).status;
 
-function sequenceOf({ statement }: SignedPolicy): number {
-  return policyStatement.parse(JSON.parse(statement)).sequence;
+function statementOf({ statement }: SignedPolicy): PolicyStatement {
+  return policyStatement.parse(JSON.parse(statement));
+}
+
+function sequenceOf(signed: SignedPolicy): number {
+  return statementOf(signed).sequence;
 }
 
 /** The reasons for which `store` has refused a policy since it was started last. */
@@ -180,7 +188,7 @@ describe('a forged server', () => {
   }
 
   function statementWith(change: object): string {
-    return JSON.stringify({ ...policyStatement.parse(JSON.parse(older.policy.signed.statement)), ...change });
+    return JSON.stringify({ ...statementOf(older.policy.signed), ...change });
   }
 
   const forgeries: Readonly<Record<string, readonly [() => SignedPolicy | Promise<SignedPolicy>, string]>> = {
@@ -214,7 +222,7 @@ describe('a forged server', () => {
 
   test('does not get an altered artefact into force, nor one without end; the right one takes effect, so that it was heard all along', async () => {
     const { signed, artifact } = newer.policy;
-    const { digest } = policyStatement.parse(JSON.parse(signed.statement));
+    const { digest } = statementOf(signed);
     const altered = Uint8Array.from(artifact);
     altered[altered.length >> 1] = (altered[altered.length >> 1] ?? 0) ^ 1;
     server.serveArtifact(digest, altered);

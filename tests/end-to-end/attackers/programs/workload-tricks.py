@@ -45,12 +45,22 @@ def connect():
     return sock
 
 
+def is_over(answer):
+    """Whether the server has ended the stream: by a frame with END_STREAM, or by RST_STREAM."""
+    while len(answer) >= 9:
+        length, kind, flags, stream = int.from_bytes(answer[:3], "big"), *struct.unpack(">BBI", answer[3:9])
+        if stream == 1 and (kind == 3 or (kind in (0, 1) and flags & 1)):
+            return True
+        answer = answer[9 + length :]
+    return False
+
+
 def ask(sock):
-    sock.settimeout(3)
+    sock.settimeout(20)
     answer = b""
     try:
         sock.sendall(REQUEST)
-        while b"spiffe://" not in answer and (chunk := sock.recv(65536)):
+        while b"spiffe://" not in answer and not is_over(answer) and (chunk := sock.recv(65536)):
             answer += chunk
     except OSError:
         pass
