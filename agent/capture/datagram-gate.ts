@@ -1,12 +1,23 @@
 import type { Datagram } from '../native/datagram-packet.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
 import type { UdpSocket } from '../native/sock-diag-message.ts';
+import type { UserSpan } from '../native/udp-search-area.ts';
 
 /** A flow of datagrams: of one user's sockets at one address and port to another. */
 export interface FlowKey {
   readonly uid: number;
   readonly source: SocketAddress;
   readonly destination: SocketAddress;
+}
+
+/** Who may have sent a flow. */
+export interface SenderSearch {
+  /** Whether a socket of that user may have. */
+  readonly mayBeOf: (uid: number) => boolean;
+  /** All users of whom it may be; undefined where that cannot be told as spans. */
+  readonly users: readonly UserSpan[] | undefined;
+  /** Asked where so many sockets of others stand in the way: whether there is time to go through them. */
+  readonly hasTimeFor: (sockets: number) => boolean;
 }
 
 /** A datagram that waits for a decision: the program takes it for sent. */
@@ -36,8 +47,11 @@ export interface DatagramGate {
   open(listener: GateListener): Promise<() => void>;
   /** Why nothing of a flow can go here, whatever is decided; undefined: it can. Throws `unavailable`. */
   findObstacle(flow: FlowKey): string | undefined;
-  /** The sockets from which a datagram of a flow may have come, of users who may have sent it, and those that get its answers, of any. Throws `unavailable`, reason `sock_diag`. */
-  findSenders(flow: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[];
+  /**
+   * The sockets from which a datagram of a flow may have come, of users who may have sent it, and those that get its answers, of any; none where they are too many, or others in their way are and there is no time for those.
+   * Throws `unavailable`, reason `sock_diag` or `bpf`.
+   */
+  findSenders(flow: FlowKey, search: SenderSearch): readonly UdpSocket[];
   /** Lets flows pass. Throws `unavailable`; then some may pass for `leaseMs`. */
   admit(flows: readonly FlowKey[]): void;
   /** As `admit`, for flows that pass, at no moment of which they do not. */

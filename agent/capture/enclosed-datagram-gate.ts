@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { NetworkNamespace } from '../native/network-namespace.ts';
 import type { UdpSocket } from '../native/sock-diag-message.ts';
-import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from './datagram-gate.ts';
+import type { AskedDatagram, DatagramGate, FlowKey, GateListener, SenderSearch } from './datagram-gate.ts';
 import { FlowSets, forwardsOf } from './flow-sets.ts';
 import { ForwardedFlows, nameOf } from './forwarded-flows.ts';
 import type { InterfacesToNamespaces } from './interfaces-to-namespaces.ts';
@@ -68,8 +68,8 @@ export class EnclosedDatagramGate implements DatagramGate {
       : undefined;
   }
 
-  findSenders(flow: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[] {
-    return this.#within.findSenders(flow, mayBeOf);
+  findSenders(flow: FlowKey, search: SenderSearch): readonly UdpSocket[] {
+    return this.#within.findSenders(flow, search);
   }
 
   admit(flows: readonly FlowKey[]): void {

@@ -5,16 +5,22 @@ import type { LoggedPacket } from '../native/packet-log-message.ts';
 import { sendRawDatagram } from '../native/raw-datagram.ts';
 import { findUdpSenders } from '../native/sock-diag.ts';
 import type { UdpSocket } from '../native/sock-diag-message.ts';
-import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from './datagram-gate.ts';
+import type { UdpSearch } from '../native/udp-search.ts';
+import type { SoughtSenders } from '../native/udp-search-area.ts';
+import type { AskedDatagram, DatagramGate, FlowKey, GateListener, SenderSearch } from './datagram-gate.ts';
 import { FlowSets, LEASE_MS, membersOf, type Member } from './flow-sets.ts';
 import { UDP_LOG_GROUP, UDP_SETS } from './udp-rules.ts';
 
 export interface NftDatagramGateOptions extends InNamespace {
   readonly mark: number;
+  /** Finds senders among many sockets of others; of the host's own namespace alone. Absent where the kernel does not let it. */
+  readonly crowds?: Pick<UdpSearch, 'find'> | undefined;
   /** Bytes that may wait to be heard. */
   readonly waitingBytes?: number;
 }
 
+/** So many sockets of others are expected where none were gone through yet. */
+const FIRST_CROWD = 1024;
 const WAITING_BYTES = 4 * 1024 * 1024;
 
 /** The gate of the rules of `udp-rules.ts` in one network namespace, in whichever mode capture is. Needs CAP_NET_ADMIN and CAP_NET_RAW. */
@@ -22,6 +28,8 @@ export class NftDatagramGate implements DatagramGate {
   readonly leaseMs = LEASE_MS;
   readonly #options: NftDatagramGateOptions;
   readonly #sets: FlowSets;
+  /** How many sockets were gone through the last time. */
+  #crowd = FIRST_CROWD;
 
   constructor(options: NftDatagramGateOptions) {
     this.#options = options;
@@ -62,9 +70,26 @@ export class NftDatagramGate implements DatagramGate {
     return undefined;
   }
 
-  findSenders({ source, destination }: FlowKey, mayBeOf: (uid: number) => boolean): readonly UdpSocket[] {
+  findSenders({ source, destination }: FlowKey, search: SenderSearch): readonly UdpSocket[] {
     const { namespace } = this.#options;
-    return findUdpSenders({ local: source, remote: destination }, { mayBeOf, namespace });
+    const ends = { local: source, remote: destination };
+    return findUdpSenders(ends, {
+      mayBeOf: search.mayBeOf,
+      searchCrowd: () => this.#searchCrowd(ends, search),
+      namespace,
+    });
+  }
+
+  #searchCrowd(
+    ends: Omit<SoughtSenders, 'users'>,
+    { users, hasTimeFor }: SenderSearch,
+  ): readonly UdpSocket[] {
+    const { namespace, crowds } = this.#options;
+    if (crowds === undefined || users === undefined || namespace !== undefined) return [];
+    if (!hasTimeFor(this.#crowd)) return [];
+    const { sockets, passed } = crowds.find({ ...ends, users });
+    this.#crowd = Math.max(passed, FIRST_CROWD);
+    return sockets ?? [];
   }
 
   admit(flows: readonly FlowKey[]): void {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { toPicketError } from '../../shared/errors/errors.ts';
 import { MovableSpool } from '../audit/movable-spool.ts';
 import { startShipper } from '../audit/shipper.ts';
 import { asideFolder } from '../audit/spool-place.ts';
@@ -10,6 +11,7 @@ import { NftDatagramGate } from '../capture/nft-datagram-gate.ts';
 import { decidesDatagrams } from '../config/decides-datagrams.ts';
 import { findNamespaceId, readInterfacesByNamespace } from '../native/namespace-routes.ts';
 import type { NetworkNamespace } from '../native/network-namespace.ts';
+import { openUdpSearch, type UdpSearch } from '../native/udp-search.ts';
 import type { HostProxy } from '../proxy/proxy.ts';
 import { Datagrams } from '../proxy/datagrams/datagrams.ts';
 import { SubordinateUsers } from '../subordinate-users/subordinate-users.ts';
@@ -35,8 +37,9 @@ export function startDatagrams(
     readAll: readInterfacesByNamespace,
     clock,
   });
+  const search = openSearch(base);
   const datagrams = new Datagrams({
-    gateOf: ({ namespace }) => openGate(base, { namespace, interfaces }),
+    gateOf: ({ namespace }) => openGate(base, { namespace, interfaces, search }),
     whenAlone: predecessor && ((listener) => predecessor.whenRetired(listener)),
     maxFlows: config.limits.udpFlows,
     userParties: new SubordinateUsers({ clock, log }),
@@ -58,18 +61,32 @@ export function startDatagrams(
   return datagrams;
 }
 
+/** Undefined where the kernel or the agent's privileges do not allow it: a user whose port many sockets of others share has no UDP there. */
+function openSearch({ shutdown, log }: AgentBase): UdpSearch | undefined {
+  try {
+    const search = openUdpSearch();
+    shutdown.add('udp search', () => search.close());
+    return search;
+  } catch (error) {
+    log.warn('udp_search_unavailable', { error: toPicketError(error) });
+    return undefined;
+  }
+}
+
 function openGate(
   { config, namespaces, clock }: AgentBase,
   {
     namespace,
     interfaces,
+    search,
   }: {
     readonly namespace: NetworkNamespace | undefined;
     readonly interfaces: InterfacesToNamespaces;
+    readonly search: UdpSearch | undefined;
   },
 ): DatagramGate {
   const { mark } = config.capture;
-  if (namespace === undefined) return new NftDatagramGate({ mark });
+  if (namespace === undefined) return new NftDatagramGate({ mark, crowds: search });
   const isItsAddress = (address: string): boolean => {
     const found = namespaces?.findAt(address);
     return found?.kind === 'captured' && found.namespace === namespace;

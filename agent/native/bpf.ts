@@ -125,18 +125,17 @@ export function linkIterator(programFd: number): number {
   return requireDescriptor(BPF_LINK_CREATE, attributes, 'attach an iterator');
 }
 
-/** Goes through an iterator from its beginning to its end; its program writes nothing to be read. */
+/** Goes through an iterator from its beginning to its end, or until its program writes something to be read, which ends it. */
 export function runIterator(linkFd: number): void {
   iteratorAttributes.writeUInt32LE(linkFd, 0);
   const fd = requireDescriptor(BPF_ITER_CREATE, iteratorAttributes, 'begin an iterator');
   try {
     for (;;) {
       const length = Number(libc().read(fd, unread, unread.length));
-      if (length === 0) return;
+      if (length >= 0) return;
       const error = errno();
       // After a million elements the kernel pauses.
-      if (length > 0 || error !== EAGAIN)
-        throw unavailable('read an iterator', length > 0 ? 'it says something' : errnoName(error));
+      if (error !== EAGAIN) throw unavailable('read an iterator', errnoName(error));
     }
   } finally {
     libc().close(fd);

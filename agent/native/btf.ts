@@ -13,6 +13,8 @@ export interface BtfAnswer {
   id(name: string): number;
   /** Where in a structure a member begins, in bytes. Throws like `id`. */
   offset(struct: string, member: string): number;
+  /** The same in bits, of a member that may be less than a byte. */
+  bit(struct: string, member: string): number;
 }
 
 /** linux/btf.h: kinds of types, and what follows the three words that each type begins with. */
@@ -77,13 +79,19 @@ export function queryBtf(bytes: Buffer, query: BtfQuery): BtfAnswer {
       throw missing(`${id === undefined ? 'no' : 'more than one'} ${name}`);
     return id;
   };
+  const bit = (struct: string, member: string): number => {
+    const bits = reader.findMember(require(struct), member);
+    if (bits === undefined) throw missing(`no ${struct}.${member}`);
+    return bits;
+  };
   return {
     id: require,
     offset(struct, member) {
-      const bits = reader.findMember(require(struct), member);
-      if (bits === undefined || bits % 8 !== 0) throw missing(`no ${struct}.${member}`);
+      const bits = bit(struct, member);
+      if (bits % 8 !== 0) throw missing(`no ${struct}.${member}`);
       return bits / 8;
     },
+    bit,
   };
 }
 

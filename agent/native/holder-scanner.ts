@@ -1,4 +1,4 @@
-import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
   BPF_F_SLEEPABLE,
@@ -16,6 +16,7 @@ import { queryBtf, type BtfQuery } from './btf.ts';
 import { clearRecords, HOLDER_AREA, isCut, markSought, readRecords } from './holder-area.ts';
 import { buildHolderIterator, ITERATOR_TYPES } from './holder-iterator.ts';
 import { buildHolderWalk, WALK_TYPES } from './holder-walk.ts';
+import { readKernelTypes } from './kernel-types.ts';
 import { libc } from './libc.ts';
 import { AF_INET } from './sockaddr.ts';
 import type { HolderScan, SocketHolder } from './socket-holders.ts';
@@ -34,7 +35,6 @@ export interface HolderScanner {
   close(): void;
 }
 
-const TYPES_FILE = '/sys/kernel/btf/vmlinux';
 /** PROC_PID_INIT_INO: programs see the pids of the machine, not those of a container. */
 const INITIAL_PID_NAMESPACE = 'pid:[4026531836]';
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
@@ -93,7 +93,7 @@ function open(
     mapFd: number,
   ) => { readonly fds: readonly number[]; readonly run: () => void },
 ): HolderScanner {
-  const types = queryBtf(readTypes(), query);
+  const types = queryBtf(readKernelTypes(), query);
   const area = createSharedArea(HOLDER_AREA.bytes, 'picket_holders');
   try {
     const { fds, run } = load(types, area.mapFd);
@@ -155,14 +155,6 @@ function tryOut(scanner: HolderScanner): void {
     if (found?.fd !== fd || !isLeftOut) throw wrong('a socket of the agent itself is not found as it is');
   } finally {
     libc().close(fd);
-  }
-}
-
-function readTypes(): Buffer {
-  try {
-    return readFileSync(TYPES_FILE);
-  } catch (cause) {
-    throw new PicketError('unavailable', 'btf', `Cannot read ${TYPES_FILE}`, { cause });
   }
 }
 

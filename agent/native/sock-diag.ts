@@ -23,7 +23,7 @@ const ENOENT = 2;
 
 /** A question whose answer is longer is not answered at all: half of the listeners would be a wrong answer. */
 const MAX_SOCKETS = 4096;
-/** Of UDP it is nobody's: anybody can open more at a port of his own, and each of his datagrams asks. So many take half a millisecond. */
+/** Of UDP so many are gone through here: anybody can open more at a port, and each of his datagrams asks. So many take half a millisecond. */
 const MAX_AT_UDP_PORT = 512;
 /** How often a dump is begun again when the sockets changed under it. */
 const MAX_DUMPS = 5;
@@ -99,14 +99,22 @@ export function findTcpListeners(port: number, where: InNamespace = {}): readonl
   return listeners.filter(({ local }) => local.port === port);
 }
 
+/** Whose sockets count, and where. */
+export interface UdpSenderOptions extends InNamespace {
+  readonly mayBeOf: (uid: number) => boolean;
+  /** All of those at the port that count, and perhaps others, where there are too many to be gone through; none where there are too many of those. */
+  readonly searchCrowd?: (() => readonly UdpSocket[]) | undefined;
+}
+
 /**
  * The UDP sockets of a network namespace from which a datagram between two addresses may have come, `local` being its own. Every socket at that port may send from any address of the host (IP_PKTINFO,
- * IPV6_PKTINFO), and to anybody, whatever it is bound and connected to; but only one whose user `mayBeOf` does not exclude. One that would get the answers is told of whoever's it is. None where there are more sockets at that port than are gone
- * through: whoever opens thousands of them is not worth the time. One goes through all buckets of the kernel's table, twice where an IPv6 socket may speak IPv4.
+ * IPV6_PKTINFO), and to anybody, whatever it is bound and connected to; but only one whose user `mayBeOf` does not exclude. One that would get the answers is told of whoever's it is. Where there are more sockets at that port than are gone
+ * through here, those of others may be passed over by a search in the kernel; none are found where there is no search, or where those that count are too many. One goes through all buckets of the kernel's table, twice
+ * where an IPv6 socket may speak IPv4. Throws `unavailable`, reason `sock_diag` or `bpf`.
  */
 export function findUdpSenders(
   { local, remote }: { readonly local: SocketAddress; readonly remote: SocketAddress },
-  { mayBeOf, ...where }: InNamespace & { readonly mayBeOf: (uid: number) => boolean },
+  { mayBeOf, searchCrowd, ...where }: UdpSenderOptions,
 ): readonly UdpSocket[] {
   const isV4 = isIPv4(local.address);
   const mayBe = (socket: UdpSocket): boolean => {
@@ -116,7 +124,7 @@ export function findUdpSenders(
   const found: UdpSocket[] = [];
   for (const isIpv6 of isV4 ? [false, true] : [true]) {
     const sockets = askUdp({ kind: 'udp', isIpv6, localPort: local.port }, { where, mayBe });
-    if (sockets === 'many') return [];
+    if (sockets === 'many') return searchCrowd?.().filter(mayBe) ?? [];
     found.push(...sockets);
   }
   return found;

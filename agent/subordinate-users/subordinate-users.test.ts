@@ -91,6 +91,24 @@ describe('SubordinateUsers', () => {
     expect(mayBeOne(7, 100_000)).toBe(true);
   });
 
+  test('tells all users whom one may be, in as few spans as there can be, but of those in a range', () => {
+    writeFileSync(path, 'alice:100000:10\nbob:100010:10\nalice:200000:10\nalice:200010:5\n');
+    writeFileSync(accountsPath, 'alice:x:1001:1001::/:\nbob:x:1002:1002::/:\ncarol:x:1003:1003::/:\n');
+    expect(users.findAllOne(1001)).toEqual([
+      { first: 1001, last: 1001 },
+      { first: 100_000, last: 100_009 },
+      { first: 200_000, last: 200_014 },
+    ]);
+    expect(users.findAllOne(1003)).toEqual([{ first: 1003, last: 1003 }]);
+    expect(users.findAllOne(100_000)).toBeUndefined();
+    // Of an account that the file does not have nobody knows the name.
+    expect(users.findAllOne(7)).toEqual([
+      { first: 7, last: 7 },
+      { first: 100_000, last: 100_019 },
+      { first: 200_000, last: 200_014 },
+    ]);
+  });
+
   test('looks at the file again after five seconds, and goes without one that is too large, or gone', () => {
     expect(partiesOf(100_000)).toEqual(['uid 100000']);
     writeFileSync(path, 'alice:100000:10\n');

@@ -18,12 +18,18 @@ export interface UserParties {
   partyOf(uid: number): string;
   /** Whether whoever is one of two users may be the other as well, as the owner of a range may within a user namespace: what he has can be either's. True where nobody knows. */
   mayBeOne(uid: number, other: number): boolean;
+  /** All users of whom `mayBeOne` with this one is true; undefined where that cannot be told as spans. */
+  findAllOne(uid: number): readonly UserSpan[] | undefined;
 }
+
+/** From the first to the last. */
+export type UserSpan = Pick<UserRange, 'first' | 'last'>;
 
 /** Every user by himself. */
 export const SINGLE_USERS: UserParties = {
   partyOf: nameOfUser,
   mayBeOne: (uid, other) => uid === other,
+  findAllOne: (uid) => [{ first: uid, last: uid }],
 };
 
 const FILE = '/etc/subuid';
@@ -88,6 +94,12 @@ export class SubordinateUsers implements UserParties {
     return this.#mayOwn(other, range) || this.#mayOwn(uid, ofOther);
   }
 
+  findAllOne(uid: number): readonly UserSpan[] | undefined {
+    // Who in a range may be its owner, or anybody whose name is not known.
+    if (findRange(this.ranges, uid) !== undefined) return undefined;
+    return [{ first: uid, last: uid }, ...joinSpans(this.ranges.filter((range) => this.#mayOwn(uid, range)))];
+  }
+
   #mayOwn(uid: number, range: UserRange | undefined): boolean {
     if (range === undefined) return false;
     const name = this.#names.find(uid);
@@ -129,6 +141,17 @@ function parseRange(line: string): UserRange | undefined {
   if (owner === undefined) return undefined;
   const last = Math.min(Number(first) + Number(count) - 1, MAX_UID);
   return Number(first) > last ? undefined : { owner, first: Number(first), last };
+}
+
+/** As few spans as there can be, in their order. */
+function joinSpans(ranges: readonly UserSpan[]): readonly UserSpan[] {
+  const spans: UserSpan[] = [];
+  for (const { first, last } of ranges) {
+    const before = spans.at(-1);
+    if (before?.last === first - 1) spans[spans.length - 1] = { first: before.first, last };
+    else spans.push({ first, last });
+  }
+  return spans;
 }
 
 function findRange(ranges: readonly UserRange[], uid: number): UserRange | undefined {

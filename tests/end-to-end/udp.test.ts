@@ -386,6 +386,46 @@ while True:
     expect(ofIt.map(({ decision }) => decision)).toEqual(['allow']);
   });
 
+  test('a flow goes on, and others begin, at whose port another user opens any number of sockets', async () => {
+    const sourcePorts = [40_133, 40_134];
+    const crowd = `
+import resource, socket, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+crowd = []
+for port in ${JSON.stringify(sourcePorts)}:
+    for family, address in [(socket.AF_INET, '127.0.0.2'), (socket.AF_INET6, '::1')]:
+        for n in range(600):
+            crowd.append(socket.socket(family, socket.SOCK_DGRAM))
+            crowd[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            crowd[-1].bind((address, port))
+print('crowded')
+time.sleep(600)`;
+    const { ipv4, ipv6 } = shop.outsider;
+    const sendings = [ipv4, ipv6].map((to, i) => ({ to, sourcePort: sourcePorts[i] ?? 0 }));
+    const senders = sendings.map((sending, i) => goOnPatiently(web, ALLOWED, `in-a-crowd-${i}`, sending));
+    const goOnFor = async (answers: number): Promise<void> => {
+      const marks = senders.map((sender) => sender.log().split('answered').length + answers);
+      await waitUntil('both go on', () =>
+        senders.every((sender, i) => sender.log().split('answered').length > (marks[i] ?? 0)),
+      );
+    };
+    let crowding: Child | undefined;
+    try {
+      await goOnFor(2);
+      crowding = programs.run(shop.desk.host, nobody, { name: 'foreign-crowd', program: crowd });
+      await waitUntil('the port is crowded', () => crowding?.log().includes('crowded') === true);
+      // Each is looked at once a second.
+      await goOnFor(40);
+      for (const sender of senders.splice(0)) {
+        await sender.stop();
+        expect(sender.log()).not.toContain('silence');
+      }
+      for (const sending of sendings) expect(await askPatiently(web, ALLOWED, sending)).toBe('answered 0');
+    } finally {
+      for (const child of [...senders, crowding]) await child?.stop();
+    }
+  });
+
   test(`a flow stands in the record once, and needs no process but the agent’s own (workers: ${workers})`, async () => {
     const sourcePort = 40_125;
     const sender = goOnPatiently(web, ALLOWED, 'once', { sourcePort });

@@ -18,13 +18,15 @@ export class FairShare {
     return this.#taken;
   }
 
-  hasRoomFor(party: string): boolean {
-    const free = this.#max - this.#taken;
-    return free > 0 && (this.#held.get(party) ?? 0) < TIMES_FREE * free;
+  /** Whether the last of `count` places more leaves others theirs. */
+  hasRoomFor(party: string, count = 1): boolean {
+    const others = count - 1;
+    const free = this.#max - this.#taken - others;
+    return free > 0 && (this.#held.get(party) ?? 0) + others < TIMES_FREE * free;
   }
 
   /** Counts `change` places more, or fewer, as the party's; whether there is room was asked before. */
-  add(party: string, change: 1 | -1): void {
+  add(party: string, change: number): void {
     this.#taken += change;
     const held = (this.#held.get(party) ?? 0) + change;
     if (held === 0) this.#held.delete(party);

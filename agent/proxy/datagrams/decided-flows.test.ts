@@ -3,7 +3,13 @@ import { PicketError } from '../../../shared/errors/errors.ts';
 import { CrowdReport } from '../../../shared/runtime/crowd-report.ts';
 import { createLog } from '../../../shared/runtime/log.ts';
 import { WatchedValue } from '../../../shared/runtime/watched-value.ts';
-import type { AskedDatagram, DatagramGate, FlowKey, GateListener } from '../../capture/datagram-gate.ts';
+import type {
+  AskedDatagram,
+  DatagramGate,
+  FlowKey,
+  GateListener,
+  SenderSearch,
+} from '../../capture/datagram-gate.ts';
 import type { UdpSocket } from '../../native/sock-diag-message.ts';
 import { SINGLE_USERS } from '../../subordinate-users/subordinate-users.ts';
 import { FairShare } from '../connections/fair-share.ts';
@@ -29,6 +35,8 @@ class FakeGate implements DatagramGate {
   /** Local ports whose sockets cannot be looked at. */
   readonly unseen = new Set<number>();
   looks = 0;
+  /** Sockets of others that stand in the way of each look. */
+  crowd = 0;
   isUnreachable = false;
   listener: GateListener | undefined;
 
@@ -37,8 +45,9 @@ class FakeGate implements DatagramGate {
     return Promise.resolve(() => this.passing.clear());
   }
 
-  findSenders({ source }: FlowKey): readonly UdpSocket[] {
+  findSenders({ source }: FlowKey, { hasTimeFor }: SenderSearch): readonly UdpSocket[] {
     this.looks += 1;
+    if (this.crowd > 0 && !hasTimeFor(this.crowd)) return [];
     if (this.unseen.has(source.port))
       throw new PicketError('unavailable', 'sock_diag', 'the kernel says nothing');
     return this.sockets.get(source.port) ?? [];
@@ -328,6 +337,30 @@ describe('DecidedFlows', () => {
     gate.looks = 0;
     rig.clock.advance(10_000);
     expect(gate.looks).toBe(10 * count);
+  });
+
+  test('goes through many sockets of others only as often as leaves time for other users', async () => {
+    gate.crowd = 51_200;
+    const open = async (uid: number, port: number): Promise<void> => {
+      gate.sockets.set(port, [socketAt(port, BigInt(port), uid)]);
+      ask(port, 'question', uid);
+      await settle();
+    };
+    // Two looks for each, in the time of a hundred datagrams.
+    for (let port = 5000; port < 5010; port++) await open(1000, port);
+    expect(flows.status.flows).toBe(3);
+    gate.crowd = 512;
+    await open(1001, 6000);
+    expect(gate.sent).toHaveLength(4);
+    // And where each flow is looked at again.
+    gate.crowd = 0;
+    rig.clock.advance(2000);
+    gate.crowd = 51_200;
+    rig.clock.advance(10_000);
+    expect(flows.status.flows).toBe(4);
+    gate.crowd = 300_000;
+    rig.clock.advance(10_000);
+    expect(flows.status.flows).toBe(1);
   });
 
   test('without room for the record nothing passes, and stop() lets nothing go on', async () => {

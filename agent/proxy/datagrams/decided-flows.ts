@@ -50,6 +50,8 @@ export interface FlowStatus {
   readonly lost: number;
 }
 
+/** So many sockets of others are gone through in the time that is counted for one datagram. */
+const PASSED_IN_THE_TIME_OF_ONE = 512;
 /** For so long a flow that was denied is not looked at again; then its next datagram is. */
 const DENIED_MS = 2000;
 /** For so long the same denial is not written down again, whatever ports it comes from. */
@@ -220,7 +222,7 @@ export class DecidedFlows {
     return this.#table.hasRoomFor(party) ? undefined : TOO_MANY;
   }
 
-  #partyOf({ uid }: AskedDatagram): string {
+  #partyOf({ uid }: FlowKey): string {
     return partyOfUser(uid, this.#options);
   }
 
@@ -232,10 +234,14 @@ export class DecidedFlows {
 
   /** The sockets that a flow can be of, all of them of the user who sent it; none where it may be another's. */
   #findSockets(asked: FlowKey): readonly UdpSocket[] {
-    const { gate, userParties, namespace } = this.#options;
-    // Who is root within, or in a user namespace there, can give a socket to whom he likes.
-    const mayBeOf = (uid: number): boolean => namespace !== undefined || userParties.mayBeOne(uid, asked.uid);
-    const found = gate.findSenders(asked, mayBeOf);
+    const { gate, userParties, namespace, pace } = this.#options;
+    const party = this.#partyOf(asked);
+    const found = gate.findSenders(asked, {
+      // Who is root within, or in a user namespace there, can give a socket to whom he likes.
+      mayBeOf: (uid) => namespace !== undefined || userParties.mayBeOne(uid, asked.uid),
+      users: namespace === undefined ? userParties.findAllOne(asked.uid) : undefined,
+      hasTimeFor: (sockets) => pace.tryTake(party, Math.ceil(sockets / PASSED_IN_THE_TIME_OF_ONE)),
+    });
     // Whoever may write packets himself (CAP_NET_RAW) writes the port of another user’s socket, too.
     return found.every(({ uid }) => uid === asked.uid) ? found : [];
   }

@@ -17,3 +17,12 @@ test('FairPace leaves time for others in each second, however many ask, and does
   const parties = Array.from({ length: 300 }, (_, party) => `party ${party}`);
   expect(parties.reduce((sum, party) => sum + take(pace, party, 10), 0)).toBe(100);
 });
+
+test('tryTake() of many takes all of them or none, and leaves others time', () => {
+  const pace = new FairPace(new FakeClock(), 100);
+  const tries = Array.from({ length: 4 }, () => pace.tryTake('dear', 20));
+  expect(tries).toEqual([true, true, true, false]);
+  expect(take(pace, 'dear', 100)).toBe(15);
+  expect(take(pace, 'quiet', 10)).toBe(10);
+  expect(pace.tryTake('another', 101)).toBe(false);
+});

@@ -16,15 +16,15 @@ export class FairPace {
     this.#share = new FairShare(perSecond);
   }
 
-  /** Whether there is time for one more of the party's; then it is counted. */
-  tryTake(party: string): boolean {
+  /** Whether there is time for so many more of the party's; then they are counted. */
+  tryTake(party: string, count = 1): boolean {
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#sinceMs >= SECOND_MS) {
       this.#sinceMs = nowMs;
       this.#share = new FairShare(this.#perSecond);
     }
-    if (!this.#share.hasRoomFor(party)) return false;
-    this.#share.add(party, 1);
+    if (!this.#share.hasRoomFor(party, count)) return false;
+    this.#share.add(party, count);
     return true;
   }
 }
