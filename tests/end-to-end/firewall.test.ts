@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { join } from 'node:path';
-import { run } from '../kit/child.ts';
+import { Child, run } from '../kit/child.ts';
 import type { TestHost } from '../kit/netns.ts';
 import { curl, startNginx } from '../kit/programs.ts';
 import { Shop, SHOP_USERS } from '../kit/shop.ts';
@@ -65,24 +65,38 @@ describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
     readonly isUdp?: boolean;
   }
 
-  /** What a listener on one host printed after root on another sent it a line. */
-  async function receive({ from, to, port, isUdp = false }: Sending): Promise<string> {
-    const listen = ['timeout', '3', 'nc', isUdp ? '-ul' : '-l', '-p', `${port}`];
-    const heard = run(to.in(...listen));
-    await waitUntil('it listens', async () => {
+  /** Starts a listener on one host, and has root on another send it a line. What it hears stands in its log. */
+  async function send({ from, to, port, isUdp = false }: Sending): Promise<Child> {
+    const listener = new Child({
+      command: to.in('nc', isUdp ? '-ul' : '-l', '-p', `${port}`),
+      logFile: join(shop.folder, `heard-at-${port}-${crypto.randomUUID()}.log`),
+    });
+    stack.defer(async () => void (await listener.stop()));
+    await listener.ready('it listens', async () => {
       const sockets = await to.runOk('ss', '-Hnl', isUdp ? '-u' : '-t', `sport = :${port}`);
       return sockets.trim() !== '';
     });
-    const send = ['timeout', '1', 'nc', isUdp ? '-u' : '-N', '-w', '1', to.ipv4, `${port}`];
-    await run(from.in(...send), { stdin: 'hello\n' });
-    return (await heard).stdout;
+    // What is dropped is tried for a second.
+    await run(from.in('nc', isUdp ? '-u' : '-N', '-w', '1', to.ipv4, `${port}`), { stdin: 'hello\n' });
+    return listener;
+  }
+
+  async function expectHeard(sending: Sending): Promise<void> {
+    const listener = await send(sending);
+    await waitUntil('it is heard', () => listener.log() === 'hello\n');
+  }
+
+  async function expectUnheard(sending: Sending): Promise<void> {
+    const listener = await send(sending);
+    await listener.stop();
+    expect(listener.log()).toBe('');
   }
 
   describe('the rules of an agent', () => {
     test('let no UDP out but to what is allowed', async () => {
       const sending = { from: shop.desk.host, to: shop.outsider, isUdp: true };
-      expect(await receive({ ...sending, port: UDP_PORT })).toBe('hello\n');
-      expect(await receive({ ...sending, port: UDP_PORT + 1 })).toBe('');
+      await expectHeard({ ...sending, port: UDP_PORT });
+      await expectUnheard({ ...sending, port: UDP_PORT + 1 });
     });
 
     test('leave the connections of an excluded user as they are, and nobody else’s', async () => {
@@ -112,13 +126,13 @@ describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
 
     test('take in at an excluded port of the host what comes in plaintext, and at no other', async () => {
       const sending = { from: shop.outsider, to: shop.store.host };
-      expect(await receive({ ...sending, port: INBOUND_PORT })).toBe('hello\n');
-      expect(await receive({ ...sending, port: INBOUND_PORT + 1 })).toBe('');
+      await expectHeard({ ...sending, port: INBOUND_PORT });
+      await expectUnheard({ ...sending, port: INBOUND_PORT + 1 });
     });
 
     test('open no other host of the mesh: what leaves for it as it is meets the rules there', async () => {
       const sending = { from: shop.desk.host, to: shop.store.host };
-      expect(await receive({ ...sending, port: OUTBOUND_PORT })).toBe('');
+      await expectUnheard({ ...sending, port: OUTBOUND_PORT });
     });
 
     test('are put back when somebody flushes the firewall, which status and metrics tell', async () => {

@@ -46,6 +46,7 @@ const ACK = 0x10;
 
 let rig: TransparentShop;
 let held: Child | undefined;
+let queries = 0;
 
 beforeAll(async () => {
   const capture = { exclude: { inbound_ports: [22, excluded] } };
@@ -65,18 +66,21 @@ async function isSeen(): Promise<boolean> {
   return (await rig.ask(url())).body === `from ${rig.shop.desk.host.ipv4}\n`;
 }
 
-/** A query that takes so long. */
-function hold(seconds: number): Child {
-  held = new Child({
+/** A query that takes so long, once it is under way. */
+async function hold(seconds: number): Promise<Child> {
+  const sql = `select pg_sleep(${seconds}), host(inet_client_addr())`;
+  const query = new Child({
     command: psqlCommand(rig.shop.desk.host, {
       uid: SHOP_USERS.reports,
       server: store().host.ipv4,
-      sql: `select pg_sleep(${seconds}), host(inet_client_addr())`,
+      sql,
     }),
-    logFile: join(rig.shop.folder, `held-${seconds}.log`),
+    logFile: join(rig.shop.folder, `held-${++queries}.log`),
     cwd: '/',
   });
-  return held;
+  held = query;
+  await query.ready('the query is under way', async () => await rig.shop.isQueried(sql));
+  return query;
 }
 
 /** Packets and bytes that a rule has counted, by a piece of its text. */
@@ -154,8 +158,7 @@ test('picket doctor warns of a port that the kernel takes for what goes out, unt
 });
 
 test('connections go on when the rules are flushed and put back, and when connection tracking forgets them', async () => {
-  const query = hold(6);
-  await waitUntil('the query is under way', async () => (await store().metric('picket_connections')) !== 0);
+  const query = await hold(6);
   await store().host.runOk('nft', 'flush', 'ruleset');
   await waitUntil('the rules are back', async () => await isSeen());
   await store().host.runOk('conntrack', '-F');
@@ -185,8 +188,7 @@ test('a program of the host takes nobody’s address without the right to', asyn
 });
 
 test('the agent’s successor goes on with it, and open connections do', async () => {
-  const query = hold(8);
-  await waitUntil('the query is under way', async () => (await store().metric('picket_connections')) !== 0);
+  const query = await hold(8);
   await store().upgrade();
   expect(await isSeen()).toBe(true);
   await waitUntil('it ends', () => !query.isRunning, 20_000);
@@ -228,8 +230,7 @@ test('where somebody’s NAT comes before the rules, the caller is refused, told
 });
 
 test('another number takes the place of the first, in an agent that takes over and in one that starts, and open connections go on', async () => {
-  const query = hold(8);
-  await waitUntil('the query is under way', async () => (await store().metric('picket_connections')) !== 0);
+  const query = await hold(8);
   const config = z
     .looseObject({ capture: z.looseObject({}) })
     .parse(JSON.parse(readFileSync(store().configFile, 'utf8')));
@@ -279,8 +280,12 @@ test('where the rules leave a port alone, the caller is refused, and told why; n
   const denial = denialBody.parse(JSON.parse(body));
   expect([status, denial.reason]).toEqual([502, 'application_unreachable']);
   expect(denial.message).toContain('are not in force');
-  const shown = await store().picketOk('agent', 'status');
-  expect(shown).toContain(`port ${excluded}: REFUSED: the rules leave it alone`);
+  // It is refused from when the agent has heard of it, also while the rules are being loaded.
+  await waitUntil('it is told', async () =>
+    (await store().picketOk('agent', 'status')).includes(
+      `port ${excluded}: REFUSED: the rules leave it alone`,
+    ),
+  );
   expect((await store().examine()).outcomes['agent transparent']).toBe('fail');
   await waitUntil('the server has the record', async () => {
     const { items } = await rig.shop.mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '20');
@@ -310,7 +315,10 @@ test('the rules and routes go with the last listener that asks, and the host’s
     'the host is seen',
     async () => (await rig.ask(url())).body === `from ${store().host.ipv4}\n`,
   );
-  expect(await store().host.runOk('nft', 'list', 'ruleset')).toContain('tcp dport { 5432, 9000 } counter');
+  // The agent itself hears of it first, and then has its rules loaded.
+  await waitUntil('the rules follow', async () =>
+    (await store().host.runOk('nft', 'list', 'ruleset')).includes('tcp dport { 5432, 9000 } counter'),
+  );
   await rig.registerInvoices(['80', `${http}/http/transparent`]);
   await waitUntil('the caller is seen', isSeen);
 });

@@ -178,7 +178,7 @@ describe.each(VARIANTS)('UDP out of the mesh, captured by $backend, workers: $wo
     const heard = await Promise.all(denied.map(async ([uid, port]) => await ask(uid, port)));
     expect(heard).toEqual(denied.map(() => 'silence 0'));
     expect(echo.log()).not.toContain(`got ${OTHER}`);
-    expect(await shop.why(web)).toContain('egress_deny');
+    await waitUntil('it is told why', async () => (await shop.why(web)).includes('egress_deny'));
     // What was asked before the policy was in force stands there as well.
     const deniedTo = async (port: number): Promise<readonly string[]> =>
       (await records())

@@ -101,6 +101,12 @@ export class Shop {
     return await psql(this.desk.host, { uid, server: this.store.host.ipv4, sql });
   }
 
+  /** Whether PostgreSQL is at work on that very query now. */
+  async isQueried(sql: string): Promise<boolean> {
+    const running = `select count(*) from pg_stat_activity where query = $q$${sql}$q$ and state = 'active'`;
+    return (await this.query(SHOP_USERS.reports, running)).stdout === '1\n';
+  }
+
   /** Sends bytes as they are from a user on `desk` to a port of `store`; what came back within five seconds. */
   async sendRaw(uid: number, bytes: string, port = 80): Promise<string> {
     const escaped = bytes.replaceAll('\r', String.raw`\r`).replaceAll('\n', String.raw`\n`);

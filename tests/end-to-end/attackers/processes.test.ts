@@ -42,9 +42,11 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
     const selectors = [`unix:uid:${PYTHON_USER}`, `unix:path:${PYTHON}`];
     await shop.mesh.register({ path: '/web', on: shop.desk, selectors });
     await waitUntil('the program is known', async () => (await askAs('honest', PYTHON_USER)).isServed);
+    lastTold = await newestDenial();
   }, 120_000);
   afterAll(async () => await shop.close());
 
+  const newestDenial = async (): Promise<string> => await shop.desk.picketOk('why', '--last', '1', '--json');
   const nextPath = (): string => `/invoices?attempt-${++asked}`;
 
   async function hasServed(path: string): Promise<boolean> {
@@ -93,7 +95,7 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s,', (backend) =>
     expect(attempt.isServed).toBe(false);
     expect(attempt.answer).not.toContain('HTTP/1.1 200');
     const told = await waitUntil('the denial is noted', async () => {
-      const newest = await shop.desk.picketOk('why', '--last', '1', '--json');
+      const newest = await newestDenial();
       return newest !== lastTold && newest;
     });
     lastTold = told;

@@ -148,7 +148,7 @@ describe('the server killed under load', () => {
     const firstEndMs = await endOfWebMs();
     await SteadyLoad.during(shop, async () => {
       const issue = { sql: 'insert into "issued_svids"', parameter: WEB_ID };
-      await dieAt(issue, () => void control.picketOk('entry', 'update', entryId, '--ttl', '30h'));
+      await dieAt(issue, () => void control.picket('entry', 'update', entryId, '--ttl', '30h'));
       await dieAt({ ...issue, atCommit: true });
       await waitUntil('the host has it', async () => (await endOfWebMs()) > firstEndMs + HOUR_MS, 60_000);
     });
