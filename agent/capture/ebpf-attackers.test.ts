@@ -66,10 +66,10 @@ function fromCgroup(path: string): TestHost {
 
 describe('a connection that the programs do not see', () => {
   test('is refused where it comes from outside of the cgroup', async () => {
-    const before = net.requestsOutside();
+    const before = await net.requestsOutside();
     expect(await fetchPage(net.inside, url)).toEqual(REFUSED);
     expect(await fetchPage(net.inside, `http://[${outside.ipv6}]:80/`)).toEqual(REFUSED);
-    expect(net.requestsOutside()).toBe(before);
+    expect(await net.requestsOutside()).toBe(before);
   });
 
   test('does not reach the agent as if it were another’s: without a record it goes nowhere', async () => {
@@ -304,7 +304,7 @@ describe('with the agent dead', () => {
     await agent.stop('SIGKILL');
     const impostor = new Pipe(here.in(...asUser(NOBODY, ['nc', '-l', '-k', '127.0.0.1', '15001'])));
     await waitForListener(here, 15_001);
-    expect((await ask(here, outside.ipv4, 80)).text).toBe('');
+    expect((await ask(here, outside.ipv4, 80, { seconds: 1 })).text).toBe('');
     expect(impostor.heard).toBe('');
     await impostor.stop();
     agent = await net.startAgent();

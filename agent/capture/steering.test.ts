@@ -147,12 +147,12 @@ describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
       test('refuse with the agent dead what they steer with it alive', async () => {
         await net.capture.apply(STRICT);
         await agent.stop('SIGKILL');
-        const before = net.requestsOutside();
+        const before = await net.requestsOutside();
         const CURL_REFUSED = 7;
         expect(await fetchPage(here, url(outside, 80))).toEqual({ status: 0, exitCode: CURL_REFUSED });
         expect(await fetchPage(outside, url(here, 80))).toEqual({ status: 0, exitCode: CURL_REFUSED });
         expect(await fetchPage(outside, url(here, 15_008))).toEqual({ status: 0, exitCode: CURL_REFUSED });
-        expect(net.requestsOutside()).toBe(before);
+        expect(await net.requestsOutside()).toBe(before);
         expect(await net.capture.isIntact()).toBe(true);
       });
 
@@ -201,10 +201,10 @@ describe.each(['nftables', 'ebpf'] as const)('capture by %s', (backend) => {
         await net.capture.apply(STRICT);
         const loopback = family === 'ipv4' ? '127.0.0.1' : '::1';
         for (const port of [15_001, 15_006]) {
-          expect((await ask(here, loopback, port)).text).toBe('');
-          expect((await ask(here, here[family], port)).text).toBe('');
+          expect((await ask(here, loopback, port, { seconds: 1 })).text).toBe('');
+          expect((await ask(here, here[family], port, { seconds: 1 })).text).toBe('');
         }
-        expect((await ask(outside, here[family], 15_006)).text).toBe('');
+        expect((await ask(outside, here[family], 15_006, { seconds: 1 })).text).toBe('');
         expect((await ask(outside, here[family], 15_001)).text).toStartWith(`inbound ${here[family]} 15001`);
       });
     });
