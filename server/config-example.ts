@@ -44,6 +44,9 @@ policy:
 
 audit:
   retention_days: 365
+  # What one host may have stored each second, on average over a minute; null: as much as it has. A record counts once for each KiB that it begins. What is more waits in the host's spool.
+  denials_per_second: 500
+  records_per_second: null
 
 log_level: info # debug, info, warn or error
 

@@ -13,10 +13,14 @@ import {
 import { dnsName, ipAddress, trustDomain } from '../shared/protocol/wire-values.ts';
 import type { LogLevel } from '../shared/runtime/log.ts';
 import type { TrustDomain } from '../shared/spiffe/trust-domain.ts';
+import type { RecordRates } from './audit/record-budget.ts';
 import { DEFAULT_PCRS } from './node-attestation/default-pcrs.ts';
 
 /** What may stand in a certificate beside the SPIFFE ID. The last label of a name is never a number: that would be an address that is none. */
 const serverName = z.union([ipAddress, dnsName.regex(/(^|\.)[^.]*[^.\d][^.]*$/, 'is not a DNS name')]);
+
+/** Below, a host whose batch was large would wait for hours. */
+const recordsPerSecond = z.number().int().min(10).max(1_000_000);
 
 /** What may stand in server.yaml; config-example.ts tells what each means. */
 export const serverConfigFile = z.strictObject({
@@ -64,7 +68,13 @@ export const serverConfigFile = z.strictObject({
   policy: z
     .strictObject({ opa: z.string().max(4096).default('opa'), temporary_dir: absolutePath.optional() })
     .prefault({}),
-  audit: z.strictObject({ retention_days: z.number().int().min(1).max(36_500).default(365) }).prefault({}),
+  audit: z
+    .strictObject({
+      retention_days: z.number().int().min(1).max(36_500).default(365),
+      denials_per_second: recordsPerSecond.nullable().default(500),
+      records_per_second: recordsPerSecond.nullable().default(null),
+    })
+    .prefault({}),
   log_level: logLevel,
   metrics_address: loopbackAddress.nullable().prefault('127.0.0.1:15022'),
 });
@@ -95,6 +105,8 @@ export interface ServerConfig {
   };
   readonly policy: { readonly opa: string; readonly temporaryDirectory: string };
   readonly auditRetentionMs: number;
+  /** Of each host. */
+  readonly recordRates: RecordRates;
   readonly logLevel: LogLevel;
   /** Undefined: not served. */
   readonly metrics: HostAndPort | undefined;
@@ -132,6 +144,10 @@ export function parseServerConfig(value: unknown): ServerConfig {
       temporaryDirectory: file.policy.temporary_dir ?? join(file.data_dir, 'tmp'),
     },
     auditRetentionMs: file.audit.retention_days * DAY_MS,
+    recordRates: {
+      denials: file.audit.denials_per_second ?? undefined,
+      records: file.audit.records_per_second ?? undefined,
+    },
     logLevel: file.log_level,
     metrics: file.metrics_address ?? undefined,
   };

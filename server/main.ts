@@ -6,6 +6,7 @@ import { createLog } from '../shared/runtime/log.ts';
 import { notifyReady } from '../shared/runtime/service-manager.ts';
 import { Shutdown, type Running } from '../shared/runtime/shutdown.ts';
 import { verifyPolicySignature } from '../shared/spiffe/policy-signer.ts';
+import { RecordBudget } from './audit/record-budget.ts';
 import { openAuthority } from './ca/open-authority.ts';
 import type { ServerConfig } from './config.ts';
 import { loadServerConfig, openConfiguredDatastore } from './load-config.ts';
@@ -82,7 +83,8 @@ async function startParts(start: Start): Promise<void> {
     operators: new CrowdTally<TurnedAway>(clock),
     socket: new CrowdTally<TurnedAway>(clock),
   };
-  const state = buildState(start, { datastore, authority, sync, clockWatch, crowds });
+  const budget = new RecordBudget({ rates: config.recordRates, clock, log });
+  const state = buildState(start, { datastore, authority, sync, clockWatch, crowds, budget });
   const metrics = startServerMetrics(config.metrics, state);
   shutdown.add('metrics', async () => await metrics?.stop());
   const capabilities = buildCapabilities(start, { datastore, authority, policies, state });
@@ -92,8 +94,18 @@ async function startParts(start: Start): Promise<void> {
   shutdown.add('quarantine expiry', async () => await expiry.stop());
   const attestors = await buildAttestors(config, capabilities);
   const loader = createOpaWasmLoader();
-  const served = { capabilities, attestors, sync, compiler, loader, bundle, authority, crowds, clockWatch };
-  await listen(start, served);
+  await listen(start, {
+    capabilities,
+    attestors,
+    sync,
+    compiler,
+    loader,
+    bundle,
+    authority,
+    crowds,
+    clockWatch,
+    budget,
+  });
 }
 
 async function buildAttestors(

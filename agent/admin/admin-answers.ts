@@ -108,6 +108,8 @@ export const statusAnswer = z.object({
     refused: counter,
     /** Why the newest record could not be kept; absent when it was. */
     refusing: z.enum(['spool_full', 'disk_full', 'spool_failed', 'record_too_long']).optional(),
+    /** Whether the server takes fewer records of this host than there are. */
+    isHeldBack: z.boolean().default(false),
   }),
   /** How the processes behind sockets are found: by a program in the kernel, or by reading /proc, which takes some 30 times as long. */
   holderSearch: z.enum(HOLDER_SEARCHES).nullable(),

@@ -144,7 +144,7 @@ describe('GET /status', () => {
       }),
       localPorts: () => [80],
       transparentPorts: () => ({ steered: [], leftAlone: [] }),
-      spool: () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 }),
+      spool: () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1, isHeldBack: true }),
       workloadApi: () => new LiveCounts(),
       holderSearch: () => 'bpf_walk',
       connections: () => 7,

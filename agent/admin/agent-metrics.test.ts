@@ -149,7 +149,14 @@ describe('AgentMetrics', () => {
       isContested: false,
       transparentPorts: { steered: [], leftAlone: [] },
     });
-    state.spool = () => ({ epoch: 'e', lastSequence: 9, depth: 4, bytes: 1000, refused: 1 });
+    state.spool = () => ({
+      epoch: 'e',
+      lastSequence: 9,
+      depth: 4,
+      bytes: 1000,
+      refused: 1,
+      isHeldBack: true,
+    });
     state.workloadApi = () => ({ connections: 1, streams: 2 });
     state.holderSearch = () => 'proc';
     state.connections = () => 7;

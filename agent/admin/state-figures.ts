@@ -312,6 +312,14 @@ function addSpoolFigures({ gauge, counter }: Figures, state: AgentState): void {
     },
   );
   gauge(
+    'picket_audit_held_back',
+    '1 while the server takes fewer records of this host than there are.',
+    () => {
+      const spool = state.spool();
+      return spool === undefined ? undefined : flag(spool.isHeldBack);
+    },
+  );
+  gauge(
     'picket_data_disk_free_bytes',
     'Room on the disk that holds state and spool.',
     () => findDiskSpace(state.dataDirectory)?.freeBytes,

@@ -121,6 +121,7 @@ export function buildStatus(state: AgentState): StatusAnswer {
       bytes: spool?.bytes ?? 0,
       refused: spool?.refused ?? 0,
       ...(spool?.refusing === undefined ? {} : { refusing: spool.refusing }),
+      isHeldBack: spool?.isHeldBack ?? false,
     },
     holderSearch: state.holderSearch() ?? null,
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PicketError } from '../../shared/errors/errors.ts';
 import type { AuditAnswer, FramedBatch } from '../../shared/protocol/audit.ts';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
 import { createLog } from '../../shared/runtime/log.ts';
@@ -118,6 +119,51 @@ describe('startShipper()', () => {
     spool.record(sampleRecord(41));
     await waitUntil('the next is stored too', () => server.stored.length === 41);
     expect(server.stored).toEqual(upTo(41));
+    await shipper.stop();
+    await spool.close();
+  });
+
+  test('waits as long as the server says, keeps everything, and says so until nothing waits any more', async () => {
+    const spool = openSpool();
+    const server = new StoringServer();
+    const clock = new FakeClock();
+    const events: string[] = [];
+    const write = (line: string): void => {
+      const { event } = JSON.parse(line) as { event: string };
+      if (event.startsWith('audit_')) events.push(event);
+    };
+    let mayStore = 0;
+    const shipper = startShipper({
+      spool,
+      send: async (batch) => {
+        if (mayStore-- > 0) return await server.send(batch);
+        server.calls++;
+        const details = { retry_after_ms: 45_000 };
+        throw new PicketError('resource_exhausted', 'audit_held_back', 'More than 10', { details });
+      },
+      clock,
+      random: () => 0,
+      log: createLog({ level: 'info', nowMs: Date.now, write }),
+    });
+    for (let index = 1; index <= 2500; index++) spool.record(sampleRecord(index));
+    await waitUntil('the server has refused', () => spool.status.isHeldBack);
+    for (const [stored, calls] of [
+      [1000, 3],
+      [2000, 5],
+    ] as const) {
+      mayStore = 1;
+      clock.advance(44_999);
+      expect(server.stored.length).toBe(stored - 1000);
+      clock.advance(1);
+      await waitUntil('it has sent one batch, and been refused', () => server.calls === calls);
+      expect([server.stored.length, spool.status.isHeldBack]).toEqual([stored, true]);
+    }
+    mayStore = 1;
+    await waitUntil('it waits again', () => clock.pending > 0);
+    clock.advance(45_000);
+    await waitUntil('it is let go', () => !spool.status.isHeldBack);
+    expect(server.stored).toEqual(upTo(2500));
+    expect(events).toEqual(['audit_held_back', 'audit_held_back_no_more']);
     await shipper.stop();
     await spool.close();
   });

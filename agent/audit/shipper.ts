@@ -1,3 +1,4 @@
+import { PicketError } from '../../shared/errors/errors.ts';
 import { MAX_AUDIT_BATCH, type AuditAnswer, type FramedBatch } from '../../shared/protocol/audit.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
@@ -24,6 +25,8 @@ const BATCH_BYTES = 512 * 1024;
 const GATHER_MS = 100;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
+/** At most so long the server's word is taken: it may have another one since. */
+const MAX_HELD_BACK_MS = 5 * 60_000;
 
 /**
  * Ships what the spool holds, oldest first, one batch at a time, and goes on where the server says it is. What a restored server lacks and the
@@ -86,12 +89,14 @@ class SpoolShipper implements Shipper {
     try {
       while (!this.#isStopped) {
         const batch = await spool.readBatch({ records: MAX_AUDIT_BATCH, bytes: BATCH_BYTES });
-        if (batch === undefined) return;
+        if (batch === undefined) return this.#letGo();
         await this.#sendBatch(batch);
-        if (isSmall(batch)) return this.#pause(GATHER_MS);
+        if (isSmall(batch)) return this.#gather();
       }
     } catch (error) {
       if (this.#isStopped) return;
+      const heldBackMs = findHeldBackMs(error);
+      if (heldBackMs !== undefined) return this.#holdBack(heldBackMs, error);
       const delayMs = this.#backoff.nextMs();
       log.warn('audit_shipping_failed', { error, retry_ms: Math.round(delayMs), depth: spool.status.depth });
       this.#pause(delayMs);
@@ -119,6 +124,25 @@ class SpoolShipper implements Shipper {
     this.#backoff.reset();
   }
 
+  #gather(): void {
+    this.#letGo();
+    this.#pause(GATHER_MS);
+  }
+
+  /** There are more records than the server takes of this host: they wait. Said once, until there are none left that wait. */
+  #holdBack(forMs: number, error: unknown): void {
+    const { spool, log } = this.#options;
+    if (!spool.isHeldBack) log.warn('audit_held_back', { error, depth: spool.status.depth });
+    spool.isHeldBack = true;
+    this.#pause(forMs);
+  }
+
+  #letGo(): void {
+    const { spool, log } = this.#options;
+    if (spool.isHeldBack) log.info('audit_held_back_no_more');
+    spool.isHeldBack = false;
+  }
+
   /** What becomes ready meanwhile waits. */
   #pause(delayMs: number): void {
     if (this.#isStopped) return;
@@ -127,6 +151,13 @@ class SpoolShipper implements Shipper {
       this.#wake();
     });
   }
+}
+
+/** How long the server wants nothing of this host, if that is why it refused. */
+function findHeldBackMs(error: unknown): number | undefined {
+  if (!(error instanceof PicketError) || error.reason !== 'audit_held_back') return undefined;
+  const forMs = error.details?.['retry_after_ms'];
+  return typeof forMs === 'number' ? Math.min(Math.max(forMs, GATHER_MS), MAX_HELD_BACK_MS) : undefined;
 }
 
 /** Whether waiting for more would save something. */

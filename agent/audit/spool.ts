@@ -37,6 +37,8 @@ export interface SpoolStatus {
   readonly refused: number;
   /** Why the newest record was refused; absent when it was kept. */
   readonly refusing?: SpoolRefusal;
+  /** Whether the server takes fewer records than there are, so that they wait here. */
+  readonly isHeldBack: boolean;
 }
 
 const DEFAULT_SEGMENT_BYTES = 8 * 1024 * 1024;
@@ -65,6 +67,8 @@ export class Spool implements AccessRecorder {
   #batch = new RecordBatch();
   #refused = 0;
   #refusing: SpoolRefusal | undefined;
+  /** As `SpoolStatus`; whoever ships says so. */
+  isHeldBack = false;
 
   /** Opens the spool of a directory, recovering what an earlier run left. Throws when the directory cannot be used. */
   constructor(options: SpoolOptions) {
@@ -128,7 +132,9 @@ export class Spool implements AccessRecorder {
     const { epoch, lastSequence } = this.#segments.active;
     const { bytes } = this.#segments;
     const refusing = this.#refusing === undefined ? {} : { refusing: this.#refusing };
-    return { epoch, lastSequence, depth: this.#delivery.depth, bytes, refused: this.#refused, ...refusing };
+    const { isHeldBack } = this;
+    const { depth } = this.#delivery;
+    return { epoch, lastSequence, depth, bytes, refused: this.#refused, ...refusing, isHeldBack };
   }
 
   /** Calls `listener` when records became ready for shipping. */

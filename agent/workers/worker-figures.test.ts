@@ -27,16 +27,19 @@ describe('sumMetrics()', () => {
 });
 
 describe('sumSpools()', () => {
-  const spool = { epoch: 'a', lastSequence: 4, depth: 1, bytes: 10, refused: 0 };
+  const spool = { epoch: 'a', lastSequence: 4, depth: 1, bytes: 10, refused: 0, isHeldBack: false };
 
-  test('adds the lanes, and tells of one that refuses', () => {
+  test('adds the lanes, and tells of one that refuses, or is held back', () => {
     expect(sumSpools([])).toBeUndefined();
-    expect(sumSpools([spool, { ...spool, depth: 2, refused: 3, refusing: 'disk_full' }])).toEqual({
+    expect(
+      sumSpools([spool, { ...spool, depth: 2, refused: 3, refusing: 'disk_full', isHeldBack: true }]),
+    ).toEqual({
       ...spool,
       depth: 3,
       bytes: 20,
       refused: 3,
       refusing: 'disk_full',
+      isHeldBack: true,
     });
   });
 });

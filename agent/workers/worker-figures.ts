@@ -25,6 +25,7 @@ export function sumSpools(spools: readonly SpoolStatus[]): SpoolStatus | undefin
     bytes: sum(({ bytes }) => bytes),
     refused: sum(({ refused }) => refused),
     ...(refusing === undefined ? {} : { refusing }),
+    isHeldBack: spools.some(({ isHeldBack }) => isHeldBack),
   };
 }
 

@@ -141,6 +141,7 @@ const workerReport = z.object({
     bytes: counter,
     refused: counter,
     refusing: z.enum(['spool_full', 'disk_full', 'spool_failed', 'record_too_long']).exactOptional(),
+    isHeldBack: z.boolean(),
   }),
   /** New since the last report. */
   denials: z

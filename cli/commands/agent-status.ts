@@ -56,9 +56,12 @@ function renderServer(server: StatusAnswer['server']): string {
   return facts.join('; ');
 }
 
-function renderAudit({ depth, bytes, refused, refusing }: StatusAnswer['audit']): string {
-  const facts = `${depth} records to ship (${bytes} bytes), ${refused} refused`;
-  return refusing === undefined ? facts : `${facts}; requests are refused now: ${refusing}`;
+function renderAudit({ depth, bytes, refused, refusing, isHeldBack }: StatusAnswer['audit']): string {
+  return [
+    `${depth} records to ship (${bytes} bytes), ${refused} refused`,
+    ...(isHeldBack ? ['the server holds them back'] : []),
+    ...(refusing === undefined ? [] : [`requests are refused now: ${refusing}`]),
+  ].join('; ');
 }
 
 /** The members of services in several places, where there are such. */

@@ -103,6 +103,7 @@ async function status(_options: unknown, command: Command): Promise<void> {
       ['agents connected', String(health.agentsConnected)],
       ['intermediate ends', health.intermediateNotAfter],
       ['changes', String(health.changeSequence)],
+      ['hosts held back', String(health.heldBack.count)],
     ]),
   );
 }

@@ -19,7 +19,8 @@ const SPOOL_ADVICE: Readonly<Record<NonNullable<StatusAnswer['audit']['refusing'
 };
 
 /** Decisions that wait for the server. */
-export function checkSpool({ audit: { depth, bytes, refused, refusing } }: StatusAnswer): Check {
+export function checkSpool({ audit }: StatusAnswer): Check {
+  const { depth, bytes, refused, refusing, isHeldBack } = audit;
   const found = `${depth} records wait for the server, ${bytes} bytes`;
   return check(
     'spool',
@@ -27,6 +28,12 @@ export function checkSpool({ audit: { depth, bytes, refused, refusing } }: Statu
     refusing === undefined
       ? undefined
       : ['fail', `requests are refused: ${refusing}; ${found}`, SPOOL_ADVICE[refusing]],
+    when(
+      isHeldBack,
+      'warn',
+      `the server takes fewer records of this host than there are; ${refused} were refused since start; ${found}`,
+      'see who is denied: picket why; or raise audit.denials_per_second (audit.records_per_second) of the server',
+    ),
     when(
       refused > 0,
       'warn',

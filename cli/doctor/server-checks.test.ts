@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { testAgentId } from '../../tests/kit/mesh-data.ts';
 import type { CertificateSummary } from '../certificate-summary.ts';
 import { checkAuthority, checkServerHealth, type Health } from './server-checks.ts';
 
@@ -17,6 +18,7 @@ const HEALTHY: Health = {
   clockJumpMs: 3,
   hasClockJumped: false,
   turnedAway: { count: 3, lastAt: new Date(NOW_MS - DAY_MS).toISOString() },
+  heldBack: { count: 0, hosts: [] },
 };
 
 const certificate = (leftMs: number, isRoot = false): CertificateSummary => ({
@@ -32,13 +34,17 @@ describe('checkServerHealth()', () => {
   test('checkServerHealth() tells a server that is well, one without its database, and none', () => {
     const outcomes = (health: Health | PicketError): string[] =>
       checkServerHealth(health, NOW_MS).map(({ name, outcome }) => `${name} ${outcome}`);
-    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok', 'clock ok', 'flood ok']);
+    expect(outcomes(HEALTHY)).toEqual(['running ok', 'database ok', 'clock ok', 'flood ok', 'records ok']);
     const jumped = { ...HEALTHY, clockJumpMs: -3_600_000, hasClockJumped: true };
-    expect(outcomes(jumped)).toEqual(['running ok', 'database ok', 'clock warn', 'flood ok']);
+    expect(outcomes(jumped)).toEqual(['running ok', 'database ok', 'clock warn', 'flood ok', 'records ok']);
     const flooded = { ...HEALTHY, turnedAway: { count: 3, lastAt: new Date(NOW_MS - 5000).toISOString() } };
-    expect(outcomes(flooded)).toEqual(['running ok', 'database ok', 'clock ok', 'flood warn']);
+    expect(outcomes(flooded)).toEqual(['running ok', 'database ok', 'clock ok', 'flood warn', 'records ok']);
     expect(checkServerHealth(flooded, NOW_MS)[3]?.found).toContain('3 connections were turned away');
     expect(checkServerHealth(jumped, NOW_MS)[2]?.found).toContain('3600 s behind');
+    const heldBack = { count: 12, hosts: [{ nodeId: testAgentId('store'), why: 'denials' as const }] };
+    const held = checkServerHealth({ ...HEALTHY, heldBack }, NOW_MS)[4];
+    expect(held?.outcome).toBe('warn');
+    expect(held?.found).toMatch(/^12 hosts .*store \(denials\)$/);
     for (const reason of ['database_unavailable', 'database_full'])
       expect(outcomes(new PicketError('unavailable', reason, 'No'))).toEqual(['running ok', 'database fail']);
     expect(outcomes(new PicketError('unavailable', 'server_unreachable', 'No'))).toEqual(['running fail']);

@@ -22,6 +22,7 @@ export function checkServerHealth(health: Health | PicketError, nowMs: number): 
       check('database', `${health.datastore}, change ${health.changeSequence}`),
       checkClock(health),
       checkFlood('server', health.turnedAway, nowMs),
+      checkRecords(health),
     ];
   if (health.reason === 'database_unavailable' || health.reason === 'database_full')
     return [
@@ -50,6 +51,20 @@ function checkClock({ clockJumpMs, hasClockJumped }: Health): Check {
       'warn',
       `it was set: ${formatSkew(clockJumpMs)} of where it would be. Hosts take no certificate of a clock that is wrong`,
       'set it right and keep it by NTP; if it is right now, this goes some minutes after all hosts agree with it',
+    ),
+  );
+}
+
+function checkRecords({ heldBack: { count, hosts } }: Health): Check {
+  const [first] = hosts;
+  return check(
+    'records',
+    'no host sends more than it may',
+    when(
+      first !== undefined,
+      'warn',
+      `${count} hosts send more than they may and keep the rest for now: ${hosts.map(({ nodeId, why }) => `${nodeId} (${why})`).join(', ')}`,
+      'who is denied there: picket audit access --decision deny; audit.denials_per_second and audit.records_per_second say how many there may be',
     ),
   );
 }

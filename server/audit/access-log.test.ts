@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import type { AccessRecord } from '../../shared/protocol/audit.ts';
+import type { AccessRecord, AuditAnswer } from '../../shared/protocol/audit.ts';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, type TestDatastore } from '../../tests/kit/datastore.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
@@ -20,13 +20,18 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
     log = new AccessLog({ datastore: kept.datastore, log: silentLog });
   });
   afterAll(() => kept.dispose());
+  /** How far the spool is stored then. */
+  const keep = async (...batch: Parameters<AccessLog['store']>): Promise<AuditAnswer> => {
+    const { epoch, sequence } = await log.store(...batch);
+    return { epoch, sequence };
+  };
   const node = testAgentId('one');
   const ids = async () => (await log.query()).records.map(({ record }) => record.decision_id);
 
   test('store() keeps each record once, however often and in however many copies it is sent', async () => {
     const epoch = epochOf('a');
     const spool = testSpool(Array.from({ length: 40 }, (_, i) => textOf({ decision_id: `once-${i}` })));
-    const part = (from: number, to: number) => log.store(node, { epoch, records: spool.slice(from, to) });
+    const part = (from: number, to: number) => keep(node, { epoch, records: spool.slice(from, to) });
     const answers = await Promise.all(Array.from({ length: 6 }, () => part(0, 20)));
     for (const answer of answers) expect(answer).toEqual({ epoch, sequence: 20 });
     expect(await part(10, 30)).toEqual({ epoch, sequence: 30 });
@@ -40,27 +45,27 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
   test('store() takes nothing behind a gap and answers what it has', async () => {
     const epoch = epochOf('b');
     const spool = testSpool(Array.from({ length: 6 }, (_, i) => textOf({ decision_id: `gap-${i}` })));
-    expect(await log.store(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 0 });
-    await log.store(node, { epoch, records: spool.slice(0, 2) });
-    expect(await log.store(node, { epoch, records: spool.slice(4) })).toEqual({ epoch, sequence: 2 });
+    expect(await keep(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 0 });
+    await keep(node, { epoch, records: spool.slice(0, 2) });
+    expect(await keep(node, { epoch, records: spool.slice(4) })).toEqual({ epoch, sequence: 2 });
     expect((await ids()).filter((id) => id.startsWith('gap-'))).toHaveLength(2);
-    expect(await log.store(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 6 });
+    expect(await keep(node, { epoch, records: spool.slice(2) })).toEqual({ epoch, sequence: 6 });
   });
 
   test('store() goes on behind a gap that the agent tells of, once, and puts it on record', async () => {
     const epoch = epochOf('7');
     const spool = testSpool(Array.from({ length: 9 }, (_, i) => textOf({ decision_id: `lost-${i + 1}` })));
-    await log.store(node, { epoch, records: spool.slice(0, 2) });
+    await keep(node, { epoch, records: spool.slice(0, 2) });
     const hash = spool[4]!.hash;
     const behind = { epoch, records: spool.slice(5, 7) };
-    expect(await log.store(node, { ...behind, gap: { after: 1, hash } })).toEqual({ epoch, sequence: 2 });
-    expect(log.store(node, { ...behind, gap: { after: 2, hash: spool[3]!.hash } })).rejects.toMatchObject({
+    expect(await keep(node, { ...behind, gap: { after: 1, hash } })).toEqual({ epoch, sequence: 2 });
+    expect(keep(node, { ...behind, gap: { after: 2, hash: spool[3]!.hash } })).rejects.toMatchObject({
       reason: 'audit_chain_broken',
     });
     const batch = { ...behind, gap: { after: 2, hash } };
-    for (const answer of await Promise.all(Array.from({ length: 4 }, () => log.store(node, batch))))
+    for (const answer of await Promise.all(Array.from({ length: 4 }, () => keep(node, batch))))
       expect(answer).toEqual({ epoch, sequence: 7 });
-    expect(await log.store(node, { epoch, records: spool.slice(6) })).toEqual({ epoch, sequence: 9 });
+    expect(await keep(node, { epoch, records: spool.slice(6) })).toEqual({ epoch, sequence: 9 });
     expect((await ids()).filter((id) => id.startsWith('lost-')).sort()).toEqual(
       [1, 2, 6, 7, 8, 9].map((i) => `lost-${i}`),
     );
@@ -77,7 +82,7 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
       ['one', 'd'],
       ['two', 'c'],
     ] as const)
-      expect(await log.store(testAgentId(host), { epoch: epochOf(digit), records })).toMatchObject({
+      expect(await keep(testAgentId(host), { epoch: epochOf(digit), records })).toMatchObject({
         sequence: 1,
       });
     expect((await ids()).filter((id) => id === 'apart')).toHaveLength(3);
@@ -86,14 +91,14 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
   test('store() refuses a batch with one bad record whole', async () => {
     const epoch = epochOf('e');
     const texts = [textOf({ decision_id: 'bad-1' }), '{"decision":"allow"}'];
-    expect(log.store(node, { epoch, records: testSpool(texts) })).rejects.toMatchObject({
+    expect(keep(node, { epoch, records: testSpool(texts) })).rejects.toMatchObject({
       code: 'invalid_argument',
       reason: 'audit_record_invalid',
       details: { sequence: 2 },
     });
     expect(await ids()).not.toContain('bad-1');
     const broken = testSpool(texts.slice(0, 1)).map((record) => ({ ...record, hash: 'f'.repeat(64) }));
-    expect(log.store(node, { epoch, records: broken })).rejects.toMatchObject({
+    expect(keep(node, { epoch, records: broken })).rejects.toMatchObject({
       reason: 'audit_chain_broken',
     });
   });
@@ -107,7 +112,7 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
         textOf({ ts: '2026-11-01T00:00:00.000Z', decision_id: `full-${i}` }),
       ),
     ];
-    expect(await log.store(node, { epoch, records: testSpool(texts) })).toEqual({ epoch, sequence: 1000 });
+    expect(await keep(node, { epoch, records: testSpool(texts) })).toEqual({ epoch, sequence: 1000 });
     const found = await log.query({ decisionId: 'strange' });
     expect(found.records.map(({ record }) => record)).toEqual([testAccessRecord(strange)]);
   });
@@ -120,7 +125,7 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
       textOf({ ts, caller_spiffe_id: caller, decision_id: `q-c-${i}`, decision: 'deny' }),
       textOf({ ts, target_spiffe_id: target, decision_id: `q-t-${i}` }),
     ]);
-    await log.store(node, { epoch, records: testSpool(texts) });
+    await keep(node, { epoch, records: testSpool(texts) });
     const find = async (filter: Parameters<AccessLog['query']>[0]) =>
       (await log.query(filter)).records.map(({ record }) => record.decision_id);
     expect(await find({ caller })).toEqual(['q-c-2', 'q-c-1', 'q-c-0']);
@@ -143,7 +148,7 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
       const texts = Array.from({ length: count }, (_, i) =>
         textOf({ caller_spiffe_id: caller, decision_id: `${digit}-${i}` }),
       );
-      await log.store(node, { epoch: epochOf(digit), records: testSpool(texts) });
+      await keep(node, { epoch: epochOf(digit), records: testSpool(texts) });
     };
     await store('5', 25);
     const seen: string[] = [];
@@ -164,7 +169,7 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
     expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'), 600)).toBe(600);
     expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'), 600)).toBe(399);
     expect(await log.prune(Date.parse('2026-11-02T00:00:00.000Z'))).toBe(0);
-    const again = await log.store(node, {
+    const again = await keep(node, {
       epoch: epochOf('5'),
       records: testSpool([
         textOf({

@@ -46,6 +46,11 @@ export interface AccessPage {
   readonly nextCursor?: string;
 }
 
+/** How far a spool is stored now, and what of the batch was new. */
+export interface StoredBatch extends AuditAnswer {
+  readonly records: readonly CheckedRecord[];
+}
+
 /** Who asked for what, everywhere, and what was decided (design: decision 14). */
 export class AccessLog {
   readonly #datastore: Datastore;
@@ -61,14 +66,14 @@ export class AccessLog {
    * and the answer is the sequence that is: the agent goes on from there, or, when it holds them no more, tells of the gap. Then the batch is stored, and
    * the gap, with its bounds, is an action `audit.gap` of the agent in the operators' log. Throws as `checkBatch`; then nothing is stored.
    */
-  async store(nodeId: SpiffeId, batch: AuditBatch): Promise<AuditAnswer> {
+  async store(nodeId: SpiffeId, batch: AuditBatch): Promise<StoredBatch> {
     const { epoch } = batch;
     const stored = await this.#datastore.write(async ({ db }) => await storeBatch(db, nodeId, batch));
     const first = batch.records[0]?.sequence ?? 0;
     const gap = { nodeId, epoch, stored: stored.before, received: first };
     if (stored.hasGap) this.#log.error('audit_records_missing', gap);
     else if (first > stored.before + 1) this.#log.warn('audit_gap', gap);
-    return { epoch, sequence: stored.after };
+    return { epoch, sequence: stored.after, records: stored.records };
   }
 
   /** A page of records, the newest first. A record that arrives late does not disturb the pages. Throws `invalid_argument`: `cursor_invalid`, `limit_invalid`. */
@@ -105,10 +110,11 @@ export class AccessLog {
   }
 }
 
-/** The last sequence before and after, and whether records between the two are missing. */
+/** The last sequence before and after, what is new, and whether records between are missing. */
 interface Stored {
   readonly before: number;
   readonly after: number;
+  readonly records: readonly CheckedRecord[];
   readonly hasGap: boolean;
 }
 
@@ -119,14 +125,14 @@ async function storeBatch(db: Database, nodeId: SpiffeId, batch: AuditBatch): Pr
   const endOfGap = findEndOfGap(batch, position);
   const records = checkBatch(batch, endOfGap ?? position);
   const last = records.at(-1);
-  if (last === undefined) return { before, after: before, hasGap: false };
+  if (last === undefined) return { before, after: before, records, hasGap: false };
   if (endOfGap !== undefined) await recordGap(db, { nodeId, epoch, from: before + 1, to: endOfGap.sequence });
   await db.insert(accessLog).values(records.map((record) => rowOf({ nodeId, epoch, record })));
   await db
     .update(accessCursors)
     .set({ sequence: last.sequence, hash: last.hash })
     .where(and(eq(accessCursors.nodeId, nodeId), eq(accessCursors.epoch, epoch)));
-  return { before, after: last.sequence, hasGap: endOfGap !== undefined };
+  return { before, after: last.sequence, records, hasGap: endOfGap !== undefined };
 }
 
 /** Nobody removes rows of the operators' log: whoever reads the record of a node can see there what it lacks. */

@@ -1,5 +1,7 @@
 import type { WireBundle } from '../../shared/protocol/attestation.ts';
 import { AgentCertificates } from '../agents/agent-certificates.ts';
+import type { RecordBudget } from '../audit/record-budget.ts';
+import { RecordIntake } from '../audit/record-intake.ts';
 import type { ClockWatch } from '../health/clock-watch.ts';
 import { buildAgentApp } from '../http/agent-app.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
@@ -17,6 +19,7 @@ export interface AgentParts {
   readonly sync: SyncSource;
   readonly bundle: WireBundle;
   readonly clockWatch: ClockWatch;
+  readonly budget: RecordBudget;
 }
 
 /** The API of agents; `draining` ends its streams. */
@@ -25,7 +28,7 @@ export function buildAgents(
   parts: AgentParts,
   draining: AbortSignal,
 ): ReturnType<typeof buildAgentApp> {
-  const { capabilities, attestors, sync, clockWatch } = parts;
+  const { capabilities, attestors, sync, clockWatch, budget } = parts;
   const { authority, nodes, issued, registration, policies, accessLog, quarantines } = capabilities;
   const bundle = (): WireBundle => parts.bundle;
   const { trustDomain, agentTtlSeconds } = config;
@@ -54,7 +57,7 @@ export function buildAgents(
     requireAgent: async (nodeId, serial) => void (await nodes.authenticate(nodeId, serial)),
     sync,
     policies,
-    accessLog,
+    intake: new RecordIntake({ accessLog, budget }),
     nodes,
     compareClocks: (nodeId, aheadMs) => clockWatch.compare(nodeId, aheadMs),
     bundle,

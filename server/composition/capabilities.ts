@@ -22,7 +22,7 @@ import { clock, secureRandom, type Start } from './start.ts';
 /** What the server says of itself. */
 export function buildState(
   { config, runtime }: Start,
-  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync' | 'clockWatch' | 'crowds'>,
+  parts: Pick<ServerState, 'datastore' | 'authority' | 'sync' | 'clockWatch' | 'crowds' | 'budget'>,
 ): ServerState {
   const { trustDomain, dataDirectory, database } = config;
   const isEmbedded = database.url === undefined && database.urlFile === undefined;

@@ -48,6 +48,7 @@ beforeEach(() => {
       socket: new CrowdTally(clock),
     },
     clockWatch: { jumpMs: -3_600_000, hasJumped: true },
+    budget: { heldBack: [], refused: { denials: 3, records: 0 } },
   };
 });
 

@@ -10,6 +10,7 @@ import type { Running } from '../../shared/runtime/shutdown.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { parseX509Certificate } from '../../shared/wire/x509-certificate.ts';
 import type { OnlineAuthority } from '../ca/online-authority.ts';
+import type { HeldBackHost, RecordBudget } from '../audit/record-budget.ts';
 import type { WatchedDatastore } from '../datastore/watched-datastore.ts';
 import type { TurnedAway } from '../http/listeners/connection-guard.ts';
 import type { SyncSource } from '../sync/sync.ts';
@@ -31,6 +32,7 @@ export interface ServerState {
   readonly clockWatch: Pick<ClockWatch, 'jumpMs' | 'hasJumped'>;
   /** Those that each listener turned away. */
   readonly crowds: Readonly<Record<ServerListener, CrowdTally<TurnedAway>>>;
+  readonly budget: Pick<RecordBudget, 'heldBack' | 'refused'>;
 }
 
 /** What the server says of itself. Throws what the database fails with: without it the server does not do its work. */
@@ -47,7 +49,15 @@ export async function readHealth(state: ServerState): Promise<z.input<typeof ser
     clockJumpMs: Math.round(state.clockWatch.jumpMs),
     hasClockJumped: state.clockWatch.hasJumped,
     turnedAway: summarizeCrowd(Object.values(state.crowds)),
+    heldBack: describeHeldBack(state.budget.heldBack),
   };
+}
+
+/** Of so many the names are told. */
+const MAX_NAMED = 10;
+
+function describeHeldBack(hosts: readonly HeldBackHost[]): z.input<typeof serverHealth>['heldBack'] {
+  return { count: hosts.length, hosts: hosts.slice(0, MAX_NAMED).map((host) => ({ ...host })) };
 }
 
 /** Serves the server's figures for Prometheus; undefined without an address. Throws as `startMetricsListener`. */
@@ -95,6 +105,19 @@ export function addServerFigures(registry: Registry, state: ServerState): void {
     read: (tell) => {
       for (const [listener, { counts }] of Object.entries(state.crowds))
         for (const [why, count] of counts) tell(count, { listener, why });
+    },
+  });
+  addGauge(registry, {
+    name: 'picket_audit_hosts_held_back',
+    help: 'Hosts that have sent more records than they may and keep the others for now.',
+    read: (tell) => tell(state.budget.heldBack.length),
+  });
+  addCounter(registry, {
+    name: 'picket_audit_batches_held_back_total',
+    help: 'Batches of records that hosts were told to keep for now, by what there was too much of.',
+    labels: ['why'],
+    read: (tell) => {
+      for (const [why, count] of Object.entries(state.budget.refused)) tell(count, { why });
     },
   });
   addGauge(registry, {

@@ -269,6 +269,13 @@ export const serverHealth = z.object({
   hasClockJumped: z.boolean(),
   /** Connections to its ports that were turned away since start because places ran short. */
   turnedAway: z.object({ count: counter, lastAt: timestamp.optional() }),
+  /** Hosts that send more records than they may: how many, and the first of them. */
+  heldBack: z
+    .object({
+      count: counter,
+      hosts: z.array(z.object({ nodeId: spiffeId, why: z.enum(['denials', 'records']) })),
+    })
+    .default({ count: 0, hosts: [] }),
 });
 
 export type PolicyQuestion = z.output<typeof policyQuestion>;

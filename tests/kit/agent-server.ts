@@ -9,6 +9,8 @@ import { NodeAddresses } from '../../server/agents/node-addresses.ts';
 import { Nodes } from '../../server/agents/nodes.ts';
 import { TpmHosts } from '../../server/agents/tpm-hosts.ts';
 import { AccessLog } from '../../server/audit/access-log.ts';
+import { RecordBudget } from '../../server/audit/record-budget.ts';
+import { RecordIntake } from '../../server/audit/record-intake.ts';
 import { ONLINE_FILES } from '../../server/ca/open-authority.ts';
 import { startServerCertificate } from '../../server/ca/server-certificate.ts';
 import { buildAgentApp } from '../../server/http/agent-app.ts';
@@ -132,6 +134,8 @@ export class AgentServer {
 
   #buildApp(sync: SyncSource, draining: AbortSignal, wire: WireBundle) {
     const { nodes, registration, accessLog, tokens, agentTtlSeconds } = this;
+    const rates = { denials: undefined, records: undefined };
+    const budget = new RecordBudget({ rates, clock, log: silentLog });
     const { authority } = this.ca;
     const issued = new IssuedSvids({ datastore: this.#kept.datastore, clock });
     const bundle = (): WireBundle => wire;
@@ -160,7 +164,7 @@ export class AgentServer {
       requireAgent: async (nodeId, serial) => void (await nodes.authenticate(nodeId, serial)),
       sync,
       policies: { artifact: (digest) => Promise.resolve(this.artifacts.get(digest)) },
-      accessLog,
+      intake: new RecordIntake({ accessLog, budget }),
       nodes,
       compareClocks: () => undefined,
       bundle,

@@ -11,7 +11,15 @@ const REPORT = {
   residentBytes: 1,
   cpuSeconds: 0.5,
   policySequence: 1,
-  spool: { epoch: '0'.repeat(32), lastSequence: 1, depth: 1, bytes: 64, refused: 0, refusing: 'disk_full' },
+  spool: {
+    epoch: '0'.repeat(32),
+    lastSequence: 1,
+    depth: 1,
+    bytes: 64,
+    refused: 0,
+    refusing: 'disk_full',
+    isHeldBack: true,
+  },
   denials: [{ record: testAccessRecord(), uid: 1, pid: null }],
   metrics: [
     {

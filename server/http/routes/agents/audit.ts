@@ -4,15 +4,15 @@ import {
   auditFramesQuery,
   MAX_AUDIT_FRAMES_BYTES,
 } from '../../../../shared/protocol/audit.ts';
-import type { AccessLog } from '../../../audit/access-log.ts';
 import { parseAuditFrames } from '../../../audit/audit-frames.ts';
+import type { RecordIntake } from '../../../audit/record-intake.ts';
 import { jsonAnswer } from '../../answer.ts';
 import { jsonBody } from '../../body.ts';
 import type { AgentCaller } from '../../caller.ts';
 import { routesFor, type Route } from '../../route.ts';
 
 export interface AuditRouteOptions {
-  readonly accessLog: Pick<AccessLog, 'store'>;
+  readonly intake: Pick<RecordIntake, 'store'>;
 }
 
 /** An agent of before ships about a megabyte of records, whose quotes are escaped once more. */
@@ -36,10 +36,10 @@ export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCal
         parse: parseAuditFrames,
       },
       answer: jsonAnswer(auditAnswer),
-      handle: async ({ query, body: records }, { caller }) => {
+      handle: async ({ query, body: records }, { caller, signal }) => {
         const { epoch, gap_after: after, gap_hash: hash } = query;
         const gap = after === undefined || hash === undefined ? {} : { gap: { after, hash } };
-        return await options.accessLog.store(caller.actor, { epoch, records, ...gap });
+        return await options.intake.store(caller.actor, { epoch, records, ...gap }, signal);
       },
     }),
     defineRoute({
@@ -50,7 +50,7 @@ export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCal
       summary: 'The same, as JSON, for agents of before',
       body: jsonBody(auditBatch, AUDIT_BODY_BYTES),
       answer: jsonAnswer(auditAnswer),
-      handle: async ({ body }, { caller }) => await options.accessLog.store(caller.actor, body),
+      handle: async ({ body }, { caller, signal }) => await options.intake.store(caller.actor, body, signal),
     }),
   ];
 }
