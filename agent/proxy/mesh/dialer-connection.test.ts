@@ -4,7 +4,7 @@ import { freePort } from '../../../tests/kit/free-port.ts';
 import { silentLog } from '../../../tests/kit/datastore.ts';
 import { SvidVerifier } from '../../../shared/spiffe/svid-verifier.ts';
 import { MeshRig, TARGET } from '../fixtures/mesh-rig.ts';
-import { HandshakePace } from './handshake-pace.ts';
+import { HANDSHAKES_AT_ONCE, HandshakePace } from './handshake-pace.ts';
 import { OutboundMeshConnection, type MeshClient } from './dialer-connection.ts';
 import { MeshLosses } from './losses.ts';
 
@@ -41,7 +41,7 @@ test('A connection that waits for its turn on this host does not use up the pati
       isAnsweredSlowly: false,
     },
   );
-  pace.run(() => undefined);
+  for (let others = 0; others < HANDSHAKES_AT_ONCE; others += 1) pace.run(() => undefined);
   const connected = connection.connect();
   clock.advance(60_000);
   const failure = await connected;

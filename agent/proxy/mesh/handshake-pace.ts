@@ -1,15 +1,20 @@
+/** As many as Bun does a step of in one turn. */
+export const HANDSHAKES_AT_ONCE = 5;
+
 /**
- * Begins TLS handshakes in the order in which they were asked for, one in each turn of the event loop. Bun's sockets do a step of at most five handshakes
+ * Begins TLS handshakes in the order in which they were asked for, one for each turn of the event loop. Bun's sockets do a step of at most five handshakes
  * in a turn, and of those that wait beyond them the last come is served first: under a steady stream of new handshakes the first of them would
- * wait until the stream ends. Begun one by one, their steps stay within the five.
+ * wait until the stream ends. Begun no faster than that, their steps stay within the five of each turn. Of a crowd five begin together, and
+ * the next five as many turns later: what does the same work at the same time costs a tenth less than one after another.
  */
 export class HandshakePace {
   readonly #waiting = new Set<() => void>();
-  #isTurnTaken = false;
+  /** Turns that must pass for those that have begun. */
+  #owedTurns = 0;
 
-  /** Calls `begin` once: at once if this turn is free, else in a turn to come, unless the returned function was called before. */
+  /** Calls `begin` once: at once if nobody waits and fewer than five turns are owed, else in a turn to come, unless the returned function was called before. */
   run(begin: () => void): () => void {
-    if (!this.#isTurnTaken) {
+    if (this.#waiting.size === 0 && this.#owedTurns < HANDSHAKES_AT_ONCE) {
       this.#take(begin);
       return () => undefined;
     }
@@ -18,16 +23,22 @@ export class HandshakePace {
   }
 
   #take(begin: () => void): void {
-    this.#isTurnTaken = true;
-    setImmediate(() => this.#nextTurn());
+    this.#owedTurns += 1;
+    if (this.#owedTurns === 1) setImmediate(() => this.#turnPassed());
     begin();
   }
 
-  #nextTurn(): void {
-    this.#isTurnTaken = false;
-    const [next] = this.#waiting;
-    if (next === undefined) return;
-    this.#waiting.delete(next);
-    this.#take(next);
+  #turnPassed(): void {
+    this.#owedTurns -= 1;
+    if (this.#owedTurns > 0) setImmediate(() => this.#turnPassed());
+    else this.#beginWaiting();
+  }
+
+  #beginWaiting(): void {
+    for (const begin of this.#waiting) {
+      if (this.#owedTurns === HANDSHAKES_AT_ONCE) return;
+      this.#waiting.delete(begin);
+      this.#take(begin);
+    }
   }
 }
