@@ -178,6 +178,8 @@ describe('parseRequestHead()', () => {
     ['an empty line first', '\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['an empty head', '\r\n\r\n'],
     ['a method with a colon', 'G:T /a HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['a method in small letters', 'delete /a HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['a method with one small letter', 'DELETe /a HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['a long method', `${'G'.repeat(33)} /a HTTP/1.1\r\nHost: a\r\n\r\n`],
     ['too many fields', get(...Array.from({ length: 256 }, (_, i) => `x${i}: 1`))],
     ['CONNECT', 'CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n'],

@@ -4,6 +4,7 @@ import {
   CR,
   hasTwins,
   isMisspelledFraming,
+  isMisspelledMethod,
   isOwnedHeader,
   LF,
   SPACE,
@@ -131,7 +132,9 @@ class HeadParser {
     if (length === 0 || length > MAX_METHOD_BYTES || this.#byte() !== SPACE)
       throw refused('the method is not valid');
     this.#at++;
-    return this.#bytes.toString('latin1', start, this.#at - 1);
+    const method = this.#bytes.toString('latin1', start, this.#at - 1);
+    if (isMisspelledMethod(method)) throw refused('the method has small letters');
+    return method;
   }
 
   #readTarget(): string {

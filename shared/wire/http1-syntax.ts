@@ -8,6 +8,16 @@ export const TOKEN_BYTES = tableOf((byte) => {
   return byte < 0x80 && TOKENS.includes(String.fromCharCode(lower)) ? lower : 0;
 });
 
+const SMALL_LETTER = /[a-z]/;
+
+/**
+ * Whether an application may take this method for another one: methods differ by their letters' case (RFC 9110 9.1), and there are frameworks that read `delete` as `DELETE` (Django and
+ * Werkzeug among them), where the policy would have decided on something else. No method in use has small letters.
+ */
+export function isMisspelledMethod(method: string): boolean {
+  return SMALL_LETTER.test(method);
+}
+
 /** Bytes of a field value: everything but control characters, with the tab. */
 export const VALUE_BYTES = tableOf((byte) => (byte === 9 || (byte >= 32 && byte !== 127) ? 1 : 0));
 

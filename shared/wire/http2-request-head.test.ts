@@ -139,6 +139,8 @@ describe('readRequestHead()', () => {
     ['an escaped slash', change(':path', '/a%2fb')],
     ['an empty segment', change(':path', '/a//b')],
     ['* without OPTIONS', change(':path', '*')],
+    ['a method in small letters', change(':method', 'delete')],
+    ['CONNECT in small letters', [[':method', 'connect'], ...change(':method'), [':protocol', 'websocket']]],
     ['an empty host', change(':authority', '')],
     ['user information', change(':authority', 'a@shop')],
     ['a host with a last dot', change(':authority', 'shop.')],

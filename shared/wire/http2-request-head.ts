@@ -1,6 +1,6 @@
 import { PicketError } from '../errors/errors.ts';
 import type { FieldList } from './hpack-decoder.ts';
-import { hasTwins, isOwnedHeader, TARGET_BYTES } from './http1-syntax.ts';
+import { hasTwins, isMisspelledMethod, isOwnedHeader, TARGET_BYTES } from './http1-syntax.ts';
 import { parseRequestTarget, requireAuthority } from './http1-target.ts';
 import { isToken, MalformedHead, requireField, requireValue } from './http2-field-rules.ts';
 
@@ -77,6 +77,7 @@ class HeadReader {
     for (let i = 0; i < length; i++) this.#take(names[i] ?? '', values[i] ?? '', i);
     if (isTooLong) return this.#refused(431, 'its header fields are too long or too many');
     const method = this.#requireMethod();
+    if (isMisspelledMethod(method)) return this.#refused(400, 'its method has small letters');
     const protocol = this.#pseudo.get(':protocol');
     if (method === 'CONNECT' && protocol === undefined) return this.#readConnect();
     if (protocol !== undefined) this.#takeProtocol(method, protocol);
