@@ -43,6 +43,11 @@ export function isInNetwork({ address, prefixBits }: Cidr, bytes: Uint8Array): b
   return own.length === bytes.length && decodeIpAddress(clearBeyond(bytes, prefixBits)) === address;
 }
 
+/** Whether there is an address that is in both. */
+export function overlaps(one: Cidr, other: Cidr): boolean {
+  return contains(one, other) || contains(other, one);
+}
+
 function contains(outer: Cidr, inner: Cidr): boolean {
   if (outer.family !== inner.family || outer.prefixBits > inner.prefixBits) return false;
   return decodeIpAddress(clearBeyond(encodeIpAddress(inner.address), outer.prefixBits)) === outer.address;

@@ -91,7 +91,7 @@ egress:
   #   key_file: /etc/picket/inspection-ca.key # PEM; nobody but root may read it
   #   server_authorities_file: /etc/picket/outside-authorities.pem # who vouches for outside servers; the authorities of this host unless given
   gateway_refuses: [] # picket gateway --egress only: networks to which it takes nothing whatever the policy says, such as 192.0.2.0/24
-  gateway_allows: [] # picket gateway --egress only: inside networks (10.0.0.0/8, fc00::/7 and the like) to which it may take something, such as 10.20.0.0/16; else to none
+  gateway_allows: [] # picket gateway --egress only: inside networks (10.0.0.0/8, fc00::/7 and the like) to which it may take something, such as 10.20.0.0/16; else to none. Public ones are not named
 
 # Networks that a policy knows by name: input.context.networks.office tells whether the caller's address is in it. The same on every host, best.
 #   office: [192.0.2.0/24, 2001:db8:7::/48]

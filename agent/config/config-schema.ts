@@ -9,8 +9,9 @@ import {
 } from '../../shared/config/config-values.ts';
 import { isAuthorityName } from '../../shared/policy/egress-terms.ts';
 import { BACKEND_CHOICES } from '../capture/capture.ts';
-import { parseCidr, type Cidr } from '../capture/cidr.ts';
+import { formatCidr, parseCidr, type Cidr } from '../capture/cidr.ts';
 import { hasHboneClash } from '../directory/hbone-peers.ts';
+import { INSIDE_NETWORKS, isPartlyInside } from '../egress/inside-networks.ts';
 import { MAX_WORKERS } from '../workers/count-workers.ts';
 import { ipAddress, port, sha256Hex, spiffeId, trustDomain } from '../../shared/protocol/wire-values.ts';
 import { identityKindOf } from '../../shared/spiffe/reserved-path.ts';
@@ -73,6 +74,11 @@ const network = z
     }
   });
 
+const insideNetwork = network.refine(
+  isPartlyInside,
+  `has no inside address (${INSIDE_NETWORKS.map(formatCidr).join(', ')}): to others a gateway takes what the policy sends there, unless egress.gateway_refuses names them`,
+);
+
 const MAX_FORWARDS = 64;
 
 const literalAddress = hostAndPort.refine(
@@ -101,7 +107,7 @@ const egress = z.strictObject({
     .default({}),
   inspection: inspection.optional(),
   gateway_refuses: z.array(network).max(MAX_LIST).default([]),
-  gateway_allows: z.array(network).max(MAX_LIST).default([]),
+  gateway_allows: z.array(insideNetwork).max(MAX_LIST).default([]),
 });
 
 const hbonePeer = z.strictObject({

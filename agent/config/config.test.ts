@@ -75,6 +75,13 @@ describe('parseAgentConfig()', () => {
       'egress.gateway_allows.0: must be an address or a network',
       { egress: { gateway_allows: ['10.0.0.0/33'] } },
     ],
+    ...['8.8.8.8', '203.0.113.0/24', '2001:db8::/32', '169.254.169.254', '::ffff:10.0.0.0/104'].map(
+      (network) =>
+        [
+          'egress.gateway_allows.1: has no inside address (10.0.0.0/8, ',
+          { egress: { gateway_allows: ['10.20.0.0/16', network] } },
+        ] as const,
+    ),
     [
       'egress.authorities.Partner CA: must be a name such as',
       { egress: { authorities: { 'Partner CA': '/ca.pem' } } },

@@ -1,7 +1,10 @@
-import { BlockList, isIPv4 } from 'node:net';
+import { type BlockList, isIPv4 } from 'node:net';
 import type { SpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import type { Directory } from '../../directory/directory.ts';
 import { canonicalAddress, embeddedIpv4s, isHostAddress } from '../../directory/host-address.ts';
+import { parseCidr } from '../../capture/cidr.ts';
+import { INSIDE_NETWORKS } from '../../egress/inside-networks.ts';
+import { buildNetworkList } from '../../egress/network-list.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
 import type { Refusal } from '../judge/judge.ts';
 import type { OwnIdentity } from './own-identity.ts';
@@ -26,26 +29,21 @@ export interface GatewayReachOptions extends GatewayNetworks {
  * of the gateway's own machine to whoever asks from there. Protocol assignments (RFC 6890; Oracle's metadata at 192.0.0.192), reserved addresses (RFC 1112 4), site-local ones
  * (RFC 3879), the prefix for translation within a network (RFC 8215), whose IPv4 address may stand anywhere, and Teredo (RFC 4380) lead nowhere outside.
  */
-const NEVER = buildList([
-  ['168.63.129.16', 32, 'ipv4'],
-  ['100.100.100.200', 32, 'ipv4'],
-  ['fd00:ec2::', 32, 'ipv6'],
-  ['fd20:ce::254', 128, 'ipv6'],
-  ['192.0.0.0', 24, 'ipv4'],
-  ['240.0.0.0', 4, 'ipv4'],
-  ['fec0::', 10, 'ipv6'],
-  ['64:ff9b:1::', 48, 'ipv6'],
-  ['2001::', 32, 'ipv6'],
-]);
+const NEVER = buildNetworkList(
+  [
+    '168.63.129.16/32',
+    '100.100.100.200/32',
+    'fd00:ec2::/32',
+    'fd20:ce::254/128',
+    '192.0.0.0/24',
+    '240.0.0.0/4',
+    'fec0::/10',
+    '64:ff9b:1::/48',
+    '2001::/32',
+  ].map(parseCidr),
+);
 
-/** Networks behind the gateway rather than outside (RFC 1918, RFC 6598, RFC 4193). */
-const INSIDE = buildList([
-  ['10.0.0.0', 8, 'ipv4'],
-  ['172.16.0.0', 12, 'ipv4'],
-  ['192.168.0.0', 16, 'ipv4'],
-  ['100.64.0.0', 10, 'ipv4'],
-  ['fc00::', 7, 'ipv6'],
-]);
+const INSIDE = buildNetworkList(INSIDE_NETWORKS);
 
 /**
  * Where this host may go as a gateway, and whether it is one by what its process earns. Asked for what other hosts bring and for its own programs that are sent through it alike:
@@ -103,10 +101,4 @@ export class GatewayReach {
     if (directory.find({ address, port }).kind === 'outside') return undefined;
     return 'A gateway takes nothing into the mesh or to itself';
   }
-}
-
-function buildList(subnets: readonly (readonly [string, number, 'ipv4' | 'ipv6'])[]): BlockList {
-  const list = new BlockList();
-  for (const [address, prefix, family] of subnets) list.addSubnet(address, prefix, family);
-  return list;
 }
