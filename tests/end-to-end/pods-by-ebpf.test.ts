@@ -159,14 +159,13 @@ async function killWhileReplaced(): Promise<ProcessLife> {
   const since = (event: string): readonly string[] => eventsOf(desk.log().slice(log), event);
   const refused = desk.picket(['agent', 'upgrade']);
   // At once: looking every now and then comes too late.
-  await new Promise<void>((resolve) => {
-    const watcher = watch(desk.logFile, () => {
-      if (since('capture_applied').length === 0) return;
-      process.kill(pid, 'SIGSTOP');
-      watcher.close();
-      resolve();
-    });
+  const isStopped = Promise.withResolvers<undefined>();
+  const watcher = watch(desk.logFile, () => {
+    if (since('capture_applied').length === 0) return;
+    process.kill(pid, 'SIGSTOP');
+    isStopped.resolve(undefined);
   });
+  expect(await Promise.race([isStopped.promise, refused]).finally(() => watcher.close())).toBeUndefined();
   await waitUntil('the next one serves', () => since('agent_ready').length > 0);
   const [started = '{}'] = since('agent_successor_started');
   const successor = lifeOf(Number((JSON.parse(started) as { readonly pid?: number }).pid));
