@@ -19,20 +19,27 @@ export interface Http1ApplicationEvents extends ResponseSink {
 
 export interface Http1ApplicationOptions {
   readonly connect: () => Promise<ByteStream>;
+  /** As `connect`, once the connection before is gone; absent where it is asked on one alone. */
+  readonly reconnect?: (() => Promise<ByteStream>) | undefined;
   readonly end: RelayEnd;
   readonly events: Http1ApplicationEvents;
 }
 
 /** The application behind one relay: it is sent requests and its answers are followed, from when it is connected until it is dropped. */
 export class Http1Application {
-  readonly #connect: () => Promise<ByteStream>;
+  #connect: () => Promise<ByteStream>;
+  readonly #reconnect: (() => Promise<ByteStream>) | undefined;
   readonly #end: RelayEnd;
   readonly #events: Http1ApplicationEvents;
   readonly #responses = new ResponseReader();
   #stream: ByteStream | undefined;
+  /** Whether anything has come on this connection, and since the last request. */
+  #hasSpoken = false;
+  #isSilent = true;
 
-  constructor({ connect, end, events }: Http1ApplicationOptions) {
+  constructor({ connect, reconnect, end, events }: Http1ApplicationOptions) {
     this.#connect = connect;
+    this.#reconnect = reconnect;
     this.#end = end;
     this.#events = events;
   }
@@ -52,8 +59,14 @@ export class Http1Application {
     return this.#responses.isUpgraded;
   }
 
+  /** Whether it may be asked on another connection: it has answered before on this one and says nothing to the last request, so that it may have closed it as idle. */
+  get mayBeAskedAgain(): boolean {
+    return this.#reconnect !== undefined && this.#hasSpoken && this.#isSilent;
+  }
+
   /** Connects to it. False: that failed, as `onFailed` was told, or the relay came to its end meanwhile. */
   async open(): Promise<boolean> {
+    this.#hasSpoken = false;
     let stream: ByteStream;
     try {
       stream = await this.#connect();
@@ -69,6 +82,7 @@ export class Http1Application {
   /** It is connected. */
   adopt(stream: ByteStream): void {
     this.#stream = stream;
+    this.#connect = this.#reconnect ?? this.#connect;
     this.#end.sideOpened();
     stream.attach(this.#reader);
   }
@@ -83,6 +97,7 @@ export class Http1Application {
 
   /** The next answer is to this request. */
   expect(request: AnsweredRequest): void {
+    this.#isSilent = true;
     this.#responses.expect(request);
   }
 
@@ -95,6 +110,8 @@ export class Http1Application {
 
   #onData(bytes: Buffer): void {
     if (this.#end.isOver) return;
+    this.#hasSpoken = true;
+    this.#isSilent = false;
     try {
       this.#responses.take(bytes, this.#events);
     } catch (error) {

@@ -11,6 +11,8 @@ export interface Http1RelayOptions {
   readonly client: ByteStream;
   /** Connects to the application, when the first request is allowed. Rejects with `unavailable`. */
   readonly openApplication: () => Promise<ByteStream>;
+  /** Connects to it anew, where it may be asked on another connection. */
+  readonly reopenApplication?: (() => Promise<ByteStream>) | undefined;
   /** Decides a request and records it; what is allowed perhaps later, with others. */
   readonly judge: (http: DecisionHttpRequest) => Judgement;
   /** Tells, later, whether the record of what is allowed was kept. */

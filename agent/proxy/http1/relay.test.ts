@@ -17,6 +17,7 @@ import { FairTurns } from '../connections/fair-turns.ts';
 import { Http1Relay } from './relay.ts';
 import type { Judgement, Refusal } from '../judge/judge.ts';
 import { RecordTurn } from '../records/record-turn.ts';
+import type { ByteStream } from '../streams/byte-stream.ts';
 import { dialTcp, listenTcp, type TcpListener } from '../streams/tcp-stream.ts';
 
 /** A relay between a real client and a real HTTP server on loopback, which denies what lies below /secret. */
@@ -36,6 +37,8 @@ function judgementOf(reason: keyof typeof DECISION_REASONS, message?: string): J
 }
 
 class Rig {
+  /** Whether the application may be asked on another connection. */
+  isReachable = true;
   readonly judged: DecisionHttpRequest[] = [];
   readonly refused: Refusal[] = [];
   readonly relays: Http1Relay[] = [];
@@ -51,28 +54,34 @@ class Rig {
     },
   });
   readonly #listener: TcpListener;
+  #held = Promise.resolve();
 
   constructor() {
     this.#listener = listenTcp({
       address: '127.0.0.1',
       port: 0,
       onStream: (client) => {
+        const openApplication = async (): Promise<ByteStream> =>
+          await dialTcp({
+            address: '127.0.0.1',
+            port: this.applicationPort,
+            mark: 0,
+            timeoutMs: 2000,
+            clock: systemClock,
+          });
         const relay = new Http1Relay({
           client,
-          openApplication: async () =>
-            await dialTcp({
-              address: '127.0.0.1',
-              port: this.applicationPort,
-              mark: 0,
-              timeoutMs: 2000,
-              clock: systemClock,
-            }),
+          openApplication,
+          reopenApplication: this.isReachable ? openApplication : undefined,
           judge: (http) => {
             this.judged.push(http);
             if (http.path.startsWith('/secret')) return judgementOf('policy_deny');
             return { ...judgementOf('policy_allow'), batch: this.#batch };
           },
-          whenKept: (batch, goOn) => this.#turn.run(batch, goOn),
+          whenKept: (batch, goOn) =>
+            void this.#held.then(() => {
+              this.#turn.run(batch, goOn);
+            }),
           refuse: (refusal) => {
             this.refused.push(refusal);
             return judgementOf(refusal.reason, refusal.message);
@@ -93,6 +102,13 @@ class Rig {
 
   get port(): number {
     return this.#listener.port;
+  }
+
+  /** Nothing is known to be kept from now on, until what it returns is called. */
+  holdRecords(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#held = promise;
+    return resolve;
   }
 
   stop(): void {
@@ -374,6 +390,98 @@ describe('Http1Relay before an application that does not behave', () => {
     await waitUntil('there is an end', () => client.isEnded);
     expect(client.received).toStartWith('HTTP/1.1 502 ');
     expect(client.received).toContain('application_unreachable');
+  });
+
+  /** Answers one request on each connection, and does something else with the second. */
+  function answerOnce(second: (socket: Socket) => unknown): Socket[] {
+    const asked: Socket[] = [];
+    respond = (socket) => {
+      asked.push(socket);
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst');
+      socket.once('data', () => void second(socket));
+    };
+    return asked;
+  }
+
+  test.each([
+    ['ends', (socket: Socket): unknown => socket.end()],
+    ['resets', (socket: Socket): unknown => socket.resetAndDestroy()],
+  ])(
+    'asks it again on another connection when it %s one that it may have had for idle',
+    async (_name, how) => {
+      const asked = answerOnce(how);
+      client.send(get);
+      await client.until('first');
+      client.send(get);
+      await waitUntil('there is another answer', () => client.answers === 2);
+      expect(client.received).not.toContain('502');
+      expect([asked.length, rig.judged.length, rig.refused.length]).toEqual([2, 2, 0]);
+      client.send(get);
+      await waitUntil('the connection goes on', () => client.answers === 3);
+    },
+  );
+
+  test.each([
+    ['what it has begun to answer', get, (socket: Socket): unknown => socket.end('HTTP/1.1 2')],
+    ['what is not safe', 'DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n', (socket: Socket) => socket.end()],
+    [
+      'what has a body',
+      'GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nb',
+      (socket: Socket) => socket.end(),
+    ],
+  ])('does not ask it again for %s', async (_name, request, how) => {
+    const asked = answerOnce(how);
+    client.send(get);
+    await client.until('first');
+    client.send(request);
+    await waitUntil('the connection ends', () => client.isEnded);
+    expect([client.answers, asked.length]).toEqual([2, 1]);
+    expect(client.received).toContain('HTTP/1.1 502 ');
+  });
+
+  test('does not ask it again where it is asked on one connection alone', async () => {
+    rig.isReachable = false;
+    const asked = answerOnce((socket) => socket.end());
+    const sole = new RawClient(rig.port);
+    sole.send(get);
+    await sole.until('first');
+    sole.send(get);
+    await sole.until('HTTP/1.1 502 ');
+    expect(asked).toHaveLength(1);
+    sole.socket.destroy();
+  });
+
+  test('says 502 when it is gone altogether', async () => {
+    answerOnce((socket) => {
+      application.close();
+      socket.end();
+    });
+    client.send(get);
+    await client.until('first');
+    client.send(get);
+    await client.until('HTTP/1.1 502 ');
+    expect(rig.refused.at(-1)?.message).toContain('ECONNREFUSED');
+  });
+
+  test('sends it what waits for its record when it closes an idle connection, whatever that is', async () => {
+    const closing = Promise.withResolvers<Socket>();
+    let isFirst = true;
+    respond = (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n' + (isFirst ? 'idle' : 'next'));
+      if (isFirst) closing.resolve(socket);
+      isFirst = false;
+    };
+    client.send(get);
+    await client.until('idle');
+    const release = rig.holdRecords();
+    client.send('POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody');
+    await waitUntil('it is decided', () => rig.judged.length === 2);
+    const socket = await closing.promise;
+    socket.end();
+    await waitUntil('the relay has let go of it', () => socket.closed);
+    release();
+    await client.until('next');
+    expect(rig.refused).toEqual([]);
   });
 
   test('breaks off an answer that it breaks off', async () => {

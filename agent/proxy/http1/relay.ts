@@ -61,6 +61,7 @@ export class Http1Relay {
     });
     this.#application = new Http1Application({
       connect: options.openApplication,
+      reconnect: options.reopenApplication,
       end: this.#end,
       events: this.#applicationEvents,
     });
@@ -162,13 +163,14 @@ export class Http1Relay {
     }
     const { hop } = judgement;
     const rebuilt = hop?.markHead(prepared) ?? prepared;
-    this.#underWay = { hop, http, head, isComplete: false, isAnswered: false, isLast: head.closes };
+    const progress = { isSent: false, isComplete: false, isAnswered: false, isLast: head.closes };
+    this.#underWay = { hop, http, head, rebuilt, ...progress };
     this.#application.expect({ isHead: head.method === 'HEAD', wantsUpgrade: head.wantsUpgrade });
-    if (judgement.batch === undefined) return this.#forward(rebuilt);
+    if (judgement.batch === undefined) return this.#forward(this.#underWay);
     this.#requests.hold();
     this.#options.whenKept(judgement.batch, (isKept) => {
       try {
-        this.#onRecorded(rebuilt, judgement, isKept);
+        this.#onRecorded(judgement, isKept);
       } catch (error) {
         // A fault of ours must not keep others from going on behind it.
         this.cut({ message: toPicketError(error).message });
@@ -176,24 +178,26 @@ export class Http1Relay {
     });
   }
 
-  #onRecorded(head: Uint8Array, { decisionId }: Judgement, isKept: boolean): void {
-    if (!this.#end.isAhead) return;
-    if (isKept) return this.#forward(head);
-    const refusal = { reason: 'audit_unavailable', decisionId, http: this.#underWay?.http ?? null } as const;
+  #onRecorded({ decisionId }: Judgement, isKept: boolean): void {
+    const request = this.#underWay;
+    if (!this.#end.isAhead || request === undefined) return;
+    if (isKept) return this.#forward(request);
+    const refusal = { reason: 'audit_unavailable', decisionId, http: request.http } as const;
     const judgement = this.#options.refuse(refusal);
     this.#answerLast(judgement, judgement.verdict.httpStatus);
   }
 
-  #forward(head: Uint8Array): void {
-    if (this.#application.stream === undefined) return void this.#openApplication(head);
-    this.#send(head);
+  #forward(request: UnderWay): void {
+    if (this.#application.stream === undefined) return void this.#openApplication(request);
+    request.isSent = true;
+    this.#send(request.rebuilt);
     // What is complete waits for its answer.
-    if (this.#underWay?.isComplete === false && this.#requests.isHeld) this.#goOn();
+    if (!request.isComplete && this.#requests.isHeld) this.#goOn();
   }
 
-  async #openApplication(head: Uint8Array): Promise<void> {
+  async #openApplication(request: UnderWay): Promise<void> {
     this.#requests.hold();
-    if (await this.#application.open()) this.#forward(head);
+    if (await this.#application.open()) this.#forward(request);
   }
 
   #send(bytes: Uint8Array): void {
@@ -269,10 +273,15 @@ export class Http1Relay {
   /** The application cannot be reached, broke off, or answered what cannot be relayed. */
   #failRequest(message: string): void {
     if (!this.#end.isAhead) return;
-    if (this.#underWay === undefined || this.#application.hasBegunAnswer) return this.cut({ message });
-    const { http } = this.#underWay;
-    const judgement = this.#options.refuse({ reason: 'application_unreachable', message, http });
+    const request = this.#underWay;
+    if (request === undefined || this.#application.hasBegunAnswer) return this.cut({ message });
+    const { mayBeAskedAgain } = this.#application;
     this.#application.drop();
+    // It waits for its record, and goes by another connection then.
+    if (mayBeAskedAgain && !request.isSent) return;
+    if (mayBeAskedAgain && isRepeatable(request)) return this.#forward(request);
+    const { http } = request;
+    const judgement = this.#options.refuse({ reason: 'application_unreachable', message, http });
     this.#answerLast(judgement, STATUS.badGateway);
   }
 
@@ -328,4 +337,13 @@ export class Http1Relay {
     const message = `A request head took longer than ${PHASE_MS.head} ms`;
     this.#answerLast(this.#options.refuse({ reason: 'protocol_error', message }), STATUS.timeout);
   }
+}
+
+/** Methods that are safe by RFC 9110 9.2.1, but for TRACE. */
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** Whether a request may be sent again as it is, though the application may have seen it (RFC 9110 9.2.2). */
+function isRepeatable({ head, isComplete }: UnderWay): boolean {
+  const { method, bodyBytes, isChunked, wantsUpgrade } = head;
+  return SAFE_METHODS.has(method) && isComplete && bodyBytes === 0 && !isChunked && !wantsUpgrade;
 }

@@ -7,6 +7,10 @@ export interface UnderWay {
   readonly hop: Hop | undefined;
   readonly http: DecisionHttpRequest;
   readonly head: RequestHead;
+  /** The head as the application gets it. */
+  readonly rebuilt: Uint8Array;
+  /** Whether anything of it was sent to the application. */
+  isSent: boolean;
   /** Whether all of it was read from the client. */
   isComplete: boolean;
   /** An application may answer before it has read everything, and may want the rest all the same. */

@@ -136,6 +136,7 @@ export class InboundCarrier {
       onLeaving: arrival.onLeaving,
       client,
       application: application ?? connect,
+      reopenApplication: connect,
       decide: (http) => this.#judge(visit, http),
       refuse: (refusal) => judge.refuse(encounter, { ...refusal, ...unconnected }),
       findLoss: (http) => this.reconsider(visit, http),

@@ -25,6 +25,8 @@ export interface RelayedRequests {
   readonly client: ByteStream;
   /** Connected already, or how to connect to it when the first request is allowed, which rejects with `unavailable`. */
   readonly application: ByteStream | (() => Promise<ByteStream>);
+  /** As of `Http1RelayOptions`. */
+  readonly reopenApplication?: () => Promise<ByteStream>;
   /** As of `Http1RelayOptions`; no unless given. */
   readonly endsIdle?: boolean;
   /** Decides a request and records it; what is allowed perhaps later, with others. */
@@ -40,11 +42,12 @@ export function relayHttp1(
   requests: RelayedRequests,
   { first, clientCertLine }: { readonly first: Uint8Array; readonly clientCertLine: Uint8Array },
 ): void {
-  const { judge, client, endsIdle = false } = requests;
+  const { judge, client, endsIdle = false, reopenApplication } = requests;
   const place = new Place();
   const relay = new Http1Relay({
     ...relayOptions(requests, place),
     whenKept: (batch, goOn) => judge.whenKept(batch, goOn),
+    reopenApplication,
     endsIdle,
     clientCertLine,
   });
