@@ -54,13 +54,18 @@ test('explainLosses() tells what was recorded and logged at the time', () => {
     logs: {
       store:
         'begins\n{"ts":"2026-01-01T00:00:09.500Z","event":"b"}\na crash\n{"ts":"2026-01-01T00:00:11.000Z","event":"c"}\n',
-      desk: '{"ts":"2026-01-01T00:00:09.400Z","event":"a"}\n',
+      desk: [
+        '{"ts":"2025-12-31T23:59:45.000Z","event":"svid_issued"}',
+        '{"ts":"2026-01-01T00:00:08.000Z","event":"old"}',
+        '{"ts":"2026-01-01T00:00:09.400Z","event":"a"}',
+      ].join('\n'),
     },
   });
   expect(loss?.recorded).toEqual([
     '2026-01-01T00:00:10.010Z outbound of 10.0.0.3:40001: target_unreachable: gone',
   ]);
   expect(loss?.logged).toEqual([
+    'desk: {"ts":"2025-12-31T23:59:45.000Z","event":"svid_issued"}',
     'desk: {"ts":"2026-01-01T00:00:09.400Z","event":"a"}',
     'store: {"ts":"2026-01-01T00:00:09.500Z","event":"b"}',
     'store: a crash',

@@ -31,6 +31,8 @@ export interface Evidence {
 /** A cause lies so long before what it does, at most; of what happened last it is said however long ago that was. */
 const BEFORE_MS = 3000;
 const LOGGED_BEFORE_MS = 1000;
+/** A certificate that was not renewed in time ends long after the last one was issued. */
+const ISSUED_BEFORE_MS = 30_000;
 /** Records and lines may be a little later than what they tell of. */
 const AFTER_MS = 500;
 
@@ -50,7 +52,7 @@ export function explainLosses(lost: readonly SeenRequest[], evidence: Evidence):
         .filter(({ ts, path }) => isNear(Date.parse(ts), 0) && path?.startsWith('/flip/') !== true)
         .map(tellDenial),
       logged: lines
-        .filter(({ atMs }) => isNear(atMs, LOGGED_BEFORE_MS))
+        .filter(({ atMs, text }) => isNear(atMs, isOfCertificate(text) ? ISSUED_BEFORE_MS : LOGGED_BEFORE_MS))
         .toSorted((a, b) => a.atMs - b.atMs)
         .map(({ text }) => text),
     };
@@ -74,6 +76,10 @@ function tellHappening({ name, fromMs, untilMs }: Happening, { begunMs }: SeenRe
 function tellDenial(denial: AccessRecordShown): string {
   const { ts, direction, source, path, reason, message } = denial;
   return `${ts} ${direction} of ${source}${path === null ? '' : ` ${path}`}: ${reason}: ${message}`;
+}
+
+function isOfCertificate(line: string): boolean {
+  return line.includes('"svid_issued"') || line.includes('"renewal_failed"');
 }
 
 /** A line that says no time belongs to the one before it. */

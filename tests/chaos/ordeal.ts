@@ -18,8 +18,8 @@ const LOAD = readFileSync(join(import.meta.dirname, 'programs/endless-load.py'),
 const POLICY = readFileSync(join(import.meta.dirname, '../kit/policies/traffic/policy.rego'), 'utf8');
 /** What was recorded at the end must have come to the server by then. */
 const SETTLE_MS = 120_000;
-/** Of an agent that another process takes over from: shorter than the time in peace between two disturbances. */
-const DRAIN_SECONDS = 3;
+/** Of an agent that another process takes over from: shorter than the time in peace between two disturbances, and longer than a request takes on a busy machine, which is cut behind it. */
+const DRAIN_SECONDS = 8;
 /** Before a disturbance begins, what is asked may already meet it. */
 const BEFORE_MS = 200;
 
