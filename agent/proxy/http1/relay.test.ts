@@ -39,6 +39,8 @@ function judgementOf(reason: keyof typeof DECISION_REASONS, message?: string): J
 class Rig {
   /** Whether the application may be asked on another connection. */
   isReachable = true;
+  /** What waits for its record, where nothing is known to be kept. */
+  held: (() => void)[] | undefined;
   readonly judged: DecisionHttpRequest[] = [];
   readonly refused: Refusal[] = [];
   readonly relays: Http1Relay[] = [];
@@ -54,7 +56,6 @@ class Rig {
     },
   });
   readonly #listener: TcpListener;
-  #held = Promise.resolve();
 
   constructor() {
     this.#listener = listenTcp({
@@ -78,10 +79,10 @@ class Rig {
             if (http.path.startsWith('/secret')) return judgementOf('policy_deny');
             return { ...judgementOf('policy_allow'), batch: this.#batch };
           },
-          whenKept: (batch, goOn) =>
-            void this.#held.then(() => {
-              this.#turn.run(batch, goOn);
-            }),
+          whenKept: (batch, goOn) => {
+            if (this.held === undefined) this.#turn.run(batch, goOn);
+            else this.held.push(() => this.#turn.run(batch, goOn));
+          },
           refuse: (refusal) => {
             this.refused.push(refusal);
             return judgementOf(refusal.reason, refusal.message);
@@ -102,13 +103,6 @@ class Rig {
 
   get port(): number {
     return this.#listener.port;
-  }
-
-  /** Nothing is known to be kept from now on, until what it returns is called. */
-  holdRecords(): () => void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#held = promise;
-    return resolve;
   }
 
   stop(): void {
@@ -473,13 +467,13 @@ describe('Http1Relay before an application that does not behave', () => {
     };
     client.send(get);
     await client.until('idle');
-    const release = rig.holdRecords();
+    const held: (() => void)[] = (rig.held = []);
     client.send('POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody');
     await waitUntil('it is decided', () => rig.judged.length === 2);
     const socket = await closing.promise;
     socket.end();
     await waitUntil('the relay has let go of it', () => socket.closed);
-    release();
+    for (const goOn of held) goOn();
     await client.until('next');
     expect(rig.refused).toEqual([]);
   });
