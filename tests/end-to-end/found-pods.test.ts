@@ -1,17 +1,16 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { statusAnswer, type StatusAnswer } from '../../agent/admin/admin-answers.ts';
+import type { StatusAnswer } from '../../agent/admin/admin-answers.ts';
 import { run, runOk, type Child } from '../kit/child.ts';
 import { CniNetwork } from '../kit/cni.ts';
-import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
-import { routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
-import { curl, startNginx } from '../kit/programs.ts';
+import type { TestPod } from '../kit/pods.ts';
+import { askAt, backIn, frontIn, nginxOf, POD_ADDRESSES, POD_USER, PodsMesh } from '../kit/pods-mesh.ts';
+import type { CurlAnswer } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { eventsOf } from '../kit/witnesses.ts';
+import { statusOf } from './never-down/upgraded.ts';
 
 /**
  * Pods that nobody names: those that CNI plug-ins make on `desk`, found in a folder and reached at what the host's routes say. On `store` is an nginx. The tests follow each other.
@@ -19,9 +18,7 @@ import { eventsOf } from '../kit/witnesses.ts';
 
 setDefaultTimeout(120_000);
 
-const USER = 7001;
 const MOST = 4;
-const ANSWER = 'default_type text/plain; return 200 "at=NAME caller=$http_x_forwarded_client_cert\\n";';
 /** Advertises, past the rules, that an address of IPv6 is on this side: python3 -c … ADDRESS. */
 const ADVERTISE = `
 import socket, struct, sys
@@ -35,11 +32,8 @@ s.sendto(advertisement + on_link, ("ff02::1", 0, 0, socket.if_nametoindex("eth0"
 `;
 
 const prefix = `cni-pk${process.pid}`;
-const stack = new AsyncDisposableStack();
-let folder: string;
-let mesh: Mesh;
+let pods: PodsMesh;
 let cni: CniNetwork;
-let deskHost: TestHost;
 let desk: MeshHost;
 let store: MeshHost;
 let front: TestPod;
@@ -48,92 +42,40 @@ let nginxOfBack: Child;
 let backEntry: string | undefined;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-found-'));
-  chmodSync(folder, 0o711);
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-  mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
-  stack.defer(async () => await mesh.remove());
-  const [, deskOfTest, storeHost] = mesh.network.hosts;
-  if (deskOfTest === undefined || storeHost === undefined) throw new Error('The network has too few hosts');
-  deskHost = deskOfTest;
-  const network: PodNetwork = { number: 1, host: deskHost };
-  await routeToPods(storeHost, network);
-  cni = new CniNetwork(network, join(folder, 'cni'));
-  const onStore = await startNginx(storeHost, nginx('store'));
-  stack.defer(async () => void (await onStore.stop()));
-  store = await mesh.joinHost(storeHost, 'store');
-  desk = await mesh.joinHost(deskHost, 'desk', {
-    capture: {
-      namespaces: [
-        {
-          name: 'pods',
-          pattern: `${prefix}-*`,
-          addresses_in: ['10.8.1.0/24', 'fd08:1::/64'],
-          most: MOST,
-        },
-      ],
-    },
-  });
-  const user = `unix:uid:${USER}`;
-  await mesh.register({ path: '/invoices', on: store, selectors: ['unix:user:www-data'], listen: ['80'] });
-  await mesh.register({ path: '/remote', on: store, selectors: [user] });
-  await mesh.register({ path: '/front', on: desk, selectors: [user, 'netns:name:pods'] });
-  await mesh.control.picketOk(
-    'policy',
-    'publish',
-    join(import.meta.dirname, '../kit/policies/pods'),
-    '-m',
-    'pods',
-  );
+  pods = await PodsMesh.open();
+  cni = new CniNetwork(pods.network, join(pods.folder, 'cni'));
+  const found = { name: 'pods', pattern: `${prefix}-*`, addresses_in: POD_ADDRESSES, most: MOST };
+  ({ desk, store } = await pods.join({
+    host: pods.deskHost,
+    settings: { capture: { namespaces: [found] } },
+    workloads: [frontIn('pods')],
+  }));
 }, 180_000);
-afterAll(async () => await stack.disposeAsync());
+afterAll(async () => await pods.close());
 
 async function makePod(name: string): Promise<TestPod> {
   const pod = await cni.createPod(`${prefix}-${name}`);
-  stack.defer(async () => await pod.remove().catch(() => undefined));
+  pods.defer(async () => await pod.remove().catch(() => undefined));
   return pod;
 }
 
-function nginx(name: string): { readonly folder: string; readonly locations: string } {
-  return {
-    folder: join(folder, `nginx-${name}`),
-    locations: `location / { ${ANSWER.replace('NAME', name)} }`,
-  };
-}
-
-async function serve(pod: TestPod, name: string): Promise<Child> {
-  const started = await startNginx(pod, nginx(name));
-  stack.defer(async () => void (await started.stop()));
-  return started;
-}
-
 /** There is one `/back` at a time. */
-async function registerBack({ ipv4, ipv6 }: TestPod): Promise<void> {
-  if (backEntry !== undefined) await mesh.control.picketOk('entry', 'delete', backEntry);
-  backEntry = await mesh.register({
-    path: '/back',
-    on: desk,
-    selectors: ['unix:user:www-data', 'netns:name:pods'],
-    listen: [`80/auto@${ipv4}`, `80/auto@${ipv6}`],
-  });
+async function registerBack(pod: TestPod): Promise<void> {
+  if (backEntry !== undefined) await pods.control.picketOk('entry', 'delete', backEntry);
+  backEntry = await pods.mesh.register({ ...backIn('pods', pod), on: desk });
 }
 
-async function ask(from: Parameters<typeof curl>[0], address: string, uid = USER): ReturnType<typeof curl> {
-  const host = address.includes(':') ? `[${address}]` : address;
-  return await curl(from, { uid, args: ['-m', '3', `http://${host}/`] });
-}
-
-async function status(): Promise<StatusAnswer> {
-  return statusAnswer.parse(JSON.parse(await desk.picketOk('agent', 'status', '--json')));
+async function ask(from: TestHost, address: string): Promise<CurlAnswer> {
+  return await askAt(from, address, { seconds: 3 });
 }
 
 async function findPod({ name }: TestPod): Promise<StatusAnswer['namespaces'][number] | undefined> {
-  return (await status()).namespaces.find((each) => each.name === `pods/${name}`);
+  return (await statusOf(desk)).namespaces.find((each) => each.name === `pods/${name}`);
 }
 
 /** The name of the host's end of the pair behind which a pod is. */
 async function findPort({ ipv4 }: TestPod): Promise<string> {
-  const [, port] = /dev (\S+)/.exec(await deskHost.runOk('ip', 'route', 'show', ipv4)) ?? [];
+  const [, port] = /dev (\S+)/.exec(await pods.deskHost.runOk('ip', 'route', 'show', ipv4)) ?? [];
   if (port === undefined) throw new Error(`The host has no route to ${ipv4}`);
   return port;
 }
@@ -169,7 +111,7 @@ describe('pods that CNI plug-ins make', () => {
 
   test('reach each other as the workloads that they are, and are reached from other hosts once their addresses are confirmed', async () => {
     await registerBack(back);
-    nginxOfBack = await serve(back, 'back');
+    nginxOfBack = await pods.serve(back, 'back');
     await waitUntil('it answers', async () => (await ask(front, back.ipv4)).status === 200);
     for (const address of [back.ipv4, back.ipv6]) {
       const { body } = await ask(front, address);
@@ -178,23 +120,21 @@ describe('pods that CNI plug-ins make', () => {
         true,
       ]);
     }
-    const node = 'spiffe://example.org/picket/agent/join_token/desk';
-    await mesh.control.picketOk('node', 'address', 'add', node, back.ipv4);
+    await pods.confirm(back.ipv4);
     await waitUntil('it is reached', async () => (await ask(store.host, back.ipv4)).status === 200);
   });
 
   test('earn nothing but what is registered for their label', async () => {
     expect((await ask(desk.host, back.ipv4)).body).not.toContain('at=');
     await runOk(['ip', 'netns', 'add', `other-${prefix}`]);
-    stack.defer(async () => void (await run(['ip', 'netns', 'del', `other-${prefix}`])));
-    expect((await status()).namespaces).toHaveLength(2);
+    pods.defer(async () => await run(['ip', 'netns', 'del', `other-${prefix}`]));
+    expect((await statusOf(desk)).namespaces).toHaveLength(2);
   });
 
   test('leave the gateway to the host: an address of its own in their network is not closed', async () => {
     const gateway = '10.8.1.1';
-    const own = await startNginx(deskHost, { ...nginx('desk'), listen: [`${gateway}:80`] });
-    const www = 'unix:user:www-data';
-    await mesh.register({ path: '/own', on: desk, selectors: [www], listen: [`80/http@${gateway}`] });
+    const own = await pods.serve(pods.deskHost, 'desk', { listen: [`${gateway}:80`] });
+    await pods.mesh.register({ ...nginxOf('/own', [`80/http@${gateway}`]), on: desk });
     // Found, and denied by the policy.
     await waitUntil('it is found', async () => (await ask(front, gateway)).status === 403);
     await own.stop();
@@ -203,7 +143,7 @@ describe('pods that CNI plug-ins make', () => {
 
 describe('whoever is root in a pod', () => {
   test('takes no address of another pod: not by his interfaces, nor by an end of a pair of his own', async () => {
-    const thief = await serve(front, 'thief');
+    const thief = await pods.serve(front, 'thief');
     for (const line of [
       `addr add ${back.ipv4}/32 dev eth0`,
       `addr add ${back.ipv6}/128 dev eth0 nodad`,
@@ -223,17 +163,17 @@ describe('whoever is root in a pod', () => {
   });
 
   test('takes none by advertising himself as a router to the host, though the host believes him', async () => {
-    const thief = await serve(front, 'thief');
+    const thief = await pods.serve(front, 'thief');
     const port = await findPort(front);
-    await deskHost.runOk('sysctl', '-qw', `net.ipv6.conf.${port}.accept_ra=2`);
+    await pods.deskHost.runOk('sysctl', '-qw', `net.ipv6.conf.${port}.accept_ra=2`);
     await waitUntil('the host has the route', async () => {
       await front.runOk('python3', '-c', ADVERTISE, back.ipv6);
-      return (await deskHost.runOk('ip', '-6', 'route', 'show', 'dev', port)).includes(back.ipv6);
+      return (await pods.deskHost.runOk('ip', '-6', 'route', 'show', 'dev', port)).includes(back.ipv6);
     });
     expect((await findPod(front))?.addresses.toSorted()).toEqual([front.ipv4, front.ipv6].toSorted());
     expect((await ask(store.host, back.ipv6)).body).not.toContain('at=');
     expect((await ask(desk.host, back.ipv6)).body).not.toContain('at=');
-    await deskHost.runOk('ip', '-6', 'route', 'del', `${back.ipv6}/128`, 'dev', port);
+    await pods.deskHost.runOk('ip', '-6', 'route', 'del', `${back.ipv6}/128`, 'dev', port);
     await thief.stop();
   });
 
@@ -244,7 +184,7 @@ describe('whoever is root in a pod', () => {
       'nsenter --net=/proc/$PPID/ns/net ip link set eth0 netns $$',
       `ip addr add ${ipv4}/32 dev eth0; ip addr add ${ipv6}/128 dev eth0 nodad; ip link set eth0 up`,
       `ip route add 10.8.1.1/32 dev eth0; ip route add default via 10.8.1.1 src ${ipv4}`,
-      `exec setpriv --reuid=${USER} --clear-groups curl -s -m 2 http://${store.host.ipv4}/`,
+      `exec setpriv --reuid=${POD_USER} --clear-groups curl -s -m 2 http://${store.host.ipv4}/`,
     ].join('; ');
     const taken = await run(front.in('sh', '-c', `unshare -n sh -c '${script}'; true`), { cwd: '/' });
     expect(taken.stdout).not.toContain('at=');
@@ -256,7 +196,7 @@ describe('whoever is root in a pod', () => {
   test('can keep his pod from being captured, and the host is ready all the same', async () => {
     const name = `${prefix}-stuck`;
     const hidden = await cni.createPod(`hidden-${name}`);
-    stack.defer(async () => await hidden.remove());
+    pods.defer(async () => await hidden.remove());
     const squatter = Bun.spawn(hidden.in('python3', '-m', 'http.server', '15001', '--bind', '::'), {
       cwd: '/',
       stdout: 'ignore',
@@ -267,14 +207,14 @@ describe('whoever is root in a pod', () => {
     });
     await runOk(['touch', `/run/netns/${name}`]);
     await runOk(['mount', '--bind', hidden.path, `/run/netns/${name}`]);
-    await waitUntil('it is noticed', async () => (await status()).namespaces[0]?.state === 'failed');
+    await waitUntil('it is noticed', async () => (await statusOf(desk)).namespaces[0]?.state === 'failed');
     expect(await desk.isReady()).toBe(true);
     expect((await desk.examine()).faults.join('\n')).toContain('namespaces fail: cannot be captured');
     squatter.kill('SIGKILL');
     await squatter.exited;
-    await waitUntil('it is captured', async () => (await status()).namespaces[0]?.state === 'captured');
+    await waitUntil('it is captured', async () => (await statusOf(desk)).namespaces[0]?.state === 'captured');
     await runOk(['ip', 'netns', 'del', name]);
-    await waitUntil('it is let go', async () => (await status()).namespaces.length === 0);
+    await waitUntil('it is let go', async () => (await statusOf(desk)).namespaces.length === 0);
   });
 });
 
@@ -282,13 +222,13 @@ describe('pods that come and go', () => {
   test('are others each time, also under the name and at the address of one that went', async () => {
     const first = await makePod('again');
     await registerBack(first);
-    let served = await serve(first, 'first');
+    let served = await pods.serve(first, 'first');
     front = await makePod('front');
     await waitUntil('it answers', async () => (await ask(front, first.ipv4)).status === 200);
     await served.stop();
     await first.remove();
     const second = await makePod('again');
-    served = await serve(second, 'second');
+    served = await pods.serve(second, 'second');
     expect(second.name).toBe(first.name);
     expect(second.ipv4).not.toBe(first.ipv4);
     await waitUntil('the new one is there', async () => {
@@ -307,24 +247,24 @@ describe('pods that come and go', () => {
     const many = Array.from({ length: 6 }, (_, index) => `${prefix}-many${index}`);
     for (const name of many) {
       await runOk(['ip', 'netns', 'add', name]);
-      stack.defer(async () => void (await run(['ip', 'netns', 'del', name])));
+      pods.defer(async () => await run(['ip', 'netns', 'del', name]));
     }
-    await waitUntil('they are counted', async () => (await status()).namespacesBeyond['pods'] === 3);
-    const { namespaces } = await status();
+    await waitUntil('they are counted', async () => (await statusOf(desk)).namespacesBeyond['pods'] === 3);
+    const { namespaces } = await statusOf(desk);
     expect(namespaces.map(({ name }) => name)).toContain(`pods/${front.name}`);
     await waitUntil('the others are captured', async () => {
-      const states = (await status()).namespaces.map(({ state }) => state);
+      const states = (await statusOf(desk)).namespaces.map(({ state }) => state);
       return states.length === MOST && states.every((state) => state === 'captured');
     });
     expect((await desk.examine()).faults.join('\n')).toContain('3 of pods');
-    expect(await deskHost.runOk('curl', '-s', 'http://127.0.0.1:15020/metrics')).toContain(
+    expect(await pods.deskHost.runOk('curl', '-s', 'http://127.0.0.1:15020/metrics')).toContain(
       'picket_namespaces{state="beyond"} 3',
     );
     // Who was there before is served as before.
     expect((await ask(front, store.host.ipv4)).status).toBe(200);
     for (const name of many) await runOk(['ip', 'netns', 'del', name]);
     await waitUntil('all is well', async () => {
-      const { namespaces: left, namespacesBeyond } = await status();
+      const { namespaces: left, namespacesBeyond } = await statusOf(desk);
       return left.length === 1 && Object.keys(namespacesBeyond).length === 0;
     });
   });

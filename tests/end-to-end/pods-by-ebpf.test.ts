@@ -1,17 +1,25 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createBpfPlace } from '../kit/bpf-place.ts';
 import { run } from '../kit/child.ts';
 import { CniNetwork } from '../kit/cni.ts';
 import { holdConnection } from '../kit/held-connection.ts';
-import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
-import { routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
+import type { TestPod } from '../kit/pods.ts';
+import {
+  askAt,
+  awaitRules,
+  backIn,
+  frontIn,
+  POD_ADDRESSES,
+  POD_USER,
+  PodsMesh,
+  REMOTE,
+} from '../kit/pods-mesh.ts';
 import { isAlive, lifeOf, type ProcessLife } from '../kit/process-lives.ts';
-import { curl, startNginx } from '../kit/programs.ts';
+import { curl } from '../kit/programs.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { eventsOf } from '../kit/witnesses.ts';
 import { askThroughout, expectAnsweredOnce, type AskedWay } from './never-down/asked-throughout.ts';
@@ -23,14 +31,10 @@ import { awaitDraining, awaitEnd, statusOf } from './never-down/upgraded.ts';
 
 setDefaultTimeout(120_000);
 
-const USER = 7001;
 const WORKERS = 2;
-const ANSWER = 'default_type text/plain; return 200 "at=NAME caller=$http_x_forwarded_client_cert\\n";';
 
 const prefix = `cni-pk${process.pid}`;
-const stack = new AsyncDisposableStack();
-let folder: string;
-let mesh: Mesh;
+let pods: PodsMesh;
 let cni: CniNetwork;
 let desk: MeshHost;
 let store: MeshHost;
@@ -38,69 +42,29 @@ let front: TestPod;
 let back: TestPod;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-pods-ebpf-'));
-  chmodSync(folder, 0o711);
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-  mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
-  stack.defer(async () => await mesh.remove());
-  const [, deskHost, storeHost] = mesh.network.hosts;
-  if (deskHost === undefined || storeHost === undefined) throw new Error('The network has too few hosts');
-  const place = await createBpfPlace(deskHost);
-  stack.defer(async () => await place.remove());
-  const network: PodNetwork = { number: 1, host: deskHost };
-  await routeToPods(storeHost, network);
-  cni = new CniNetwork(network, join(folder, 'cni'));
-  front = await makePod({ name: 'front', host: place.host });
-  back = await makePod({ name: 'back', host: place.host });
-  await serve(back, 'back');
-  await serve(storeHost, 'store');
-  store = await mesh.joinHost(storeHost, 'store');
-  const pods = { name: 'pods', pattern: `${prefix}-*`, addresses_in: ['10.8.1.0/24', 'fd08:1::/64'] };
-  desk = await mesh.joinHost(place.host, 'desk', {
-    capture: { ...place.settings, namespaces: [pods] },
-    proxy: { workers: WORKERS },
-  });
-  await registerAll();
-  await mesh.control.picketOk(
-    'policy',
-    'publish',
-    join(import.meta.dirname, '../kit/policies/pods'),
-    '-m',
-    'pods',
-  );
+  pods = await PodsMesh.open();
+  const place = await createBpfPlace(pods.deskHost);
+  pods.defer(async () => await place.remove());
+  const { host, settings } = place;
+  cni = new CniNetwork(pods.network, join(pods.folder, 'cni'));
+  front = await makePod({ name: 'front', host });
+  back = await makePod({ name: 'back', host });
+  await pods.serve(back, 'back');
+  const found = { name: 'pods', pattern: `${prefix}-*`, addresses_in: POD_ADDRESSES };
+  ({ desk, store } = await pods.join({
+    host,
+    settings: { capture: { ...settings, namespaces: [found] }, proxy: { workers: WORKERS } },
+    workloads: [REMOTE, frontIn('pods'), backIn('pods', back)],
+  }));
+  await pods.confirm(back.ipv4);
 }, 180_000);
-afterAll(async () => await stack.disposeAsync());
+afterAll(async () => await pods.close());
 
 /** Its programs are in the cgroup of the host's. */
 async function makePod({ name, host }: { readonly name: string; readonly host: TestHost }): Promise<TestPod> {
   const pod = await cni.createPod(`${prefix}-${name}`);
-  stack.defer(async () => await pod.remove().catch(() => undefined));
+  pods.defer(async () => await pod.remove().catch(() => undefined));
   return { ...pod, in: (...command) => host.in(...pod.in(...command)) };
-}
-
-async function serve(on: TestHost, name: string): Promise<void> {
-  const locations = `location / { ${ANSWER.replace('NAME', name)} }`;
-  const nginx = await startNginx(on, { folder: join(folder, `nginx-${name}`), locations });
-  stack.defer(async () => void (await nginx.stop()));
-}
-
-async function registerAll(): Promise<void> {
-  const www = 'unix:user:www-data';
-  const user = `unix:uid:${USER}`;
-  const pods = 'netns:name:pods';
-  await mesh.register({ path: '/invoices', on: store, selectors: [www], listen: ['80'] });
-  await mesh.register({ path: '/remote', on: store, selectors: [user] });
-  await mesh.register({ path: '/remote', on: desk, selectors: [user] });
-  await mesh.register({ path: '/front', on: desk, selectors: [user, pods] });
-  const listen = [back.ipv4, back.ipv6].map((address) => `80/auto@${address}`);
-  await mesh.register({ path: '/back', on: desk, selectors: [www, pods], listen });
-  const node = 'spiffe://example.org/picket/agent/join_token/desk';
-  await mesh.control.picketOk('node', 'address', 'add', node, back.ipv4);
-}
-
-async function ask(from: Parameters<typeof curl>[0], address: string): ReturnType<typeof curl> {
-  const host = address.includes(':') ? `[${address}]` : address;
-  return await curl(from, { uid: USER, args: [`http://${host}/`] });
 }
 
 /** The processes of the data path of `desk`. */
@@ -127,7 +91,7 @@ function allWays(): readonly AskedWay[] {
     { from: front, address: store.host.ipv4 },
     { from: store.host, address: back.ipv4 },
     { from: desk.host, address: back.ipv4 },
-  ].map((way) => ({ ...way, uid: USER }));
+  ].map((way) => ({ ...way, uid: POD_USER }));
 }
 
 /** Asks all ways while something is done; each is answered, and on record once. */
@@ -135,7 +99,7 @@ async function expectNothingLost(name: string, work: () => Promise<void>): Promi
   const prefix = `/${name}/`;
   const asked = await askThroughout(allWays(), prefix, work);
   const targets = ['spiffe://example.org/invoices', 'spiffe://example.org/back'];
-  await expectAnsweredOnce(asked, { control: mesh.control, targets, prefix });
+  await expectAnsweredOnce(asked, { control: pods.control, targets, prefix });
 }
 
 function setWorkers(workers: number): void {
@@ -188,7 +152,7 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     ] as const;
     for (const [from, address, at, caller] of asks)
       await waitUntil(`${address} answers`, async () => {
-        const { body } = await ask(from, address);
+        const { body } = await askAt(from, address);
         return body.includes(`at=${at}`) && body.includes(`URI=spiffe://example.org/${caller}`);
       });
     expect(await desk.picketOk('agent', 'capture', 'show')).toContain('programs pinned in');
@@ -197,7 +161,7 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
 
   test('are reached from other hosts', async () => {
     await waitUntil('it answers', async () => {
-      return (await ask(store.host, back.ipv4)).body.includes('URI=spiffe://example.org/remote');
+      return (await askAt(store.host, back.ipv4)).body.includes('URI=spiffe://example.org/remote');
     });
   });
 
@@ -205,7 +169,7 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     for (const port of [15_001, 15_006])
       for (const address of ['127.0.0.1', '10.8.1.1', desk.host.ipv4])
         expect(
-          (await curl(front, { uid: USER, args: ['-m', '3', `http://${address}:${port}/`] })).status,
+          (await curl(front, { uid: POD_USER, args: ['-m', '3', `http://${address}:${port}/`] })).status,
         ).toBe(0);
   });
 
@@ -215,13 +179,13 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     for (const pid of pids) {
       process.kill(pid, 'SIGSTOP');
       // Both ways: the other one takes what comes from the pod, and the way to the other host is its own.
-      const { body } = await ask(front, store.host.ipv4);
+      const { body } = await askAt(front, store.host.ipv4);
       process.kill(pid, 'SIGCONT');
       expect(body).toContain('URI=spiffe://example.org/front');
     }
     for (const pid of pids) process.kill(pid, 'SIGKILL');
     // It waits in the socket that the agent holds.
-    const waited = await curl(front, { uid: USER, args: ['-m', '20', `http://${store.host.ipv4}/`] });
+    const waited = await askAt(front, store.host.ipv4, { seconds: 20 });
     expect(waited.body).toContain('URI=spiffe://example.org/front');
     // The next test counts both among those that stay.
     await waitUntil(
@@ -233,7 +197,7 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
   test('come while the workers run, and go', async () => {
     const late = await makePod({ name: 'late', host: desk.host });
     await waitUntil('it reaches the other host', async () => {
-      return (await ask(late, store.host.ipv4)).body.includes('URI=spiffe://example.org/front');
+      return (await askAt(late, store.host.ipv4)).body.includes('URI=spiffe://example.org/front');
     });
     const pids = await workerPids();
     await late.remove();
@@ -241,13 +205,13 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
       return (await desk.picketOk('agent', 'status')).includes('pods 2 captured');
     });
     expect(await workerPids()).toEqual(pids);
-    expect((await ask(front, back.ipv4)).body).toContain('at=back');
+    expect((await askAt(front, back.ipv4)).body).toContain('at=back');
   });
 
   test('lose nothing while the agent is replaced twice, with all its workers; what is open the old ones end', async () => {
     const workersBefore = (await workerPids()).map(lifeOf);
     const before = { log: desk.log().length, pids: [desk.pid, ...workersBefore.map(({ pid }) => pid)] };
-    const held = await holdConnection(front, { uid: USER, address: store.host.ipv4, path: '/held' });
+    const held = await holdConnection(front, { uid: POD_USER, address: store.host.ipv4, path: '/held' });
     await expectNothingLost('replaced', async () => {
       await desk.upgrade();
       await awaitDraining(desk);
@@ -284,16 +248,16 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
 
   test('come and go while it is replaced', async () => {
     const leaving = await makePod({ name: 'leaving', host: desk.host });
-    await waitUntil('it is reached', async () => (await ask(leaving, store.host.ipv4)).status === 200);
+    await waitUntil('it is reached', async () => (await askAt(leaving, store.host.ipv4)).status === 200);
     const { length } = desk.log();
     await expectNothingLost('coming', async () => {
       await upgradeMeanwhile(async (upgrade) => {
         const [coming] = await Promise.all([makePod({ name: 'coming', host: desk.host }), leaving.remove()]);
         await waitUntil('it reaches the other host', async () => {
-          return (await ask(coming, store.host.ipv4)).body.includes('URI=spiffe://example.org/front');
+          return (await askAt(coming, store.host.ipv4)).body.includes('URI=spiffe://example.org/front');
         });
         // By whichever agent: from now on by each.
-        const ways = [{ from: coming, address: store.host.ipv4, uid: USER }];
+        const ways = [{ from: coming, address: store.host.ipv4, uid: POD_USER }];
         const asked = await askThroughout(ways, '/come/', async () => await upgrade);
         expect(asked.filter(({ status }) => status !== 200)).toEqual([]);
       });
@@ -319,16 +283,16 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
   });
 
   test('are cut in the old workers by a quarantine', async () => {
-    const held = await holdConnection(front, { uid: USER, address: store.host.ipv4, path: '/cut' });
+    const held = await holdConnection(front, { uid: POD_USER, address: store.host.ipv4, path: '/cut' });
     await desk.upgrade();
     await awaitDraining(desk);
-    await mesh.control.picketOk('quarantine', 'add', 'spiffe://example.org/front', '--reason', 'a drill');
+    await pods.control.picketOk('quarantine', 'add', 'spiffe://example.org/front', '--reason', 'a drill');
     await awaitEnd(desk);
     expect(await held.finish()).not.toContain('URI=');
     // The new ones hear of it by themselves.
-    await waitUntil('nobody lets it', async () => (await ask(front, store.host.ipv4)).status !== 200);
-    await mesh.control.picketOk('quarantine', 'lift', 'spiffe://example.org/front');
-    await waitUntil('it may again', async () => (await ask(front, store.host.ipv4)).status === 200);
+    await waitUntil('nobody lets it', async () => (await askAt(front, store.host.ipv4)).status !== 200);
+    await pods.control.picketOk('quarantine', 'lift', 'spiffe://example.org/front');
+    await waitUntil('it may again', async () => (await askAt(front, store.host.ipv4)).status === 200);
   });
 
   test('go on as before where the next agent fails', async () => {
@@ -346,9 +310,7 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     setWorkers(WORKERS);
     expect(await workerPids()).toEqual(pids);
     await back.runOk('nft', 'flush', 'ruleset');
-    await waitUntil('its rules are back', async () =>
-      (await back.runOk('nft', 'list', 'tables')).includes('inet picket'),
-    );
+    await awaitRules(back);
   });
 
   test('are served by no agent whose predecessor died before it gave way', async () => {
@@ -357,31 +319,31 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
     await waitUntil('nobody listens', async () => {
       return (await desk.host.runOk('ss', '-Hltnp', 'sport = :15008')) === '';
     });
-    expect((await ask(front, store.host.ipv4)).status).toBe(0);
+    expect((await askAt(front, store.host.ipv4)).status).toBe(0);
     // What it had open is closed before it has ended.
     await waitUntil('it has ended', () => !isAlive(successor));
     await desk.stop('SIGKILL');
     await desk.start();
-    await waitUntil('it passes again', async () => (await ask(front, back.ipv4)).status === 200);
+    await waitUntil('it passes again', async () => (await askAt(front, back.ipv4)).status === 200);
   });
 
   test('are closed where the rules within are gone, and with the agent dead', async () => {
     const flush = 'for i in $(seq 40); do nft flush ruleset; done';
     const flushing = run(front.in('sh', '-c', flush), { cwd: '/' });
     const bodies: string[] = [];
-    for (let times = 0; times < 5; times++) bodies.push((await ask(front, store.host.ipv4)).body);
+    for (let times = 0; times < 5; times++) bodies.push((await askAt(front, store.host.ipv4)).body);
     await flushing;
     const others = bodies.filter((body) => body !== '' && !body.includes('URI=spiffe://example.org/front'));
     expect(others).toEqual([]);
     await desk.stop('SIGKILL');
     await front.runOk('nft', 'flush', 'ruleset');
     const asked = await Promise.all([
-      ask(front, store.host.ipv4),
-      ask(front, back.ipv4),
-      ask(store.host, back.ipv4),
+      askAt(front, store.host.ipv4),
+      askAt(front, back.ipv4),
+      askAt(store.host, back.ipv4),
     ]);
     expect(asked.map(({ status }) => status)).toEqual([0, 0, 0]);
     await desk.start();
-    await waitUntil('it passes again', async () => (await ask(front, back.ipv4)).status === 200);
+    await waitUntil('it passes again', async () => (await askAt(front, back.ipv4)).status === 200);
   });
 });

@@ -1,16 +1,13 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { accessPage } from '../../shared/protocol/operator.ts';
 import type { AccessRecordShown } from '../kit/access-records.ts';
 import { Child, run, runOk } from '../kit/child.ts';
 import { holdConnection, type HeldConnection } from '../kit/held-connection.ts';
-import { createMesh, type Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
-import type { TestHost } from '../kit/netns.ts';
-import { createPod, podAddresses, routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
-import { curl, startNginx } from '../kit/programs.ts';
+import { createPod, podAddresses, type TestPod } from '../kit/pods.ts';
+import { askAt, awaitRules, backIn, frontIn, nginxOf, POD_USER, PodsMesh } from '../kit/pods-mesh.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { eventsOf } from '../kit/witnesses.ts';
 import { askThroughout, expectAnsweredOnce } from './never-down/asked-throughout.ts';
@@ -23,10 +20,8 @@ import { awaitDraining, awaitEnd, statusOf } from './never-down/upgraded.ts';
 
 setDefaultTimeout(120_000);
 
-const USER = 7001;
 const STRANGER = 7003;
 const LAST = { front: 2, back: 3, stuck: 4, unknown: 5 } as const;
-const ANSWER = 'default_type text/plain; return 200 "at=NAME caller=$http_x_forwarded_client_cert\\n";';
 /** A program that takes a socket of one namespace with it into another, and connects it there: python3 -c … NAMESPACE-OF-THE-SOCKET NAMESPACE-TO-LIVE-IN USER ADDRESS. */
 const CARRIER = `
 import ctypes, os, socket, sys
@@ -54,101 +49,45 @@ except OSError: pass
 `;
 
 const prefix = `pk${process.pid}pod`;
-const stack = new AsyncDisposableStack();
-let folder: string;
-let mesh: Mesh;
-let network: PodNetwork;
+let pods: PodsMesh;
 let desk: MeshHost;
 let store: MeshHost;
-let outsider: TestHost;
 let front: TestPod;
 let back: TestPod;
 let nginxOfBack: Child;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'picket-pods-'));
-  chmodSync(folder, 0o711);
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-  mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 4 });
-  stack.defer(async () => await mesh.remove());
-  const [, deskHost, storeHost, outsiderHost] = mesh.network.hosts;
-  if (deskHost === undefined || storeHost === undefined || outsiderHost === undefined)
-    throw new Error('The network has too few hosts');
-  network = { number: 1, host: deskHost };
-  await routeToPods(storeHost, network);
-  outsider = outsiderHost;
-  await routeToPods(outsider, network);
+  pods = await PodsMesh.open();
+  const { network, deskHost, outsider } = pods;
   await deskHost.runOk('sysctl', '-qw', 'net.ipv4.ip_forward=1');
   front = await makePod('front');
   back = await makePod('back');
-  const onStore = await startNginx(storeHost, nginx('store'));
-  stack.defer(async () => void (await onStore.stop()));
-  const onDesk = await startNginx(deskHost, { ...nginx('desk') });
-  stack.defer(async () => void (await onDesk.stop()));
-  nginxOfBack = await startNginx(back, nginx('back'));
-  stack.defer(async () => void (await nginxOfBack.stop()));
-  store = await mesh.joinHost(storeHost, 'store');
+  await pods.serve(deskHost, 'desk');
+  nginxOfBack = await pods.serve(back, 'back');
   const namespaces = (['front', 'back', 'stuck'] as const).map((name) => {
     const { ipv4, ipv6 } = podAddresses(network, LAST[name]);
     return { name, path: `/run/netns/${prefix}${name}`, addresses: [ipv4, ipv6] };
   });
-  desk = await mesh.joinHost(deskHost, 'desk', {
-    capture: { namespaces, allow_udp: [{ address: outsider.ipv4, port: 53 }] },
-  });
-  await registerAll();
-  await mesh.control.picketOk(
-    'policy',
-    'publish',
-    join(import.meta.dirname, '../kit/policies/pods'),
-    '-m',
-    'pods',
-  );
+  ({ desk, store } = await pods.join({
+    host: deskHost,
+    settings: { capture: { namespaces, allow_udp: [{ address: outsider.ipv4, port: 53 }] } },
+    workloads: [frontIn('front'), nginxOf('/own'), backIn('back', back)],
+  }));
   for (const address of [store.host.ipv4, back.ipv4])
-    await waitUntil(`a pod reaches ${address}`, async () => (await ask(front, address)).status === 200);
+    await waitUntil(`a pod reaches ${address}`, async () => (await askAt(front, address)).status === 200);
 }, 180_000);
-afterAll(async () => await stack.disposeAsync());
+afterAll(async () => await pods.close());
 
 async function makePod(name: keyof typeof LAST): Promise<TestPod> {
+  const { network } = pods;
   const pod = await createPod(`${prefix}${name}`, { network, last: LAST[name] });
-  stack.defer(async () => await pod.remove());
+  pods.defer(async () => await pod.remove());
   return pod;
-}
-
-function nginx(name: string): { readonly folder: string; readonly locations: string } {
-  return {
-    folder: join(folder, `nginx-${name}`),
-    locations: `location / { ${ANSWER.replace('NAME', name)} }`,
-  };
-}
-
-async function registerAll(): Promise<void> {
-  const www = 'unix:user:www-data';
-  const { ipv4, ipv6 } = podAddresses(network, LAST.back);
-  const user = `unix:uid:${USER}`;
-  await mesh.register({ path: '/invoices', on: store, selectors: [www], listen: ['80'] });
-  await mesh.register({ path: '/remote', on: store, selectors: [user] });
-  await mesh.register({ path: '/front', on: desk, selectors: [user, 'netns:name:front'] });
-  await mesh.register({ path: '/own', on: desk, selectors: [www], listen: ['80'] });
-  await mesh.register({
-    path: '/back',
-    on: desk,
-    selectors: [www, 'netns:name:back'],
-    listen: [`80/auto@${ipv4}`, `80/auto@${ipv6}`],
-  });
-}
-
-async function ask(
-  from: Parameters<typeof curl>[0],
-  address: string,
-  { uid = USER, path = '/', args = [] }: { uid?: number; path?: string; args?: readonly string[] } = {},
-): ReturnType<typeof curl> {
-  const host = address.includes(':') ? `[${address}]` : address;
-  return await curl(from, { uid, args: [`http://${host}${path}`, ...args] });
 }
 
 /** The decisions on requests to a path, as the server has them. */
 async function decisionsOn(path: string): Promise<readonly AccessRecordShown[]> {
-  const page = await mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '1000');
+  const page = await pods.control.picketJson(accessPage, 'audit', 'access', '--limit', '1000');
   return page.items.filter((each) => each.path === path);
 }
 
@@ -159,7 +98,7 @@ async function namespaceStates(): Promise<Readonly<Record<string, string>>> {
 
 describe('pods of one host', () => {
   test('reach each other as the workloads that they are, and each its own at a port that the host has as well', async () => {
-    const { status, body } = await ask(front, back.ipv4, { path: '/near' });
+    const { status, body } = await askAt(front, back.ipv4, { path: '/near' });
     expect([status, body.includes('at=back caller=')]).toEqual([200, true]);
     expect(body).toContain('URI=spiffe://example.org/front');
     const [near] = await waitUntil('it is recorded', async () => {
@@ -172,19 +111,17 @@ describe('pods of one host', () => {
       target_spiffe_id: 'spiffe://example.org/back',
       destination: `${back.ipv4}:80`,
     });
-    expect((await ask(front, back.ipv6)).body).toContain('URI=spiffe://example.org/front');
+    expect((await askAt(front, back.ipv6)).body).toContain('URI=spiffe://example.org/front');
   });
 
   test('reach another host, and are reached from there once their addresses are confirmed', async () => {
-    expect((await ask(front, store.host.ipv4)).body).toContain('URI=spiffe://example.org/front');
-    expect((await ask(front, store.host.ipv6)).body).toContain('URI=spiffe://example.org/front');
-    expect((await ask(store.host, back.ipv4)).status).not.toBe(200);
-    const node = 'spiffe://example.org/picket/agent/join_token/desk';
-    await mesh.control.picketOk('node', 'address', 'add', node, back.ipv4);
-    await mesh.control.picketOk('node', 'address', 'add', node, back.ipv6);
+    expect((await askAt(front, store.host.ipv4)).body).toContain('URI=spiffe://example.org/front');
+    expect((await askAt(front, store.host.ipv6)).body).toContain('URI=spiffe://example.org/front');
+    expect((await askAt(store.host, back.ipv4)).status).not.toBe(200);
+    await pods.confirm(back.ipv4, back.ipv6);
     for (const address of [back.ipv4, back.ipv6]) {
       const answer = await waitUntil('the other host reaches the pod', async () => {
-        const found = await ask(store.host, address);
+        const found = await askAt(store.host, address);
         return found.status === 200 && found;
       });
       expect(answer.body).toContain('at=back');
@@ -193,7 +130,7 @@ describe('pods of one host', () => {
   });
 
   test('are denied what the policy does not allow, by both identities', async () => {
-    expect((await ask(front, back.ipv4, { path: '/posted', args: ['-d', 'x'] })).status).toBe(403);
+    expect((await askAt(front, back.ipv4, { path: '/posted', args: ['-d', 'x'] })).status).toBe(403);
     const [posted] = await waitUntil('it is recorded', async () => {
       const found = await decisionsOn('/posted');
       return found.length > 0 && found;
@@ -218,24 +155,24 @@ describe('nobody is taken for who lives in a pod', () => {
   test('who is another user there, or the same user elsewhere', async () => {
     for (const { from, uid } of [
       { from: front, uid: STRANGER },
-      { from: back, uid: USER },
-      { from: desk.host, uid: USER },
+      { from: back, uid: POD_USER },
+      { from: desk.host, uid: POD_USER },
     ]) {
-      expect((await ask(from, store.host.ipv4, { uid })).status).toBe(0);
-      expect((await ask(from, back.ipv4, { uid })).status).not.toBe(200);
+      expect((await askAt(from, store.host.ipv4, { uid })).status).toBe(0);
+      expect((await askAt(from, back.ipv4, { uid })).status).not.toBe(200);
     }
   });
 
   test('who takes a socket out of a pod, or into one', async () => {
     const carry = async (of: TestPod, into: TestPod): Promise<string> => {
-      const args = [of.path, into.path, String(USER), store.host.ipv4];
+      const args = [of.path, into.path, String(POD_USER), store.host.ipv4];
       return (await run(['python3', '-c', CARRIER, ...args], { cwd: '/' })).stdout;
     };
     expect(await carry(front, front)).toContain('URI=spiffe://example.org/front');
     expect(await carry(front, back)).toBe('');
     expect(await carry(back, front)).toBe('');
     expect(
-      await run(['python3', '-c', CARRIER, front.path, '/proc/1/ns/net', String(USER), store.host.ipv4]),
+      await run(['python3', '-c', CARRIER, front.path, '/proc/1/ns/net', String(POD_USER), store.host.ipv4]),
     ).toMatchObject({
       stdout: '',
     });
@@ -243,26 +180,26 @@ describe('nobody is taken for who lives in a pod', () => {
 
   test('who is a service of the host: it does not serve the address of a pod, nor a pod that of the host', async () => {
     await nginxOfBack.stop();
-    expect((await ask(front, back.ipv4)).body).not.toContain('at=');
-    nginxOfBack = await startNginx(back, nginx('back'));
-    await waitUntil('it answers again', async () => (await ask(front, back.ipv4)).status === 200);
+    expect((await askAt(front, back.ipv4)).body).not.toContain('at=');
+    nginxOfBack = await pods.serve(back, 'back');
+    await waitUntil('it answers again', async () => (await askAt(front, back.ipv4)).status === 200);
   });
 });
 
 describe('what leaves a pod otherwise', () => {
   test('is the UDP that may leave, and nothing else, though the host forwards', async () => {
     const echo = new Child({
-      command: outsider.in('python3', '-c', UDP_ECHO),
-      logFile: join(folder, 'echo.log'),
+      command: pods.outsider.in('python3', '-c', UDP_ECHO),
+      logFile: join(pods.folder, 'echo.log'),
     });
-    stack.defer(async () => void (await echo.stop('SIGKILL')));
+    pods.defer(async () => await echo.stop('SIGKILL'));
     const send = async (port: number): Promise<string> =>
       (
-        await run(front.in('python3', '-c', UDP_QUESTION, outsider.ipv4, String(port)), { cwd: '/' })
+        await run(front.in('python3', '-c', UDP_QUESTION, pods.outsider.ipv4, String(port)), { cwd: '/' })
       ).stdout.trim();
     await waitUntil('it is answered', async () => (await send(53)) === 'answered');
     expect(await send(54)).toBe('');
-    expect((await ask(outsider, back.ipv4, { args: ['-m', '2'] })).status).not.toBe(200);
+    expect((await askAt(pods.outsider, back.ipv4, { seconds: 2 })).status).not.toBe(200);
   });
 });
 
@@ -273,7 +210,7 @@ describe('an agent that is replaced', () => {
       { from: front, address: store.host.ipv4 },
       { from: front, address: back.ipv4 },
       { from: store.host, address: back.ipv4 },
-    ].map((way) => ({ ...way, uid: USER }));
+    ].map((way) => ({ ...way, uid: POD_USER }));
     const prefix = '/replaced/';
     const asked = await askThroughout(ways, prefix, async () => {
       await desk.upgrade();
@@ -284,7 +221,7 @@ describe('an agent that is replaced', () => {
       await awaitEnd(desk);
     });
     const targets = ['spiffe://example.org/invoices', 'spiffe://example.org/back'];
-    await expectAnsweredOnce(asked, { control: mesh.control, targets, prefix });
+    await expectAnsweredOnce(asked, { control: pods.control, targets, prefix });
     expect(eventsOf(desk.log(), 'capture_rules_changed')).toEqual([]);
     expect(await namespaceStates()).toEqual({ front: 'captured', back: 'captured', stuck: 'absent' });
   });
@@ -293,14 +230,12 @@ describe('an agent that is replaced', () => {
     const held = await hold('/cut');
     await desk.upgrade();
     await front.runOk('nft', 'flush', 'ruleset');
-    await waitUntil('the rules are back', async () =>
-      (await front.runOk('nft', 'list', 'tables')).includes('inet picket'),
-    );
-    await mesh.control.picketOk('quarantine', 'add', 'spiffe://example.org/front', '--reason', 'a drill');
+    await awaitRules(front);
+    await pods.control.picketOk('quarantine', 'add', 'spiffe://example.org/front', '--reason', 'a drill');
     await awaitEnd(desk);
     expect(await held.finish()).not.toContain('URI=');
-    await mesh.control.picketOk('quarantine', 'lift', 'spiffe://example.org/front');
-    await waitUntil('it may again', async () => (await ask(front, store.host.ipv4)).status === 200);
+    await pods.control.picketOk('quarantine', 'lift', 'spiffe://example.org/front');
+    await waitUntil('it may again', async () => (await askAt(front, store.host.ipv4)).status === 200);
     // One process alone watches them.
     expect(eventsOf(desk.log(), 'capture_rules_changed')).toHaveLength(1);
     expect(eventsOf(desk.log(), 'handover_failed')).toEqual([]);
@@ -312,16 +247,14 @@ describe('an agent that is replaced', () => {
     expect((await desk.picket(['agent', 'upgrade'])).exitCode).not.toBe(0);
     writeFileSync(desk.configFile, good);
     expect(await namespaceStates()).toEqual({ front: 'captured', back: 'captured', stuck: 'absent' });
-    expect((await ask(front, back.ipv4)).status).toBe(200);
+    expect((await askAt(front, back.ipv4)).status).toBe(200);
     await back.runOk('nft', 'flush', 'ruleset');
-    await waitUntil('its rules are back', async () =>
-      (await back.runOk('nft', 'list', 'tables')).includes('inet picket'),
-    );
+    await awaitRules(back);
   });
 });
 
 async function hold(path: string): Promise<HeldConnection> {
-  return await holdConnection(front, { uid: USER, address: store.host.ipv4, path });
+  return await holdConnection(front, { uid: POD_USER, address: store.host.ipv4, path });
 }
 
 describe('what is not captured is closed', () => {
@@ -329,8 +262,8 @@ describe('what is not captured is closed', () => {
     const unknown = await makePod('unknown');
     const toMesh = ['curl', '-s', '-m', '2', `http://${store.host.ipv4}:15008/`];
     const [toStore, toBack, mesh] = await Promise.all([
-      ask(unknown, store.host.ipv4, { args: ['-m', '2'] }),
-      ask(unknown, back.ipv4, { args: ['-m', '2'] }),
+      askAt(unknown, store.host.ipv4, { seconds: 2 }),
+      askAt(unknown, back.ipv4, { seconds: 2 }),
       run(unknown.in(...toMesh), { cwd: '/' }),
     ]);
     for (const { status } of [toStore, toBack]) expect(status).not.toBe(200);
@@ -341,20 +274,20 @@ describe('what is not captured is closed', () => {
     const before = desk.log().length;
     await front.runOk('nft', 'flush', 'ruleset');
     // Whichever of the two comes first: nothing passes but as the workload.
-    const { status, body } = await ask(front, store.host.ipv4, { args: ['-m', '5'] });
+    const { status, body } = await askAt(front, store.host.ipv4, { seconds: 5 });
     expect(status === 0 || body.includes('URI=spiffe://example.org/front')).toBe(true);
-    await waitUntil('they are back', async () => (await ask(front, store.host.ipv4)).status === 200);
+    await waitUntil('they are back', async () => (await askAt(front, store.host.ipv4)).status === 200);
     expect(desk.log().slice(before)).toContain('capture_rules_changed');
   });
 
   test('a pod in which somebody has the port of the agent is reported, and closed', async () => {
-    const stuck = await createPod(`${prefix}early`, { network, last: LAST.stuck });
-    stack.defer(async () => await stuck.remove());
+    const stuck = await createPod(`${prefix}early`, { network: pods.network, last: LAST.stuck });
+    pods.defer(async () => await stuck.remove());
     const squatter = new Child({
       command: stuck.in('python3', '-m', 'http.server', '15001', '--bind', '::'),
-      logFile: join(folder, 'squatter.log'),
+      logFile: join(pods.folder, 'squatter.log'),
     });
-    stack.defer(async () => void (await squatter.stop('SIGKILL')));
+    pods.defer(async () => await squatter.stop('SIGKILL'));
     await squatter.ready('somebody listens', async () => {
       return (await run(stuck.in('curl', '-sf', 'http://127.0.0.1:15001/'))).exitCode === 0;
     });
@@ -362,11 +295,11 @@ describe('what is not captured is closed', () => {
     const place = `/run/netns/${prefix}stuck`;
     await runOk(['touch', place]);
     await runOk(['mount', '--bind', stuck.path, place]);
-    stack.defer(async () => void (await run(['ip', 'netns', 'del', `${prefix}stuck`])));
+    pods.defer(async () => await run(['ip', 'netns', 'del', `${prefix}stuck`]));
     await waitUntil('it is noticed', async () => (await namespaceStates())['stuck'] === 'failed');
     expect(await desk.isReady()).toBe(false);
     expect((await desk.examine()).faults.join('\n')).toContain('namespaces fail: cannot be captured');
-    expect((await ask(stuck, store.host.ipv4, { args: ['-m', '2'] })).status).not.toBe(200);
+    expect((await askAt(stuck, store.host.ipv4, { seconds: 2 })).status).not.toBe(200);
     await squatter.stop('SIGKILL');
     await waitUntil('it is captured', async () => (await namespaceStates())['stuck'] === 'captured');
     expect(await desk.isReady()).toBe(true);
@@ -381,17 +314,17 @@ describe('a pod that goes and comes again', () => {
     const isOver = new AbortController();
     const bodies: string[] = [];
     const load = (async () => {
-      while (!isOver.signal.aborted) bodies.push((await ask(front, back.ipv4, { args: ['-m', '2'] })).body);
+      while (!isOver.signal.aborted) bodies.push((await askAt(front, back.ipv4, { seconds: 2 })).body);
     })();
     try {
       for (let round = 0; round < 3; round++) {
         await nginxOfBack.stop();
         await back.remove();
         await waitUntil('it is gone', async () => (await namespaceStates())['back'] === 'absent');
-        expect((await ask(store.host, back.ipv4, { args: ['-m', '2'] })).status).not.toBe(200);
+        expect((await askAt(store.host, back.ipv4, { seconds: 2 })).status).not.toBe(200);
         back = await makePod('back');
-        nginxOfBack = await startNginx(back, nginx('back'));
-        await waitUntil('it answers', async () => (await ask(front, back.ipv4)).status === 200);
+        nginxOfBack = await pods.serve(back, 'back');
+        await waitUntil('it answers', async () => (await askAt(front, back.ipv4)).status === 200);
       }
     } finally {
       isOver.abort();
@@ -399,19 +332,19 @@ describe('a pod that goes and comes again', () => {
     }
     expect(bodies.filter((body) => body.includes('at=') && !body.includes('at=back'))).toEqual([]);
     expect(bodies.some((body) => body.includes('URI=spiffe://example.org/front'))).toBe(true);
-    expect((await ask(store.host, back.ipv4)).body).toContain('URI=spiffe://example.org/remote');
+    expect((await askAt(store.host, back.ipv4)).body).toContain('URI=spiffe://example.org/remote');
   });
 
   test('with the agent dead, is refused; the next agent captures what is there', async () => {
     await desk.stop('SIGKILL');
     const asked = await Promise.all([
-      ask(front, store.host.ipv4, { args: ['-m', '2'] }),
-      ask(front, back.ipv4, { args: ['-m', '2'] }),
-      ask(store.host, back.ipv4, { args: ['-m', '2'] }),
+      askAt(front, store.host.ipv4, { seconds: 2 }),
+      askAt(front, back.ipv4, { seconds: 2 }),
+      askAt(store.host, back.ipv4, { seconds: 2 }),
     ]);
     expect(asked.map(({ status }) => status)).toEqual([0, 0, 0]);
     await desk.start();
-    await waitUntil('it passes again', async () => (await ask(front, back.ipv4)).status === 200);
+    await waitUntil('it passes again', async () => (await askAt(front, back.ipv4)).status === 200);
   });
 
   test('is as before once capture is removed', async () => {
