@@ -150,47 +150,32 @@ function continueDraft(state: SyncState, update: SyncUpdate, trustDomain: TrustD
 }
 
 function applyChange(draft: Draft, change: SyncChange): void {
-  if (change.op === 'put') return put(draft, change.item);
-  switch (change.kind) {
-    case 'entry':
-      draft.entries.delete(change.key);
-      return;
-    case 'bundle':
-      draft.bundles.delete(change.key as TrustDomain);
-      return;
-    case 'directory':
-      draft.directory.delete(change.key);
-      return;
-    case 'policy':
-      draft.policy = undefined;
-      return;
-    case 'quarantine':
-      draft.quarantines.delete(change.key);
-      return;
-    case 'enforcement':
-      draft.enforcement.delete(change.key as EnforcementScope);
-      return;
-    case 'service':
-      draft.services.delete(change.key);
-      return;
-    case 'place':
-      draft.places.delete(change.key);
-  }
+  if (change.op === 'put') put(draft, change.item);
+  else if (change.kind === 'policy') draft.policy = undefined;
+  else partOf(draft, change.kind).delete(change.key);
 }
 
 function putNew(draft: Draft, item: SyncItem): void {
-  const isKnown = {
-    entry: () => draft.entries.has(item.key),
-    bundle: () => draft.bundles.has(item.key as TrustDomain),
-    directory: () => draft.directory.has(item.key),
-    policy: () => draft.policy !== undefined,
-    quarantine: () => draft.quarantines.has(item.key),
-    enforcement: () => draft.enforcement.has(item.key as EnforcementScope),
-    service: () => draft.services.has(item.key),
-    place: () => draft.places.has(item.key),
-  }[item.kind]();
-  if (isKnown) throw syncRefused(`its snapshot has two of ${item.kind} ${item.key}`);
+  const { kind, key } = item;
+  const isKnown = kind === 'policy' ? draft.policy !== undefined : partOf(draft, kind).has(key);
+  if (isKnown) throw syncRefused(`its snapshot has two of ${kind} ${key}`);
   put(draft, item);
+}
+
+/** What is held of a kind, by key; of the policy there is but one. */
+function partOf(
+  draft: Draft,
+  kind: Exclude<SyncItem['kind'], 'policy'>,
+): Pick<Map<string, unknown>, 'has' | 'delete'> {
+  return {
+    entry: draft.entries,
+    bundle: draft.bundles,
+    directory: draft.directory,
+    quarantine: draft.quarantines,
+    enforcement: draft.enforcement,
+    service: draft.services,
+    place: draft.places,
+  }[kind];
 }
 
 function put(draft: Draft, item: SyncItem): void {
