@@ -7,7 +7,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Selector } from '../../shared/spiffe/selector.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Database, Datastore, Transaction } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { nodeAddresses, nodes } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
 import { noteQuarantinedNode } from '../quarantine/quarantine-items.ts';
@@ -187,10 +187,8 @@ export class Nodes {
       .where(and(...conditionsOf(filter)))
       .orderBy(asc(nodes.nodeId))
       .limit(limit + 1);
-    const page = rows.slice(0, limit).map(nodeOf);
-    const last = page.at(-1);
-    if (rows.length <= limit || last === undefined) return { nodes: page };
-    return { nodes: page, nextCursor: formatPageCursor([last.nodeId]) };
+    const { page, next } = cutPage(rows, { limit, keyOf: (last) => [last.nodeId] });
+    return { nodes: page.map(nodeOf), ...next };
   }
 
   async #change(nodeId: SpiffeId, work: (transaction: Transaction) => Promise<Node>): Promise<Node> {

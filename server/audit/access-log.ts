@@ -4,7 +4,7 @@ import type { AccessRecord, AuditAnswer, AuditBatch } from '../../shared/protoco
 import type { Log } from '../../shared/runtime/log.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { accessCursors, accessLog, operatorLog } from '../datastore/schema.ts';
 import {
   checkBatch,
@@ -13,6 +13,7 @@ import {
   type CheckedRecord,
   type SpoolPosition,
 } from './audit-chain.ts';
+import { storableText } from './storable-text.ts';
 
 /** Which records to show; what is absent does not matter. */
 export interface AccessFilter {
@@ -85,12 +86,11 @@ export class AccessLog {
       .where(and(...conditionsOf(filter)))
       .orderBy(desc(accessLog.ts), desc(accessLog.nodeId), desc(accessLog.epoch), desc(accessLog.sequence))
       .limit(limit + 1);
-    const page = rows.slice(0, limit);
-    const records = page.map(storedOf);
-    const last = page.at(-1);
-    if (rows.length <= limit || last === undefined) return { records };
-    const nextCursor = formatPageCursor([last.ts.getTime(), last.nodeId, last.epoch, last.sequence]);
-    return { records, nextCursor };
+    const { page, next } = cutPage(rows, {
+      limit,
+      keyOf: ({ ts, nodeId, epoch, sequence }) => [ts.getTime(), nodeId, epoch, sequence],
+    });
+    return { records: page.map(storedOf), ...next };
   }
 
   /** Forgets records of before `beforeMs`, at most `limit` of them. How far each spool is stored stays known. Returns how many went. */
@@ -170,6 +170,7 @@ async function lockPosition(db: Database, spool: Spool): Promise<SpoolPosition> 
   return rows[0] ?? SPOOL_START;
 }
 
+/** The exact text of the record, in which what `storableText` replaces is escaped, stays beside. */
 function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof accessLog.$inferInsert {
   const { nodeId, epoch } = options;
   const { sequence, hash, text, record } = options.record;
@@ -199,11 +200,6 @@ function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof acce
 /** Of `address:port` or `[address]:port`. */
 function addressOf(source: string): string {
   return storableText(source.replace(/:\d*$/, '').replace(/^\[|\]$/g, ''));
-}
-
-/** PostgreSQL keeps no NUL in a text, and a record that cannot be stored would block its spool for ever. The exact text, where it is escaped, stays beside. */
-function storableText(text: string): string {
-  return text.toWellFormed().replaceAll('\0', '\u{fffd}');
 }
 
 /** The text was parsed when it was stored. */

@@ -2,8 +2,9 @@ import { and, desc, eq, gte, lt, type SQL } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { operatorLog } from '../datastore/schema.ts';
+import { storableText } from './storable-text.ts';
 
 /** What somebody did to the server's state, or was refused. */
 export interface OperatorAction {
@@ -83,10 +84,8 @@ export class OperatorLog {
       .where(and(...conditionsOf(filter)))
       .orderBy(desc(operatorLog.id))
       .limit(limit + 1);
-    const actions = rows.slice(0, limit);
-    const last = actions.at(-1);
-    if (rows.length <= limit || last === undefined) return { actions };
-    return { actions, nextCursor: formatPageCursor([last.id]) };
+    const { page, next } = cutPage(rows, { limit, keyOf: ({ id }) => [id] });
+    return { actions: page, ...next };
   }
 }
 
@@ -100,11 +99,6 @@ function conditionsOf(filter: OperatorActionFilter): readonly (SQL | undefined)[
     toMs === undefined ? undefined : lt(operatorLog.ts, new Date(toMs)),
     cursor === undefined ? undefined : lt(operatorLog.id, parsePageCursor(cursor, z.tuple([z.number()]))[0]),
   ];
-}
-
-/** What was refused may hold anything, NUL and half surrogate pairs too, which PostgreSQL refuses, and must still be on record. */
-function storableText(text: string): string {
-  return text.toWellFormed().replaceAll('\0', '\u{fffd}');
 }
 
 function storableDetail(detail: OperatorAction['detail']): OperatorAction['detail'] {

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 
 /** The longest cursor that is read, in characters. */
@@ -30,6 +30,28 @@ export function requirePageSize(limit: number | undefined): number {
     'limit_invalid',
     `A page holds 1 to ${MAX_PAGE_SIZE} items, not ${size}`,
   );
+}
+
+/** The rows of one page, and where the next one begins; absent on the last page. */
+export interface CutPage<Row> {
+  readonly page: readonly Row[];
+  readonly next: { readonly nextCursor?: string };
+}
+
+/** Cuts a page from rows of which one more than `limit` was asked for, which shows that another page follows. `keyOf` is what the cursor holds of the last row. */
+export function cutPage<Row>(
+  rows: readonly Row[],
+  { limit, keyOf }: { readonly limit: number; readonly keyOf: (last: Row) => readonly (string | number)[] },
+): CutPage<Row> {
+  const page = rows.slice(0, limit);
+  const last = page.at(-1);
+  if (rows.length <= limit || last === undefined) return { page, next: {} };
+  return { page, next: { nextCursor: formatPageCursor(keyOf(last)) } };
+}
+
+/** The name after which a page by name begins; undefined for the first page. Throws as `parsePageCursor`. */
+export function parseNameCursor(cursor: string | undefined): string | undefined {
+  return cursor === undefined ? undefined : parsePageCursor(cursor, z.tuple([z.string()]))[0];
 }
 
 /** A database refuses a text with a NUL or half a character in it, and a number that is no integer of its columns. */

@@ -1,5 +1,4 @@
 import { asc, countDistinct, eq, gt, inArray, sql } from 'drizzle-orm';
-import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
   parseEnforcementScope,
@@ -12,7 +11,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import { trustDomainOf } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parseNameCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { enforcementModes, registrationEntries } from '../datastore/schema.ts';
 
 /** The mode of a scope, as an operator set it. */
@@ -93,19 +92,15 @@ export class Enforcements {
     page: { readonly cursor?: string; readonly limit?: number } = {},
   ): Promise<{ readonly items: readonly Enforcement[]; readonly nextCursor?: string }> {
     const limit = requirePageSize(page.limit);
-    const after =
-      page.cursor === undefined ? undefined : parsePageCursor(page.cursor, z.tuple([z.string()]))[0];
+    const after = parseNameCursor(page.cursor);
     const rows = await this.#options.datastore.db
       .select()
       .from(enforcementModes)
       .where(after === undefined ? undefined : gt(enforcementModes.scope, after))
       .orderBy(asc(enforcementModes.scope))
       .limit(limit + 1);
-    const items = rows.slice(0, limit).map((row) => ({ ...row, scope: row.scope as EnforcementScope }));
-    const last = items.at(-1);
-    return rows.length <= limit || last === undefined
-      ? { items }
-      : { items, nextCursor: formatPageCursor([last.scope]) };
+    const { page: found, next } = cutPage(rows, { limit, keyOf: ({ scope }) => [scope] });
+    return { items: found.map((row) => ({ ...row, scope: row.scope as EnforcementScope })), ...next };
   }
 }
 

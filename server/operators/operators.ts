@@ -1,10 +1,9 @@
-import { and, asc, eq, gt } from 'drizzle-orm';
-import { z } from 'zod';
+import { asc, eq, gt } from 'drizzle-orm';
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { OperatorRole } from '../../shared/protocol/operator.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parseNameCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { operators } from '../datastore/schema.ts';
 
 /** Somebody who may call the server, by a client certificate. */
@@ -103,18 +102,15 @@ export class Operators {
   /** A page of operators by name, the revoked ones too. Throws `invalid_argument`: `cursor_invalid`, `limit_invalid`. */
   async list(page: { readonly cursor?: string; readonly limit?: number } = {}): Promise<OperatorPage> {
     const limit = requirePageSize(page.limit);
-    const after =
-      page.cursor === undefined ? undefined : parsePageCursor(page.cursor, z.tuple([z.string()]))[0];
+    const after = parseNameCursor(page.cursor);
     const rows = await this.#datastore.db
       .select()
       .from(operators)
-      .where(and(after === undefined ? undefined : gt(operators.name, after)))
+      .where(after === undefined ? undefined : gt(operators.name, after))
       .orderBy(asc(operators.name))
       .limit(limit + 1);
-    const found = rows.slice(0, limit).map(operatorOf);
-    const last = found.at(-1);
-    if (rows.length <= limit || last === undefined) return { operators: found };
-    return { operators: found, nextCursor: formatPageCursor([last.name]) };
+    const { page: found, next } = cutPage(rows, { limit, keyOf: ({ name }) => [name] });
+    return { operators: found.map(operatorOf), ...next };
   }
 
   #isInForce(operator: Pick<Operator, 'isRevoked' | 'notAfter'>): boolean {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { policyContent, policySummary } from '../../shared/protocol/operator.ts';
 import { signedPolicy, type SignedPolicy } from '../../shared/protocol/policy-statement.ts';
 import type { Database } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { policyActivations, policyVersions } from '../datastore/schema.ts';
 import type { PolicyTargetName } from './policy-target.ts';
 
@@ -96,10 +96,8 @@ export async function listPolicyVersions(
     )
     .orderBy(desc(policyVersions.version))
     .limit(limit + 1);
-  const items = rows.slice(0, limit).map((row) => summaryOf(row, active));
-  const last = items.at(-1);
-  const hasMore = rows.length > limit && last !== undefined;
-  return { items, next: hasMore ? formatPageCursor([last.version]) : null };
+  const { page: found, next } = cutPage(rows, { limit, keyOf: ({ version }) => [version] });
+  return { items: found.map((row) => summaryOf(row, active)), next: next.nextCursor ?? null };
 }
 
 /** What operators see of a version. */

@@ -5,7 +5,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import { isInSegment } from '../../shared/spiffe/segment.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { quarantines, registrationEntries } from '../datastore/schema.ts';
 import { quarantineKey } from './quarantine-items.ts';
 import { requireQuarantineSubject, type QuarantineKey } from './quarantine-subject.ts';
@@ -93,10 +93,8 @@ export class Quarantines {
       .where(page.cursor === undefined ? undefined : after(parsePageCursor(page.cursor, PAGE_KEY)))
       .orderBy(asc(quarantines.kind), asc(quarantines.subject))
       .limit(limit + 1);
-    const found = rows.slice(0, limit).map(quarantineOf);
-    const last = found.at(-1);
-    if (rows.length <= limit || last === undefined) return { quarantines: found };
-    return { quarantines: found, nextCursor: formatPageCursor([last.kind, last.subject]) };
+    const { page: found, next } = cutPage(rows, { limit, keyOf: ({ kind, subject }) => [kind, subject] });
+    return { quarantines: found.map(quarantineOf), ...next };
   }
 
   /** Those that end by themselves. */

@@ -9,7 +9,7 @@ import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { isUniqueViolation } from '../datastore/database-error.ts';
 import type { Database, Datastore, Transaction } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { registrationEntries } from '../datastore/schema.ts';
 import { noteDirectoryChanges } from '../directory/note-directory-changes.ts';
 import { requireWorkloadNotHeld } from '../quarantine/require-not-held.ts';
@@ -94,10 +94,9 @@ export class Registration {
       .where(and(...conditionsOf(filter)))
       .orderBy(asc(registrationEntries.spiffeId), asc(registrationEntries.entryId))
       .limit(limit + 1);
-    const entries = rows.slice(0, limit).map(entryOf);
-    const last = entries.at(-1);
-    if (rows.length <= limit || last === undefined) return { entries };
-    return { entries, nextCursor: formatPageCursor([last.spiffeId, last.entryId]) };
+    const keyOf = (last: (typeof rows)[number]): readonly string[] => [last.spiffeId, last.entryId];
+    const { page, next } = cutPage(rows, { limit, keyOf });
+    return { entries: page.map(entryOf), ...next };
   }
 
   /**

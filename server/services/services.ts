@@ -1,5 +1,4 @@
 import { and, asc, eq, gt, inArray, sql } from 'drizzle-orm';
-import { z } from 'zod';
 import { PicketError } from '../../shared/errors/errors.ts';
 import {
   serviceAddress,
@@ -14,7 +13,7 @@ import { trustDomainOf, type SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../shared/spiffe/trust-domain.ts';
 import { parseNodeAddress } from '../agents/node-address.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
-import { formatPageCursor, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
+import { cutPage, parseNameCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { nodeAddresses, nodes, registrationEntries, services } from '../datastore/schema.ts';
 import { lockServiceAddresses } from './service-addresses.ts';
 
@@ -88,19 +87,15 @@ export class Services {
     page: { readonly cursor?: string; readonly limit?: number } = {},
   ): Promise<{ readonly items: readonly Service[]; readonly nextCursor?: string }> {
     const limit = requirePageSize(page.limit);
-    const after =
-      page.cursor === undefined ? undefined : parsePageCursor(page.cursor, z.tuple([z.string()]))[0];
+    const after = parseNameCursor(page.cursor);
     const rows = await this.#datastore.db
       .select()
       .from(services)
       .where(after === undefined ? undefined : gt(services.name, after))
       .orderBy(asc(services.name))
       .limit(limit + 1);
-    const items = rows.slice(0, limit).map(serviceOf);
-    const last = items.at(-1);
-    return rows.length <= limit || last === undefined
-      ? { items }
-      : { items, nextCursor: formatPageCursor([last.name]) };
+    const { page: found, next } = cutPage(rows, { limit, keyOf: ({ name }) => [name] });
+    return { items: found.map(serviceOf), ...next };
   }
 
   /** How many confirmed addresses have the listener of each of these services now, by its name; one without any is absent. */
