@@ -157,14 +157,20 @@ export class GatewayMesh {
     return await curl(this.desk.host, { uid, args });
   }
 
-  /** The newest record that has all of these fields. */
+  /** The newest record that has all of these fields, once there is one. */
   async recorded(fields: Partial<AccessRecord>): Promise<AccessRecord> {
+    return await waitUntil(
+      `${JSON.stringify(fields)} stands in the record`,
+      async () => await this.findRecord(fields),
+    );
+  }
+
+  /** As `recorded`, as it is now. */
+  async findRecord(fields: Partial<AccessRecord>): Promise<AccessRecord | undefined> {
     const has = (record: AccessRecord): boolean =>
       Object.entries(fields).every(([name, value]) => record[name as keyof AccessRecord] === value);
-    return await waitUntil(`${JSON.stringify(fields)} stands in the record`, async () => {
-      const page = await this.mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '200');
-      return page.items.find(has);
-    });
+    const page = await this.mesh.control.picketJson(accessPage, 'audit', 'access', '--limit', '200');
+    return page.items.find(has);
   }
 
   /** Puts a policy in force on all hosts. */
