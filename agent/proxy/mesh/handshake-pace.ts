@@ -5,7 +5,7 @@ export const HANDSHAKES_AT_ONCE = 5;
  * Begins TLS handshakes in the order in which they were asked for, one for each turn of the event loop. Bun's sockets do a step of at most five handshakes
  * in a turn, and of those that wait beyond them the last come is served first: under a steady stream of new handshakes the first of them would
  * wait until the stream ends. Begun no faster than that, their steps stay within the five of each turn. Of a crowd five begin together, and
- * the next five as many turns later: what does the same work at the same time costs a tenth less than one after another.
+ * the next five as many turns later: what does the same work at the same time costs less than one after another.
  */
 export class HandshakePace {
   readonly #waiting = new Set<() => void>();
