@@ -89,7 +89,7 @@ function checkEnd({ subject, isRoot, notAfter }: CertificateSummary, nowMs: numb
   const leftMs = Date.parse(notAfter) - nowMs;
   const found = `${subject}: ${leftMs > 0 ? `${formatDuration(leftMs)} left` : 'ended'}, ${notAfter}`;
   const advice = isRoot
-    ? 'plan a new authority: docs/backup.md, "Lost keys"'
+    ? 'put another root in its place: docs/root.md'
     : 'picket ca renew, on the machine that has the root';
   return check(
     isRoot ? 'root' : 'authority',

@@ -45,11 +45,18 @@ export class OnlineAuthority implements CertificateAuthority {
     return this.#options.intermediate.certificate.notAfterMs;
   }
 
-  /** SHA-256 of the root's public key in hexadecimal, by which hosts recognise the root. */
+  /**
+   * SHA-256 of the root's public key in hexadecimal, by which hosts recognise the root: of the one that the server's own certificate stands on. While roots change there is another one in the bundle, and a host that
+   * pins that would not believe the server.
+   */
   get rootKeySha256(): string {
-    const [root] = this.bundle.current.x509Authorities;
-    if (root === undefined) throw new PicketError('internal', 'bundle_empty', 'The trust bundle is empty');
-    return createHash('sha256').update(parseX509Certificate(root).publicKeySpki).digest('hex');
+    const { issuer } = this.#options.intermediate.certificate;
+    const root = this.bundle.current.x509Authorities
+      .map(parseX509Certificate)
+      .find(({ subject }) => Buffer.from(subject).equals(issuer));
+    if (root === undefined)
+      throw new PicketError('internal', 'root_missing', 'The root of the intermediate is not in the bundle');
+    return createHash('sha256').update(root.publicKeySpki).digest('hex');
   }
 
   get policyCertificate(): Uint8Array {

@@ -108,6 +108,19 @@ describe('openAuthority()', () => {
     expect((await refusalOf(before.issue({ ...request, publicKeySpki }))).reason).toBe('key_replaced');
   });
 
+  test('rootKeySha256 is that of the root that the intermediate stands on, wherever it stands in the bundle', async () => {
+    const read = (name: string): string => readFileSync(file(name), 'utf8');
+    const old = read('bundle.pem');
+    const oldPin = (await open()).rootKeySha256;
+    await layOut();
+    const [first, newPin] = [read('bundle.pem'), (await open()).rootKeySha256];
+    expect(newPin).not.toBe(oldPin);
+    for (const bundle of [old + first, first + old]) {
+      writeFileSync(file('bundle.pem'), bundle);
+      expect((await open()).rootKeySha256).toBe(newPin);
+    }
+  });
+
   test('refuses files that hold no certificate, or more than one', async () => {
     const text = readFileSync(file('intermediate.pem'), 'utf8');
     for (const content of ['', 'garbage', `${text}${text}`, text.replace('A', 'B'), text.slice(0, -30)]) {
