@@ -222,7 +222,7 @@ describe('when members of a service fail', () => {
   test('a member whose host answers as somebody else is told nothing, and passed over at once', async () => {
     const intermediate = await signIntermediate(places.mesh.control);
     const chain = [await issueLeaf(intermediate, 'spiffe://example.org/database'), intermediate];
-    const { leafFile, othersFile, keyFile } = await writeCredentials(chain);
+    const { leafFile, othersFile, keyFile } = await writeCredentials(chain, places.mesh.control.folder);
     await places.hosts.near.stop('SIGKILL');
     const { host } = places.hosts.near;
     const certificate = ['-cert', leafFile, '-key', keyFile, '-cert_chain', othersFile];

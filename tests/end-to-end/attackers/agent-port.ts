@@ -1,6 +1,5 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { buildCsr, generateP256Key, type KeyPair } from '../../../agent/identity/key-pair.ts';
@@ -25,10 +24,11 @@ export class AgentPort {
   readonly #control: ControlPlane;
   readonly #from: TestHost;
   #asked = 0;
-  readonly #folder = mkdtempSync(join(tmpdir(), 'picket-agent-port-'));
+  readonly #folder: string;
 
   constructor(control: ControlPlane, from: TestHost) {
     this.#control = control;
+    this.#folder = mkdtempSync(join(control.folder, 'agent-port-'));
     this.#from = from;
   }
 

@@ -48,7 +48,7 @@ describe('the mode of a service', () => {
   test('is not set by a workload, by an agent, or by nobody', async () => {
     const bundle = shop.mesh.control.bundleFile;
     const leaf = await issueLeaf(intermediate, 'spiffe://example.org/web');
-    const workload = await writeCredentials([leaf, intermediate]);
+    const workload = await writeCredentials([leaf, intermediate], shop.folder);
     const agent = await new AgentPort(shop.mesh.control, shop.outsider).join('elsewhere');
     for (const client of [
       clientWith(),

@@ -42,10 +42,10 @@ beforeAll(async () => {
   // From a host of the mesh the port of the server is not to be reached.
   alice = await OperatorClient.create(control, { host: control.host, name: 'alice', roles: ['admin'] });
   const intermediate = await signIntermediate(control);
-  credentials = await writeCredentials([
-    await issueLeaf(intermediate, 'spiffe://example.org/web'),
-    intermediate,
-  ]);
+  credentials = await writeCredentials(
+    [await issueLeaf(intermediate, 'spiffe://example.org/web'), intermediate],
+    shop.folder,
+  );
 }, 120_000);
 afterAll(async () => await shop.close());
 

@@ -27,7 +27,7 @@ export class ForgedServer {
   ): Promise<ForgedServer> {
     const { intermediate, victim, spiffeId = 'spiffe://example.org/picket/server' } = options;
     const leaf = await issueLeaf(intermediate, spiffeId);
-    const { chainFile, keyFile } = await writeCredentials([leaf, intermediate]);
+    const { chainFile, keyFile } = await writeCredentials([leaf, intermediate], control.folder);
     const artifacts = join(control.folder, 'forged-artifacts');
     mkdirSync(artifacts, { recursive: true });
     const program = join(import.meta.dirname, 'programs/forged-server.ts');

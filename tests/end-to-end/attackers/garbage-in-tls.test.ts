@@ -33,7 +33,7 @@ beforeAll(async () => {
   shop = await Shop.open();
   const intermediate = await signIntermediate(shop.mesh.control);
   const leaf = await issueLeaf(intermediate, 'spiffe://example.org/web');
-  credentials = await writeCredentials([leaf, intermediate]);
+  credentials = await writeCredentials([leaf, intermediate], shop.folder);
 }, 120_000);
 afterAll(async () => await shop.close());
 

@@ -50,7 +50,7 @@ interface Encounter {
 
 /** What becomes of a request to the host whose address was taken. */
 async function meet({ chain, options = [], says, seconds = 15 }: Impostor): Promise<Encounter> {
-  const { leafFile, othersFile, keyFile } = await writeCredentials(chain);
+  const { leafFile, othersFile, keyFile } = await writeCredentials(chain, shop.folder);
   const rest = chain.length === 1 ? [] : ['-cert_chain', othersFile];
   const accept = ['-accept', `${shop.store.host.ipv4}:${MESH_PORT}`, '-naccept', '1', '-verify', '4'];
   const own = ['-cert', leafFile, '-key', keyFile, ...rest, '-alpn', 'picket/1', '-quiet'];

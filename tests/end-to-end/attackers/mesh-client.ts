@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { webcrypto } from 'node:crypto';
@@ -95,6 +95,15 @@ export interface MeshAnswer {
 
 /** Speaks to port 15008 by OpenSSL, for at most `seconds` (3 if absent), and not beyond the first frame after an accept. */
 export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
+  const folder = mkdtempSync(join(tmpdir(), 'picket-mesh-client-'));
+  try {
+    return await tryMeshWithin(folder, attempt);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function tryMeshWithin(folder: string, attempt: MeshAttempt): Promise<MeshAnswer> {
   const {
     from,
     to,
@@ -107,7 +116,7 @@ export async function tryMesh(attempt: MeshAttempt): Promise<MeshAnswer> {
     endsOnAccept = false,
   } = attempt;
   const name = serverName === undefined ? ['-noservername'] : ['-servername', serverName];
-  const shown = credentials === undefined ? [] : await credentialOptions(credentials);
+  const shown = credentials === undefined ? [] : await credentialOptions(credentials, folder);
   const connect = ['-connect', `${to.ipv4}:15008`, '-tls1_3', '-alpn', 'picket/1', '-quiet', '-no_ign_eof'];
   const command = [
     'timeout',
@@ -148,11 +157,14 @@ export interface CredentialFiles {
   readonly keyFile: string;
 }
 
-/** A chain and the key of its leaf as files. */
-export async function writeCredentials(chain: readonly TestCertificate[]): Promise<CredentialFiles> {
+/** A chain and the key of its leaf as files, in a folder of their own within one that the caller removes. */
+export async function writeCredentials(
+  chain: readonly TestCertificate[],
+  within: string,
+): Promise<CredentialFiles> {
   const [leaf, ...others] = chain;
   if (leaf === undefined) throw new RangeError('A chain has a leaf');
-  const folder = mkdtempSync(join(tmpdir(), 'picket-credentials-'));
+  const folder = mkdtempSync(join(within, 'credentials-'));
   const file = (name: string, text: string): string => {
     writeFileSync(join(folder, name), text);
     return join(folder, name);
@@ -168,8 +180,8 @@ export async function writeCredentials(chain: readonly TestCertificate[]): Promi
 }
 
 /** As OpenSSL takes them. */
-async function credentialOptions({ chain }: Credentials): Promise<readonly string[]> {
-  const { leafFile, othersFile, keyFile } = await writeCredentials(chain);
+async function credentialOptions({ chain }: Credentials, within: string): Promise<readonly string[]> {
+  const { leafFile, othersFile, keyFile } = await writeCredentials(chain, within);
   const own = ['-cert', leafFile, '-key', keyFile];
   return chain.length === 1 ? own : [...own, '-cert_chain', othersFile];
 }
