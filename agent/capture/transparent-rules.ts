@@ -30,6 +30,8 @@ export function transparentRules({ transparent }: ResolvedSettings): Transparent
   const { id, ports } = transparent;
   if (ports.length === 0) return { chains: [], output: [], input: [] };
   const set = `{ ${ports.join(', ')} }`;
+  // What connection tracking cannot make sense of has no zone: the end of a connection that it has forgotten. It goes the way of all others, for the kernel has nothing else to send.
+  const unknown = `tcp sport ${set} ct state invalid fib daddr type != local`;
   return {
     chains: [
       {
@@ -43,7 +45,7 @@ export function transparentRules({ transparent }: ResolvedSettings): Transparent
       {
         name: 'steer_transparent',
         head: 'type route hook output priority mangle; policy accept;',
-        rules: [`ct zone ${id} tcp sport ${set} meta mark set ${id}`],
+        rules: [`ct zone ${id} tcp sport ${set} meta mark set ${id}`, `${unknown} meta mark set ${id}`],
       },
       {
         name: 'bind_transparent',
@@ -54,15 +56,18 @@ export function transparentRules({ transparent }: ResolvedSettings): Transparent
       {
         name: 'guard_transparent',
         head: 'type filter hook postrouting priority 0; policy accept;',
-        rules: [`ct zone ${id} oifname != "lo" counter drop`],
+        rules: [
+          `ct zone ${id} oifname != "lo" counter drop`,
+          // What is forwarded is from elsewhere.
+          `${unknown} fib saddr type local oifname != "lo" counter drop`,
+        ],
       },
     ],
     output: [
       // A program that opens a connection from such a port of its own.
       `ct zone ${id} ${OPENS} counter reject with tcp reset`,
       `ct zone ${id} accept`,
-      // What connection tracking cannot make sense of has no zone: it is sent again.
-      `tcp sport ${set} ct state invalid fib daddr type != local drop`,
+      `${unknown} accept`,
     ],
     // Where accepted sockets take over the mark of what opened them, the next rule would take a forged packet for one of the agent's.
     input: [`tcp dport ${set} counter drop`],

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { accessPage, entryPage } from '../../shared/protocol/operator.ts';
 import { Child, run } from '../kit/child.ts';
-import { curl, psqlCommand, type CurlAnswer } from '../kit/programs.ts';
+import { asUser, curl, psqlCommand, type CurlAnswer } from '../kit/programs.ts';
 import { denialBody, SHOP_USERS } from '../kit/shop.ts';
 import { returnRoutesOf, TRANSPARENT_PORTS, TransparentShop } from '../kit/transparent-shop.ts';
 import { waitUntil } from '../kit/wait.ts';
@@ -21,7 +21,7 @@ const { http, http2, excluded, bytes } = TRANSPARENT_PORTS;
 const WITNESS = `table inet witness {
   chain input {
     type filter hook input priority -200;
-    tcp sport { ${http}, ${http2}, ${bytes} } counter
+    iifname "eth0" tcp sport { ${http}, ${http2}, ${bytes} } counter
   }
 }`;
 /** Sends a packet with a source address and port of somebody else's, to a port of \`store\`: arguments source, its port, destination, its port, flags. */
@@ -90,7 +90,9 @@ async function countOf(host: TransparentShop['shop']['outsider'], rule: RegExp):
   return Number(/counter packets (\d+)/.exec(line ?? '')?.[1] ?? 'NaN');
 }
 
-const cameHere = async (): Promise<number> => await countOf(rig.shop.desk.host, /tcp sport .* counter/);
+/** By the rule of `WITNESS`. */
+const cameHere = async (): Promise<number> =>
+  await countOf(rig.shop.desk.host, /iifname "eth0" tcp sport .* counter/);
 
 async function nodeHost(sysctl: string, value: string): Promise<void> {
   await store().host.runOk('sysctl', '-qw', `${sysctl}=${value}`);
@@ -113,7 +115,16 @@ test('a caller’s own connection from the very port that the kernel chose for i
 
 test('without the routing rule nothing leaves the host, connections are refused, and the rule comes back', async () => {
   const before = await cameHere();
-  for (const family of ['-4', '-6']) await store().host.runOk('ip', family, 'rule', 'del', 'protocol', '80');
+  const remove = async (): Promise<void> => {
+    for (const family of ['-4', '-6'])
+      await store().host.runOk('ip', family, 'rule', 'del', 'protocol', '80');
+  };
+  await remove();
+  // Behind a look the next one is five seconds away.
+  await waitUntil('a look has brought it back', async () =>
+    (await returnRoutesOf(store().host)).includes('fwmark'),
+  );
+  await remove();
   expect(await returnRoutesOf(store().host)).not.toContain('fwmark');
   const asked = rig.ask(url(), '--max-time', '20');
   await waitUntil('what answers is held back', async () => {
@@ -164,6 +175,29 @@ test('connections go on when the rules are flushed and put back, and when connec
   await store().host.runOk('conntrack', '-F');
   await waitUntil('it ends', () => !query.isRunning, 20_000);
   expect(query.log()).toContain(`|${rig.shop.desk.host.ipv4}`);
+});
+
+test('a connection that the program ends is ended for the caller too, where connection tracking has forgotten it, and nothing leaves meanwhile', async () => {
+  const before = await cameHere();
+  const { host } = store();
+  const script = `exec 3<>/dev/tcp/${host.ipv4}/${bytes}; cat <&3; echo ended`;
+  const caller = new Child({
+    command: rig.shop.desk.host.in(...asUser(SHOP_USERS.web, 'bash', '-c', script)),
+    logFile: join(rig.shop.folder, 'ended.log'),
+    cwd: '/',
+  });
+  held = caller;
+  const listSockets = async (state: string): Promise<string> =>
+    await host.runOk('ss', '-Htnp', 'state', state, `sport = :${bytes}`);
+  await caller.ready('it is open', async () => (await listSockets('established')).includes('python3'));
+  const [, program] = /pid=(\d+)/.exec(await listSockets('listening')) ?? [];
+  // Until the next look brings the rule back, it would leave.
+  await host.runOk('ip', 'rule', 'del', 'protocol', '80');
+  await host.runOk('conntrack', '-F');
+  process.kill(Number(program), 'SIGKILL');
+  // The kernel asks whether a silent connection lives after thirty seconds, by which it would be known again.
+  await waitUntil('the caller hears of it', () => caller.log().includes('ended'), 20_000);
+  expect(await cameHere()).toBe(before);
 });
 
 test('a packet from outside that claims to be of such a connection is dropped, though accepted sockets have the mark of what opened them', async () => {
