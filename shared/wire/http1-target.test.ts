@@ -14,6 +14,8 @@ describe('parseRequestTarget()', () => {
       '/a.b/..c/c..',
       '/a?x=/../%2e%2F//y',
       '/%C3%A9/%20',
+      '/%E9',
+      '/%C0/%E0%A0%80/%F0%90%80%80',
       '/a;v=1/b',
       '/%25',
       '/%3B',
@@ -45,6 +47,12 @@ describe('parseRequestTarget()', () => {
       '/.%2e/a',
     ])
       expect(isRefused(path)).toBe(true);
+  });
+
+  test('refuses characters in more bytes than they have', () => {
+    for (const path of ['/a%c0%afb', '/%C1%9C', '/%E0%80%AF', '/%e0%9f%bf', '/%F0%80%80%af', '/%F0%8F%BF%BF'])
+      expect(isRefused(path)).toBe(true);
+    expect(isRefused('/a?%c0%af')).toBe(false);
   });
 
   test('refuses empty segments', () => {

@@ -3,7 +3,7 @@ import { PicketError } from '../errors/errors.ts';
 /**
  * A request target as policy and application both read it. `path` includes the query. The target itself is passed on unchanged, so one
  * that two programs could read in two ways is refused instead of being repaired: percent-encoded letters, digits, `-._~`, slashes,
- * backslashes and control characters, dot segments (also as `..;x`, which servlet containers resolve), and empty segments. So is one of more parts than programs take: the policy gets each of them by itself, and would be
+ * backslashes and control characters (in more bytes than UTF-8 has for them, too), dot segments (also as `..;x`, which servlet containers resolve), and empty segments. So is one of more parts than programs take: the policy gets each of them by itself, and would be
  * busy with one request as long as with a thousand.
  */
 export interface RequestTarget {
@@ -20,6 +20,8 @@ const BAD_ESCAPE = /%(?![0-9A-Fa-f]{2})/;
 /** What a server may or may not decode before it routes: control characters, `-./`, digits, letters, `\`, `_` and `~`. */
 const AMBIGUOUS_ESCAPE =
   /%(?:[01][0-9A-Fa-f]|2[D-Fd-f]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])/;
+/** What a careless decoder takes for one of those, or for another character that is shorter in UTF-8 (RFC 3629, 3): `%C0%AF` for `/`. */
+const OVERLONG_ESCAPES = /%(?:[Cc][01]%[89ABab]|[Ee]0%[89]|[Ff]0%8)[0-9A-Fa-f]/;
 const ABSOLUTE = /^[Hh][Tt][Tt][Pp]:\/\/([^/?]*)(.*)$/;
 const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{1,5})?$/;
 const LAST_DOT = /\.(?::|$)/;
@@ -79,7 +81,8 @@ function requireFewParameters(target: string, queryStart: number): void {
 /** Every percent sign must begin an escape; within the path (before `pathEnd`) the escape must be one that all servers keep apart. One pass of each: a target may be all escapes. */
 function requireEscapes(target: string, pathEnd: number): void {
   if (BAD_ESCAPE.test(target)) throw refused('a percent sign begins no escape');
-  const [ambiguous] = AMBIGUOUS_ESCAPE.exec(target.slice(0, pathEnd)) ?? [];
+  const path = target.slice(0, pathEnd);
+  const [ambiguous] = AMBIGUOUS_ESCAPE.exec(path) ?? OVERLONG_ESCAPES.exec(path) ?? [];
   if (ambiguous !== undefined) throw refused(`${ambiguous} may not be escaped in a path`);
 }
 
