@@ -51,6 +51,18 @@ describe('RecentDenials', () => {
     expect(denials.list({ uid: 1, limit: 1 }).map(({ pid }) => pid)).toEqual([5]);
   });
 
+  test('keeps new ones where the clock was set back', () => {
+    const denials = new RecentDenials();
+    fill(denials, 1, 1000);
+    denials.note({
+      record: testAccessRecord({ ts: '2026-01-01T00:00:00.000Z' }),
+      isTold: false,
+      uid: 1,
+      pid: 1000,
+    });
+    expect(denials.list({ limit: 2000 }).at(-1)?.pid).toBe(1000);
+  });
+
   test('gives out each denial once, oldest first', () => {
     const denials = new RecentDenials();
     fill(denials, 1, 1005);

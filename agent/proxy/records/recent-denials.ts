@@ -21,19 +21,17 @@ export class RecentDenials {
   #denials: RecentDenial[] = [];
   readonly #counts = new Map<number | null, number>();
 
-  /** Its place is that of its time: workers tell of theirs one after another. */
   note(denial: RecentDenial): void {
-    const before = this.#denials.findLastIndex(({ record }) => record.ts <= denial.record.ts);
-    this.#denials.splice(before + 1, 0, denial);
+    this.#denials.push(denial);
     this.#counts.set(denial.uid, (this.#counts.get(denial.uid) ?? 0) + 1);
     if (this.#denials.length > CAPACITY) this.#forget(this.#findGreatest());
   }
 
-  /** Newest first. With `uid`, only those of that user's processes. */
+  /** Newest first, by their own time: workers tell of theirs one after another. With `uid`, only those of that user's processes. */
   list(options: { readonly uid?: number; readonly limit: number }): readonly RecentDenial[] {
     const { uid, limit } = options;
     const visible = uid === undefined ? this.#denials : this.#denials.filter((denial) => denial.uid === uid);
-    return visible.toReversed().slice(0, limit);
+    return visible.toReversed().sort(byTimeFalling).slice(0, limit);
   }
 
   /** Gives all out, oldest first, and forgets them. */
@@ -61,4 +59,9 @@ export class RecentDenials {
     if (left === 0) this.#counts.delete(uid);
     else this.#counts.set(uid, left);
   }
+}
+
+function byTimeFalling({ record: a }: RecentDenial, { record: b }: RecentDenial): number {
+  if (a.ts === b.ts) return 0;
+  return a.ts < b.ts ? 1 : -1;
 }
