@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { eq } from 'drizzle-orm';
 import type { AccessRecord, AuditAnswer } from '../../shared/protocol/audit.ts';
 import { testAccessRecord, testSpool } from '../../tests/kit/audit-batches.ts';
 import { DATASTORES, silentLog, type TestDatastore } from '../../tests/kit/datastore.ts';
@@ -7,6 +8,7 @@ import { testAgentId, testWorkloadId } from '../../tests/kit/mesh-data.ts';
 import { formatPageCursor } from '../datastore/page-cursor.ts';
 import { accessLog } from '../datastore/schema.ts';
 import { AccessLog } from './access-log.ts';
+import { nextHash } from './audit-chain.ts';
 import { OperatorLog } from './operator-log.ts';
 
 const epochOf = (digit: string): string => digit.repeat(32);
@@ -179,5 +181,60 @@ describe.each(DATASTORES)('AccessLog (%s)', (_name, open) => {
       ]),
     });
     expect(again).toEqual({ epoch: epochOf('5'), sequence: 25 });
+  });
+
+  test('store() keeps the text that is hashed, and in the columns what a database takes of it', async () => {
+    const epoch = '5a'.repeat(16);
+    const controls = String.fromCharCode(...Array.from({ length: 32 }, (_, i) => i), 0x7f, 0x2028);
+    const rules = ['a "quoted" \\ rule', '{},NULL', 'null', '\0'];
+    const odd: readonly Partial<AccessRecord>[] = [
+      { path: `/${controls}`, method: '\\u0000' },
+      { path: `/${'é'.repeat(5000)}`, would_deny: true, rules },
+      { source: '[2001:db8::1%eth0]:443', ts: '2026-11-24T12:00:00.123456+02:00', latency_us: 0 },
+      { source: 'x', method: null, path: null, caller_spiffe_id: null, target_spiffe_id: null },
+      { direction: 'outbound', decision: 'deny', reason: 'no_rule', policy_version: null, user_id: '\ud83d' },
+    ];
+    // Half a character as it is, not escaped: JSON in JSON may bring it; what is hashed of it is U+FFFD.
+    const texts = [...odd.map(textOf), textOf({ path: '/HALF' }).replace('HALF', '\udfff')];
+    const spool = testSpool(texts);
+    await keep(node, { epoch, records: spool });
+    const rows = await kept.datastore.db
+      .select()
+      .from(accessLog)
+      .where(eq(accessLog.epoch, epoch))
+      .orderBy(accessLog.sequence);
+    let hash = '0'.repeat(64);
+    for (const row of rows) {
+      hash = nextHash(hash, row.record);
+      expect(row).toMatchObject({ nodeId: node, hash });
+    }
+    expect(rows.map(({ record }) => record)).toEqual(texts.map((text) => text.toWellFormed()));
+    const usual = {
+      decisionId: 'd-1',
+      ts: new Date('2026-11-24T10:00:00Z'),
+      direction: 'inbound',
+      sourceAddress: '192.0.2.1',
+      callerSpiffeId: testWorkloadId('/a'),
+      targetSpiffeId: testWorkloadId('/b'),
+      method: 'GET',
+      path: '/',
+      decision: 'allow',
+      wouldDeny: false,
+      rules: [],
+      reason: 'policy',
+      policyVersion: 1,
+      latencyUs: 1.5,
+    };
+    const columns = [
+      { path: `/${controls.replace('\0', '\ufffd')}`, method: '\\u0000' },
+      { path: `/${'é'.repeat(5000)}`, wouldDeny: true, rules: rules.with(3, '\ufffd') },
+      { sourceAddress: '2001:db8::1%eth0', ts: new Date('2026-11-24T10:00:00.123Z'), latencyUs: 0 },
+      { sourceAddress: 'x', method: null, path: null, callerSpiffeId: null, targetSpiffeId: null },
+      { direction: 'outbound', decision: 'deny', reason: 'no_rule', policyVersion: null },
+      { path: '/\ufffd' },
+    ];
+    expect(rows.map(({ record: _record, hash: _hash, ...row }) => row)).toEqual(
+      columns.map((change, i) => ({ nodeId: node, epoch, sequence: i + 1, ...usual, ...change })),
+    );
   });
 });

@@ -4,6 +4,7 @@ import type { AccessRecord, AuditAnswer, AuditBatch } from '../../shared/protoco
 import type { Log } from '../../shared/runtime/log.ts';
 import type { SpiffeId } from '../../shared/spiffe/spiffe-id.ts';
 import type { Database, Datastore } from '../datastore/datastore.ts';
+import { insertRows, type WholeRow } from '../datastore/insert-rows.ts';
 import { cutPage, parsePageCursor, requirePageSize } from '../datastore/page-cursor.ts';
 import { accessCursors, accessLog, operatorLog } from '../datastore/schema.ts';
 import {
@@ -127,7 +128,11 @@ async function storeBatch(db: Database, nodeId: SpiffeId, batch: AuditBatch): Pr
   const last = records.at(-1);
   if (last === undefined) return { before, after: before, records, hasGap: false };
   if (endOfGap !== undefined) await recordGap(db, { nodeId, epoch, from: before + 1, to: endOfGap.sequence });
-  await db.insert(accessLog).values(records.map((record) => rowOf({ nodeId, epoch, record })));
+  await insertRows(
+    db,
+    accessLog,
+    records.map((record) => rowOf({ nodeId, epoch, record })),
+  );
   await db
     .update(accessCursors)
     .set({ sequence: last.sequence, hash: last.hash })
@@ -170,8 +175,8 @@ async function lockPosition(db: Database, spool: Spool): Promise<SpoolPosition> 
   return rows[0] ?? SPOOL_START;
 }
 
-/** The exact text of the record, in which what `storableText` replaces is escaped, stays beside. */
-function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof accessLog.$inferInsert {
+/** The exact text of the record, in which what `storableText` replaces is escaped, stays beside. Half a surrogate pair that is not escaped is U+FFFD in what was hashed, too. */
+function rowOf(options: Spool & { readonly record: CheckedRecord }): WholeRow<typeof accessLog> {
   const { nodeId, epoch } = options;
   const { sequence, hash, text, record } = options.record;
   return {
@@ -179,7 +184,7 @@ function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof acce
     epoch,
     sequence,
     decisionId: storableText(record.decision_id),
-    ts: new Date(record.ts),
+    ts: new Date(record.ts).toISOString(),
     direction: record.direction,
     sourceAddress: addressOf(record.source),
     callerSpiffeId: record.caller_spiffe_id,
@@ -192,7 +197,7 @@ function rowOf(options: Spool & { readonly record: CheckedRecord }): typeof acce
     reason: storableText(record.reason),
     policyVersion: record.policy_version,
     latencyUs: record.latency_us,
-    record: text,
+    record: text.toWellFormed(),
     hash,
   };
 }
