@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { closeDescriptor, dialMarked } from './dial.ts';
+import { libc } from './libc.ts';
 import { resetOnClose } from './reset.ts';
-import { isTcpOpen } from './tcp-state.ts';
+import { countUnsentBytes, isTcpOpen } from './tcp-state.ts';
+
+const MSG_NOSIGNAL = 0x4000;
 
 let listener: Bun.TCPSocketListener<undefined>;
 let accepted: { readonly fd: number } | undefined;
@@ -53,4 +56,19 @@ test('isTcpOpen() is true where the other side has said all that it has to say',
 
 test('isTcpOpen() is false of what is no connection', () => {
   expect(isTcpOpen(-1)).toBe(false);
+});
+
+test('countUnsentBytes() counts what the other end has not acknowledged', async () => {
+  const { client, server } = await accept();
+  expect([countUnsentBytes(client), countUnsentBytes(server), countUnsentBytes(-1)]).toEqual([0, 0, 0]);
+  const bytes = Buffer.alloc(1 << 20);
+  let sent = 0;
+  // Until both kernels are full.
+  for (let taken = 1; taken > 0; sent += Math.max(0, taken))
+    taken = Number(libc().send(server, bytes, bytes.length, MSG_NOSIGNAL));
+  const unsent = countUnsentBytes(server);
+  expect([unsent > 0, unsent < sent]).toEqual([true, true]);
+  for (let taken = 1; taken > 0;) taken = Number(libc().recv(client, bytes, bytes.length, 0));
+  expect(countUnsentBytes(server)).toBeLessThan(unsent);
+  closeDescriptor(client);
 });

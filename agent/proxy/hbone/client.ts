@@ -62,7 +62,7 @@ export class HboneClient implements HboneSide, MeshClient {
 
   /** Whether it only ends what it carries. */
   get isRetired(): boolean {
-    return this.#isRetired;
+    return this.#isRetired || !this.wire.isOpen;
   }
 
   get streams(): number {

@@ -15,6 +15,7 @@ import {
 } from '../../../shared/wire/http2-frame.ts';
 import type { Settings } from '../../../shared/wire/http2-settings.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
+import { LastBytes } from '../streams/last-bytes.ts';
 import { HboneFrames, type HboneFrameEvents } from './frames.ts';
 import { HBONE_LIMITS } from './limits.ts';
 import { HboneLiveness } from './liveness.ts';
@@ -57,6 +58,7 @@ export interface HboneConnectionOptions {
 }
 
 const SETTINGS_ACK = encodeFrame(FRAME.settings, 0, { flags: FLAG.ack });
+const CLOSED: StreamFailure = { message: 'The connection was closed' };
 const PING = encodeFrame(FRAME.ping, 0, { payload: new Uint8Array(8) });
 
 /**
@@ -66,23 +68,28 @@ const PING = encodeFrame(FRAME.ping, 0, { payload: new Uint8Array(8) });
 export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   readonly #socket: TunnelSocket;
   readonly #side: HboneSide;
-  readonly #clock: Clock;
   readonly #frames: HboneFrames;
   readonly #sender: HboneSender;
+  readonly #lastBytes: LastBytes;
   readonly #resets: Http2ResetRate;
   readonly #liveness: HboneLiveness;
   readonly #streams = new Map<number, HboneStream>();
-  #state: 'open' | 'closing' | 'closed' = 'open';
+  /** `leaving`: it carried nothing, and its last bytes are on their way. `breaking`: it was reset. */
+  #state: 'open' | 'leaving' | 'breaking' | 'closed' = 'open';
   #receiveWindow: number = HBONE_LIMITS.connectionWindowBytes;
   #owed = 0;
-  #cancelLinger = (): void => undefined;
 
   constructor(side: HboneSide, { socket, clock, isServer, greeting }: HboneConnectionOptions) {
     this.#socket = socket;
     this.#side = side;
-    this.#clock = clock;
     this.#frames = new HboneFrames(this, { isServer, clock });
     this.#sender = new HboneSender(socket);
+    this.#lastBytes = new LastBytes({
+      clock,
+      fd: socket.fd,
+      waitingBytes: () => this.#sender.waitingBytes,
+      onStalled: () => this.#finish(CLOSED),
+    });
     this.#resets = new Http2ResetRate(clock);
     this.#liveness = new HboneLiveness(clock, {
       ping: () => this.send(PING),
@@ -132,15 +139,23 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
 
   /** Voids what is open, tells the peer by GOAWAY, and closes. */
   reset(failure: StreamFailure, error: Http2ErrorName = 'no_error'): void {
+    if (this.#state === 'leaving') return this.#finish(failure);
     if (this.#state !== 'open') return;
-    this.#sender.send(encodeGoAway(this.#side.lastStreamId, error));
-    this.#sender.release();
-    this.#end(failure);
+    this.#end('breaking', error);
+    this.#lastBytes.hasten();
+    this.#stop(failure);
   }
 
-  /** Closes after what was written; there are no streams. */
+  /** Closes after what was written, when the peer closes in turn; there are no streams. */
   close(): void {
-    this.reset({ message: 'The connection was closed' });
+    if (this.#state !== 'open') return;
+    this.#end('leaving', 'no_error');
+    this.#lastBytes.wait();
+  }
+
+  /** Waits no longer for a peer that it is leaving than for one with which it broke. */
+  hasten(): void {
+    if (this.#state === 'leaving') this.#lastBytes.hasten();
   }
 
   received(bytes: Uint8Array): void {
@@ -159,20 +174,16 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
 
   drained(): void {
     if (this.#state === 'closed' || !this.#sender.flush()) return;
-    if (this.#state === 'closing') this.#socket.shutdown();
-    else this.#sender.pump();
+    if (this.#state === 'open') this.#sender.pump();
+    else this.#socket.shutdown();
   }
 
   closed(why: string): void {
     if (this.#state === 'closed') return;
     const isBroken = this.#state === 'open' && this.#streams.size > 0;
-    const wasOpen = this.#state === 'open';
-    this.#state = 'closed';
-    this.#cancelLinger();
-    this.#frames.stop();
-    this.#sender.clear();
-    this.#socket.terminate();
-    if (wasOpen) this.#stop({ message: `The connection to the other host broke: ${why}` });
+    this.#finish(
+      this.#state === 'leaving' ? CLOSED : { message: `The connection to the other host broke: ${why}` },
+    );
     if (isBroken) this.#side.onBroken(why);
   }
 
@@ -260,6 +271,7 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   }
 
   finished(stream: HboneStream): void {
+    this.#lastBytes.ended();
     this.#forget(stream);
   }
 
@@ -308,13 +320,25 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
     this.reset({ reason: 'protocol_error', message: violation.message }, http2ErrorOf(violation));
   }
 
-  /** Reads nothing more, sends what waits, and closes within `lingerMs`. */
-  #end(failure: StreamFailure): void {
+  /** Says so, reads nothing more, and ends our direction after what waits. */
+  #end(state: 'leaving' | 'breaking', error: Http2ErrorName): void {
+    this.#sender.send(encodeGoAway(this.#side.lastStreamId, error));
+    this.#sender.release();
     this.#frames.stop();
-    this.#state = 'closing';
-    this.#cancelLinger = this.#clock.schedule(HBONE_LIMITS.lingerMs, () => this.#socket.terminate());
-    this.#stop(failure);
+    this.#liveness.stop();
+    this.#state = state;
     if (this.#sender.flush()) this.#socket.shutdown();
+  }
+
+  /** Closes at once. */
+  #finish(failure: StreamFailure): void {
+    const isUntold = this.#state !== 'breaking';
+    this.#state = 'closed';
+    this.#lastBytes.stop();
+    this.#frames.stop();
+    this.#sender.clear();
+    this.#socket.terminate();
+    if (isUntold) this.#stop(failure);
   }
 
   #stop(failure: StreamFailure): void {

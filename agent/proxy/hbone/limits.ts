@@ -28,6 +28,4 @@ export const HBONE_LIMITS = {
   silenceMs: 20_000,
   /** How long a peer that was told to open nothing more may take to have heard of it. */
   graceMs: 1000,
-  /** How long a connection that we end may take to send its last frame and to be closed by the peer. */
-  lingerMs: 1000,
 } as const;

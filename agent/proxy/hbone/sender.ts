@@ -44,6 +44,11 @@ export class HboneSender {
     return this.#streamWindow;
   }
 
+  /** Bytes that the kernel has not taken. */
+  get waitingBytes(): number {
+    return this.#writer.waitingBytes;
+  }
+
   get backlogBytes(): number {
     return this.#backlogBytes;
   }

@@ -21,6 +21,8 @@ import { HboneServer } from './server.ts';
 import { HTTP2_LIMITS } from '../http2/limits.ts';
 import { Http2Output } from '../http2/output.ts';
 import type { ServerOpening } from '../mesh/server.ts';
+import { CLOSE_MS } from '../relays/relay-timer.ts';
+import { CLOSE_SOON_MS } from '../streams/last-bytes.ts';
 
 const LOCAL = { address: '10.0.0.2', port: 15_008 };
 const HERE = '10.0.0.2:8080';
@@ -401,7 +403,9 @@ describe('HboneServer', () => {
     crossing.stream.end();
     rig.says(dataOf(3, '', FLAG.endStream));
     await settled();
-    expect([rig.socket.isShut, rig.closure]).toEqual([true, { message: 'The connection was closed' }]);
+    expect([rig.socket.isShut, rig.closure]).toEqual([true, undefined]);
+    rig.server.wire.closed('it was ended');
+    expect(rig.closure).toEqual({ message: 'The connection was closed' });
   });
 
   test('lets a peer say more on what crossed the last word, until it has heard of it', async () => {
@@ -423,7 +427,26 @@ describe('HboneServer', () => {
     rig.open(1).stream.abort();
     rig.server.giveWay();
     expect(rig.socket.of(FRAME.goAway, 0)[0]!.payload.readUInt32BE(0)).toBe(1);
-    expect([rig.socket.isShut, rig.closure]).toEqual([true, { message: 'The connection was closed' }]);
+    expect(rig.socket.isShut).toBe(true);
+    rig.clock.advance(CLOSE_SOON_MS);
+    expect([rig.socket.isTerminated, rig.closure]).toEqual([true, { message: 'The connection was closed' }]);
+  });
+
+  test('the end of an answer that waits for a slow network is not cut off by the close behind it', async () => {
+    const rig = new Rig();
+    const { stream } = rig.open(1);
+    rig.says(dataOf(1, '', FLAG.endStream));
+    rig.socket.isDeaf = true;
+    stream.write(Buffer.alloc(10_000));
+    stream.end();
+    rig.server.retire();
+    rig.clock.advance(HBONE_LIMITS.graceMs);
+    rig.clock.advance(CLOSE_MS - 1);
+    expect([rig.socket.isTerminated, rig.closure]).toEqual([false, undefined]);
+    rig.socket.isDeaf = false;
+    rig.server.wire.drained();
+    expect(rig.socket.of(FRAME.data, 1).at(-1)).toMatchObject({ flags: FLAG.endStream });
+    expect(rig.socket.isShut).toBe(true);
   });
 
   test('a peer that does not answer the question whether it has heard is not waited for', () => {
@@ -431,7 +454,7 @@ describe('HboneServer', () => {
     rig.server.retire();
     rig.clock.advance(HBONE_LIMITS.graceMs);
     expect(rig.socket.isShut).toBe(true);
-    rig.clock.advance(HBONE_LIMITS.lingerMs);
+    rig.clock.advance(CLOSE_SOON_MS);
     expect(rig.socket.isTerminated).toBe(true);
   });
 

@@ -8,7 +8,7 @@ import { HBONE_LIMITS } from './limits.ts';
 import type { HboneStream } from './stream.ts';
 import { encodeAcceptance, encodeDenial, SERVER_GREETING } from './words.ts';
 import type { Refusal } from '../judge/judge.ts';
-import type { MeshSession } from '../mesh/protocol.ts';
+import type { MeshServerSession } from '../mesh/protocol.ts';
 import type { MeshServerOptions, OpeningDenial } from '../mesh/server.ts';
 import { PendingConnect } from './pending.ts';
 
@@ -22,7 +22,7 @@ interface Flaw {
 const LEAVING_PING = encodeFrame(FRAME.ping, 0, { payload: new Uint8Array(8).fill(1) });
 
 /** The called side of HBONE (wire facts 4): each stream is a CONNECT, decided by itself, and then an application connection. */
-export class HboneServer implements HboneSide, MeshSession {
+export class HboneServer implements HboneSide, MeshServerSession {
   readonly #options: MeshServerOptions;
   readonly wire: HboneConnection;
   lastStreamId = 0;
@@ -56,6 +56,7 @@ export class HboneServer implements HboneSide, MeshSession {
 
   giveWay(): void {
     this.#leave();
+    this.wire.hasten();
   }
 
   isKnown(streamId: number): boolean {

@@ -8,7 +8,7 @@ import type { HeldSvid } from '../../identity/identity.ts';
 import { SvidLife } from '../../identity/svid-life.ts';
 import { dialForTraffic } from '../../native/dial.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
-import { formatSocketAddress } from '../streams/bun-socket.ts';
+import { formatSocketAddress, type NativeSocket } from '../streams/bun-socket.ts';
 import type { HandshakePace } from './handshake-pace.ts';
 import type { MeshHandshake, MeshOutcome } from './mesh.ts';
 import type { MeshLosses } from './losses.ts';
@@ -83,7 +83,7 @@ export class OutboundMeshConnection<Client extends MeshClient> implements MeshSo
   readonly dial: MeshDial;
   readonly #context: MeshDialerContext<Client>;
   readonly #openedAtMs: number;
-  #socket: Bun.Socket<MeshSocketOwner> | undefined;
+  #socket: NativeSocket<MeshSocketOwner> | undefined;
   #established: Established<Client> | undefined;
   #connected: ((failure: MeshDialFailure | undefined) => void) | undefined;
   #cancelTimer = (): void => undefined;
@@ -162,7 +162,7 @@ export class OutboundMeshConnection<Client extends MeshClient> implements MeshSo
     else this.#established.client.wire.reset(failure);
   }
 
-  opened(socket: Bun.Socket<MeshSocketOwner>): void {
+  opened(socket: NativeSocket<MeshSocketOwner>): void {
     this.#socket = socket;
     const { session } = this.dial;
     if (this.#isOver) socket.terminate();
@@ -226,7 +226,7 @@ export class OutboundMeshConnection<Client extends MeshClient> implements MeshSo
   }
 
   /** Throws `unauthenticated` when it is not the target that answers. */
-  #establish(socket: Bun.Socket<MeshSocketOwner>): void {
+  #establish(socket: NativeSocket<MeshSocketOwner>): void {
     const { clock, bundles, verifier, protocol, onHandshake } = this.#context;
     const trust = { verifier, bundles: bundles.current, nowMs: clock.nowMs() };
     const peer = requireMeshPeer(socket, trust, protocol);

@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { waitUntil } from '../../../tests/kit/wait.ts';
-import { CALLER, MeshRig, TARGET } from '../fixtures/mesh-rig.ts';
+import { CALLER, makeAuthority, makeSvid, MeshRig, TARGET } from '../fixtures/mesh-rig.ts';
 import { CollectingReader } from '../fixtures/collecting-reader.ts';
+import type { ByteStream } from '../streams/byte-stream.ts';
 import { byteStreamContract } from '../streams/byte-stream-contract.ts';
+import { CLOSE_SOON_MS } from '../streams/last-bytes.ts';
 import type { RunningMeshDialer } from './dialer-options.ts';
 
 /** What every dialer promises before a listener of ours. `open` makes one, to the mesh port. */
@@ -72,6 +74,49 @@ export function meshDialerContract(
       expect(rig.count('caller', 'failed')).toBe(0);
     });
 
+    test.each([
+      ['more than the kernel takes', Infinity],
+      ['what the kernel takes', 128 * 1024],
+    ])(
+      '%s waits for a slow reader on a connection that is retired meanwhile, both ways',
+      async (_, bytes) => {
+        const listener = rig.listen();
+        const dialer = open(rig, listener.port);
+        const answer = await rig.openPair(dialer);
+        const upload = await rig.openPair(dialer);
+        const waiting = [
+          await sendAndEnd({ from: answer.far, to: answer.near, bytes }),
+          await sendAndEnd({ from: upload.near, to: upload.far, bytes }),
+        ];
+        rig.called.serve(await makeSvid(TARGET, rig.authority));
+        rig.calling.serve(await makeSvid(CALLER, rig.authority));
+        rig.clock.pass(CLOSE_SOON_MS);
+        // Nobody resumes before a reset would have come.
+        await Bun.sleep(100);
+        for (const { reader, sent, resume } of waiting) {
+          resume();
+          await waitUntil('it is over', () => reader.closure);
+          expect(reader.closure).toEqual({ failure: undefined });
+          expect([reader.length, reader.isEnded]).toEqual([sent, true]);
+        }
+        await waitUntil('nothing is left', () => listener.connections + dialer.connections === 0);
+      },
+    );
+
+    test('what waits for a slow reader goes with its connection when that is trusted no more', async () => {
+      const listener = rig.listen();
+      const dialer = open(rig, listener.port);
+      const { near, far } = await rig.openPair(dialer);
+      const { reader, sent, resume } = await sendAndEnd({ from: far, to: near });
+      rig.called.serve(await makeSvid(TARGET, rig.authority));
+      expect(listener.connections).toBe(1);
+      rig.called.trust(await makeAuthority());
+      rig.clock.pass(CLOSE_SOON_MS);
+      resume();
+      await waitUntil('it is told', () => reader.closure?.failure);
+      expect([listener.connections, reader.length < sent]).toEqual([0, true]);
+    });
+
     test('stop() ends what is open and opens nothing more', async () => {
       const dialer = open(rig, rig.listen().port);
       const { near } = await rig.openPair(dialer);
@@ -82,4 +127,32 @@ export function meshDialerContract(
       expect(await dialer.open(rig.request())).toMatchObject({ kind: 'failed', reason: 'overloaded' });
     });
   });
+}
+
+/** The reader has nothing to say and reads nothing; the writer sends so many bytes, or until it should wait, and ends. */
+async function sendAndEnd({
+  from,
+  to,
+  bytes = Infinity,
+}: {
+  readonly from: ByteStream;
+  readonly to: ByteStream;
+  readonly bytes?: number;
+}) {
+  const [writer, reader] = [new CollectingReader(), new CollectingReader()];
+  from.attach(writer);
+  to.attach(reader);
+  to.pause();
+  to.end();
+  await waitUntil('the reader has ended', () => writer.isEnded);
+  const chunk = Buffer.alloc(64 * 1024, 'x');
+  let sent = 0;
+  await waitUntil('the writer is held back or done', async () => {
+    for (let isRoom = true; isRoom && sent < bytes; sent += chunk.length) isRoom = from.write(chunk);
+    const { drains } = writer;
+    await Bun.sleep(60);
+    return writer.drains === drains;
+  });
+  from.end();
+  return { reader, sent, resume: () => to.resume() };
 }

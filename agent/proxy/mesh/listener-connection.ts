@@ -5,11 +5,12 @@ import type { SvidVerifier } from '../../../shared/spiffe/svid-verifier.ts';
 import type { HeldSvid, IdentitySource } from '../../identity/identity.ts';
 import { SvidLife } from '../../identity/svid-life.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
+import type { NativeSocket } from '../streams/bun-socket.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
 import type { MeshCaller, MeshObserver, MeshOpening } from './mesh.ts';
 import type { MeshLosses } from './losses.ts';
 import type { MeshListenerLimits, Place } from './listener-limits.ts';
-import type { MeshProtocol, MeshSession } from './protocol.ts';
+import type { MeshProtocol, MeshServerSession } from './protocol.ts';
 import { createMeshServer, type ServerOpening } from './server.ts';
 import { requireMeshPeer, type MeshPeer } from './tls.ts';
 import type { MeshSocketOwner } from './tls-socket.ts';
@@ -56,8 +57,8 @@ export class InboundMeshConnection implements MeshSocketOwner {
   readonly #address: SocketAddress;
   readonly #local: SocketAddress;
   readonly #place: Place;
-  #socket: Bun.Socket<MeshSocketOwner> | undefined;
-  #server: MeshSession | undefined;
+  #socket: NativeSocket<MeshSocketOwner> | undefined;
+  #server: MeshServerSession | undefined;
   #peer: VerifiedPeer | undefined;
   #cancelEnd = (): void => undefined;
   #cancelTimeout: () => void;
@@ -84,12 +85,11 @@ export class InboundMeshConnection implements MeshSocketOwner {
   /** Its place is wanted by somebody else: it carries nothing, or has proven nothing. */
   giveWay(): void {
     const server = this.#server;
-    if (this.isVerified && server?.giveWay !== undefined) server.giveWay();
-    else if (this.isVerified) server?.retire();
+    if (this.isVerified) server?.giveWay();
     else this.#refuse('others come, and it has proven nothing');
   }
 
-  opened(socket: Bun.Socket<MeshSocketOwner>): void {
+  opened(socket: NativeSocket<MeshSocketOwner>): void {
     this.#socket = socket;
   }
 

@@ -222,7 +222,7 @@ class Listener implements MeshListener {
         data: connection,
         socket: meshSocketHandlers,
       } as Bun.TLSUpgradeOptions<InboundMeshConnection>);
-      connection.opened(tls);
+      connection.opened(tls as NativeSocket<InboundMeshConnection>);
       raw.resume();
     } catch (error) {
       connection.closed(describeError(error));

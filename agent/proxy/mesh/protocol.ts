@@ -23,6 +23,10 @@ export interface MeshSession {
   readonly wire: MeshWire;
   /** Opens nothing more on it, and closes it once it carries nothing. */
   retire(): void;
-  /** As `retire`, for one that carries nothing and whose place others want: it waits for nothing that may be on its way. Absent where `retire` does not either. */
-  giveWay?(): void;
+}
+
+/** The called side of it. */
+export interface MeshServerSession extends MeshSession {
+  /** As `retire`, for one that carries nothing and whose place others want: it waits for nothing that may be on its way, in either direction. */
+  giveWay(): void;
 }

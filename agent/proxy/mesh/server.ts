@@ -7,7 +7,7 @@ import type { SocketAddress } from '../../native/socket-address.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import { HboneServer } from '../hbone/server.ts';
 import type { Refusal } from '../judge/judge.ts';
-import type { MeshProtocol, MeshSession } from './protocol.ts';
+import type { MeshProtocol, MeshServerSession } from './protocol.ts';
 import { TunnelServer, type TunnelOpening } from '../tunnel/server.ts';
 import type { TunnelSocket } from '../tunnel/tunnel.ts';
 
@@ -61,7 +61,7 @@ export interface MeshServerOptions {
 }
 
 /** The called side of what is spoken within a TLS connection. */
-export function createMeshServer(protocol: MeshProtocol, options: MeshServerOptions): MeshSession {
+export function createMeshServer(protocol: MeshProtocol, options: MeshServerOptions): MeshServerSession {
   if (protocol === 'hbone') return new HboneServer(options);
   return new TunnelServer({ ...options, onOpening: (opening) => options.onOpening(openingOf(opening)) });
 }

@@ -1,10 +1,10 @@
 import { handshakeFailure } from '../../../shared/runtime/handshake-failure.ts';
-import { codeOf } from '../streams/bun-socket.ts';
+import { codeOf, type NativeSocket } from '../streams/bun-socket.ts';
 
 /** Who owns a TLS socket of the mesh and hears what happens on it. */
 export interface MeshSocketOwner {
   /** The socket is there; for a client it may still be connecting. */
-  opened(socket: Bun.Socket<MeshSocketOwner>): void;
+  opened(socket: NativeSocket<MeshSocketOwner>): void;
   /** The handshake has ended, with an error's symbol if it failed. Whether the peer is to be trusted is not said. */
   handshaken(failure: string | undefined): void;
   received(bytes: Uint8Array): void;
@@ -15,7 +15,7 @@ export interface MeshSocketOwner {
   closed(why: string): void;
 }
 
-type OwnedSocket = Bun.Socket<MeshSocketOwner>;
+type OwnedSocket = NativeSocket<MeshSocketOwner>;
 
 /** Bun's handlers for every TLS socket of the mesh; the owner is the socket's `data`. */
 export const meshSocketHandlers = {

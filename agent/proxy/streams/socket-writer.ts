@@ -24,6 +24,11 @@ export class SocketWriter {
     this.#socket = socket;
   }
 
+  /** Bytes that the kernel has not taken. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
   get isEmpty(): boolean {
     return this.#waitingBytes === 0;
   }

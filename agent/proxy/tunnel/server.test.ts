@@ -1,17 +1,40 @@
 import { expect, test } from 'bun:test';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import { encodeFrame } from '../../../shared/wire/tunnel-frame.ts';
-import type { StreamFailure } from '../streams/byte-stream.ts';
+import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
+import { CLOSE_SOON_MS } from '../streams/last-bytes.ts';
+import { CLOSE_MS } from '../relays/relay-timer.ts';
 import { TunnelServer } from './server.ts';
+import type { TunnelSocket } from './tunnel.ts';
 
 /** A socket whose peer reads nothing. */
-const deaf = {
+const deaf: TunnelSocket = {
+  fd: -1,
   write: () => 0,
   pause: () => undefined,
   resume: () => undefined,
   shutdown: () => undefined,
   terminate: () => undefined,
 };
+/** A socket that takes everything until it is told otherwise, whose peer closes nothing. */
+class SlowSocket implements TunnelSocket {
+  readonly fd = -1;
+  room = Infinity;
+  isTerminated = false;
+  readonly pause = (): void => undefined;
+  readonly resume = this.pause;
+  readonly shutdown = this.pause;
+
+  write(_bytes: Uint8Array, _offset: number, length: number): number {
+    const taken = Math.min(length, this.room);
+    this.room -= taken;
+    return taken;
+  }
+
+  terminate(): void {
+    this.isTerminated = true;
+  }
+}
 const address = { address: Uint8Array.of(192, 0, 2, 1), port: 80 };
 const open = encodeFrame({
   type: 'open',
@@ -21,13 +44,18 @@ const open = encodeFrame({
 });
 
 /** A server that denies every opening, and what became of it. */
-function startServer() {
-  const told = { denied: 0, failure: undefined as StreamFailure | undefined };
-  const { wire } = new TunnelServer({
-    socket: deaf,
-    clock: new FakeClock(),
+function startServer({ socket = deaf, clock = new FakeClock(), accepts = false } = {}) {
+  const told = {
+    denied: 0,
+    failure: undefined as StreamFailure | undefined,
+    stream: undefined as ByteStream | undefined,
+  };
+  const server = new TunnelServer({
+    socket,
+    clock,
     openingMs: 1000,
     onOpening: (opening) => {
+      if (accepts) return void (told.stream = opening.accept());
       told.denied += 1;
       opening.deny({ reason: 'listener_not_registered', message: 'Nothing is registered there' });
     },
@@ -35,7 +63,7 @@ function startServer() {
     onBroken: () => undefined,
     onClosed: (failure) => (told.failure = failure),
   });
-  return { wire, told };
+  return { server, wire: server.wire, told };
 }
 
 test('TunnelServer ends a client that asks for one connection after another and reads no denial', () => {
@@ -64,4 +92,51 @@ test('TunnelServer takes one word of a client that it leaves, and no opening aft
   asking.wire.received(leave);
   asking.wire.received(open);
   expect([asking.told.denied, asking.told.failure]).toMatchObject([0, { reason: 'protocol_error' }]);
+});
+
+/** A server whose answer of 1,000 bytes has ended, and waits for a client that takes none of it. */
+function answerSlowly() {
+  const [socket, clock] = [new SlowSocket(), new FakeClock()];
+  const { server, wire, told } = startServer({ socket, clock, accepts: true });
+  wire.received(Buffer.concat([open, encodeFrame({ type: 'end' })]));
+  socket.room = 0;
+  told.stream?.write(Buffer.alloc(1000));
+  told.stream?.end();
+  return { socket, clock, server, wire, told };
+}
+
+test('TunnelServer carries a connection that has ended until its last byte has left, and closes after that', () => {
+  const { socket, clock, server, wire, told } = answerSlowly();
+  server.retire();
+  clock.advance(10 * CLOSE_MS);
+  expect([wire.isOpen, server.isIdle, told.failure]).toEqual([true, false, undefined]);
+  socket.room = Infinity;
+  wire.drained();
+  expect([wire.isOpen, socket.isTerminated, told.failure]).toEqual([false, false, undefined]);
+  clock.advance(CLOSE_MS);
+  expect([socket.isTerminated, told.failure?.message]).toEqual([true, 'The connection was closed']);
+});
+
+test('TunnelServer waits less for the client that it leaves where others want its place, or nothing was carried lately', () => {
+  const crowded = answerSlowly();
+  crowded.socket.room = Infinity;
+  crowded.wire.drained();
+  crowded.server.giveWay();
+  const unused = { socket: new SlowSocket(), clock: new FakeClock() };
+  startServer(unused).server.retire();
+  for (const { socket, clock } of [crowded, unused]) {
+    clock.advance(CLOSE_SOON_MS - 1);
+    expect(socket.isTerminated).toBe(false);
+    clock.advance(1);
+    expect(socket.isTerminated).toBe(true);
+  }
+});
+
+test('TunnelServer cuts a connection that it is leaving', () => {
+  const { socket, server, wire, told } = answerSlowly();
+  socket.room = Infinity;
+  wire.drained();
+  server.retire();
+  wire.reset({ reason: 'caller_untrusted', message: 'It has ended' });
+  expect([socket.isTerminated, told.failure?.reason]).toEqual([true, 'caller_untrusted']);
 });

@@ -1,7 +1,7 @@
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import type { TunnelFrame } from '../../../shared/wire/tunnel-frame.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
-import type { MeshSession } from '../mesh/protocol.ts';
+import type { MeshServerSession } from '../mesh/protocol.ts';
 import { failureFrame } from './failure.ts';
 import { Tunnel, type TunnelSide, type TunnelSocket } from './tunnel.ts';
 
@@ -35,7 +35,7 @@ export interface TunnelServerOptions {
 }
 
 /** The called side of a tunnel. */
-export class TunnelServer implements TunnelSide, MeshSession {
+export class TunnelServer implements TunnelSide, MeshServerSession {
   readonly wire: Tunnel;
   readonly #options: TunnelServerOptions;
   #pending: Pending | undefined;
@@ -60,6 +60,11 @@ export class TunnelServer implements TunnelSide, MeshSession {
     this.#isRetired = true;
     this.wire.send({ type: 'retire' });
     this.#closeIfDone();
+  }
+
+  giveWay(): void {
+    this.retire();
+    this.wire.hasten();
   }
 
   onFrame(frame: TunnelFrame): void {

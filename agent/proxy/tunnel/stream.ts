@@ -5,7 +5,8 @@ import { StreamInbox } from '../streams/stream-inbox.ts';
 export interface StreamCarrier {
   /** Sends bytes as data frames; false when too much waits. */
   sendData(bytes: Uint8Array): boolean;
-  sendEnd(): void;
+  /** False while it waits for the peer to take what was written before: `drained` says when it has gone. */
+  sendEnd(): boolean;
   /** Whether the stream wants to be read. */
   steer(isReading: boolean): void;
   /** Both directions have ended cleanly. */
@@ -19,6 +20,8 @@ const ABORTED: StreamFailure = { message: 'The connection was aborted' };
 export class TunnelStream implements ByteStream {
   #carrier: StreamCarrier | undefined;
   readonly #inbox = new StreamInbox();
+  #isEnding = false;
+  /** The kernel has it, and all that was written before it. */
   #isEndSent = false;
   #isPeerEnded = false;
   #isDrainOwed = false;
@@ -33,16 +36,16 @@ export class TunnelStream implements ByteStream {
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#carrier === undefined || this.#isEndSent || bytes.length === 0) return true;
+    if (this.#carrier === undefined || this.#isEnding || bytes.length === 0) return true;
     const isRoom = this.#carrier.sendData(bytes);
     this.#isDrainOwed ||= !isRoom;
     return isRoom;
   }
 
   end(): void {
-    if (this.#carrier === undefined || this.#isEndSent) return;
-    this.#isEndSent = true;
-    this.#carrier.sendEnd();
+    if (this.#carrier === undefined || this.#isEnding) return;
+    this.#isEnding = true;
+    this.#isEndSent = this.#carrier.sendEnd();
     this.#finishIfEnded();
   }
 
@@ -81,9 +84,13 @@ export class TunnelStream implements ByteStream {
 
   /** The tunnel has sent everything. */
   drained(): void {
-    if (!this.#isDrainOwed) return;
-    this.#isDrainOwed = false;
-    this.#inbox.drained();
+    if (this.#isDrainOwed) {
+      this.#isDrainOwed = false;
+      this.#inbox.drained();
+    }
+    if (!this.#isEnding || this.#isEndSent) return;
+    this.#isEndSent = true;
+    this.#finishIfEnded();
   }
 
   /** The tunnel carries it no more. */

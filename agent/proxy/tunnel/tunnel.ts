@@ -11,12 +11,15 @@ import {
 } from '../../../shared/wire/tunnel-frame.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
+import { LastBytes } from '../streams/last-bytes.ts';
 import { SocketWriter, type WritableSocket } from '../streams/socket-writer.ts';
 import { failureFrame, readFailure } from './failure.ts';
 import { TunnelStream, type StreamCarrier } from './stream.ts';
 
 /** The TLS socket below a tunnel. */
 export interface TunnelSocket extends WritableSocket {
+  /** -1 once it is closed. */
+  readonly fd: number;
   pause(): void;
   resume(): void;
   /** Ends our direction. */
@@ -37,8 +40,6 @@ export interface TunnelSide {
   onClosed(failure: StreamFailure): void;
 }
 
-/** How long a connection that we end may take to send its last frame and to be closed by the peer, in milliseconds. */
-const LINGER_MS = 1000;
 /** Up to here frames leave in one write with their header: a copy is cheaper than a TLS record of four bytes. */
 const SCRATCH_BYTES = 64 * 1024;
 
@@ -48,6 +49,7 @@ const IN_HEAP_BYTES = 1000;
 const scratch = new Uint8Array(SCRATCH_BYTES);
 const PONG = encodeFrame({ type: 'pong' });
 const END = encodeFrame({ type: 'end' });
+const CLOSED: StreamFailure = { message: 'The connection was closed' };
 
 /**
  * What both sides of the framed connection share: frames in and out, the one stream that may be open, and the ends. Every violation
@@ -56,20 +58,25 @@ const END = encodeFrame({ type: 'end' });
 export class Tunnel implements StreamCarrier, FrameSink {
   readonly #socket: TunnelSocket;
   readonly #side: TunnelSide;
-  readonly #clock: Clock;
   readonly #writer: SocketWriter;
+  readonly #lastBytes: LastBytes;
   readonly #decoder = new FrameDecoder();
   #stream: TunnelStream | undefined;
   #isReading = true;
   #pieces = 0;
-  #state: 'open' | 'closing' | 'closed' = 'open';
-  #cancelLinger = (): void => undefined;
+  /** `leaving`: it was idle, and its last bytes are on their way. `breaking`: it was reset. */
+  #state: 'open' | 'leaving' | 'breaking' | 'closed' = 'open';
 
   constructor(socket: TunnelSocket, side: TunnelSide, clock: Clock) {
     this.#socket = socket;
     this.#side = side;
-    this.#clock = clock;
     this.#writer = new SocketWriter(socket);
+    this.#lastBytes = new LastBytes({
+      clock,
+      fd: socket.fd,
+      waitingBytes: () => this.#writer.waitingBytes,
+      onStalled: () => this.#finish(CLOSED),
+    });
   }
 
   get isOpen(): boolean {
@@ -105,9 +112,12 @@ export class Tunnel implements StreamCarrier, FrameSink {
 
   /** Voids what is open, tells the peer why, and closes. */
   reset(failure: StreamFailure): void {
+    if (this.#state === 'leaving') return this.#finish(failure);
     if (this.#state !== 'open') return;
     this.send(failureFrame('reset', failure));
-    this.#end(failure);
+    this.#end('breaking');
+    this.#lastBytes.hasten();
+    this.#stop(failure);
   }
 
   /** The peer broke the protocol. */
@@ -115,9 +125,16 @@ export class Tunnel implements StreamCarrier, FrameSink {
     this.reset({ reason: 'protocol_error', message: `The other host broke the tunnel's protocol: ${why}` });
   }
 
-  /** Closes an idle connection after what was written. */
+  /** Closes an idle connection after what was written: the last answer may still be on its way to a slow program, so that it is over when the peer closes in turn. */
   close(): void {
-    if (this.#state === 'open') this.#end({ message: 'The connection was closed' });
+    if (this.#state !== 'open') return;
+    this.#end('leaving');
+    this.#lastBytes.wait();
+  }
+
+  /** Waits no longer for a peer that it is leaving than for one with which it broke. */
+  hasten(): void {
+    if (this.#state === 'leaving') this.#lastBytes.hasten();
   }
 
   /** Bytes came from the TLS socket. */
@@ -134,15 +151,17 @@ export class Tunnel implements StreamCarrier, FrameSink {
   /** The TLS socket takes bytes again. */
   drained(): void {
     if (this.#state === 'closed' || !this.#writer.flush()) return;
-    if (this.#state === 'closing') this.#socket.shutdown();
-    else this.#stream?.drained();
+    if (this.#state === 'open') this.#stream?.drained();
+    else this.#socket.shutdown();
   }
 
   /** The TLS socket has ended, in whatever way. Harmless when called again. */
   closed(why: string): void {
     if (this.#state === 'closed') return;
     const isBroken = this.#state === 'open' && this.#stream !== undefined;
-    this.#finish({ message: `The connection to the other host broke: ${why}` });
+    this.#finish(
+      this.#state === 'leaving' ? CLOSED : { message: `The connection to the other host broke: ${why}` },
+    );
     if (isBroken) this.#side.onBroken(why);
   }
 
@@ -178,8 +197,9 @@ export class Tunnel implements StreamCarrier, FrameSink {
     return !this.#writer.isFull;
   }
 
-  sendEnd(): void {
+  sendEnd(): boolean {
     this.#write(END);
+    return this.#writer.isEmpty;
   }
 
   steer(isReading: boolean): void {
@@ -191,6 +211,7 @@ export class Tunnel implements StreamCarrier, FrameSink {
 
   finished(): void {
     this.#stream = undefined;
+    this.#lastBytes.ended();
     this.steer(true);
     this.#side.onIdle();
   }
@@ -213,25 +234,23 @@ export class Tunnel implements StreamCarrier, FrameSink {
     if (first < length) this.#writer.write(bytes, at + first, at + length);
   }
 
-  /** Reads nothing more, sends what waits, and closes within `LINGER_MS`. */
-  #end(failure: StreamFailure): void {
+  /** Reads nothing more, and ends our direction after what waits. */
+  #end(state: 'leaving' | 'breaking'): void {
     this.#decoder.stop();
     this.steer(true);
-    this.#state = 'closing';
-    this.#cancelLinger = this.#clock.schedule(LINGER_MS, () => this.#socket.terminate());
-    this.#stop(failure);
+    this.#state = state;
     if (this.#writer.flush()) this.#socket.shutdown();
   }
 
-  /** Is closed by the other side. */
+  /** Closes at once. */
   #finish(failure: StreamFailure): void {
-    const wasOpen = this.#state === 'open';
+    const isUntold = this.#state !== 'breaking';
     this.#state = 'closed';
-    this.#cancelLinger();
+    this.#lastBytes.stop();
     this.#decoder.stop();
     this.#writer.clear();
     this.#socket.terminate();
-    if (wasOpen) this.#stop(failure);
+    if (isUntold) this.#stop(failure);
   }
 
   #stop(failure: StreamFailure): void {
