@@ -4,7 +4,7 @@ export interface Clock {
   nowMs(): number;
   /** Milliseconds on a clock that never goes back, from an arbitrary start. Use it for durations and time-outs. */
   monotonicMs(): number;
-  /** Calls `callback` once after `delayMs`, unless the returned function was called before. */
+  /** Calls `callback` once after `delayMs`, at once where that is negative (what it waits for is due already) but never from within, unless the returned function was called before. */
   schedule(delayMs: number, callback: () => void): () => void;
 }
 
@@ -13,7 +13,10 @@ export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   schedule(delayMs, callback) {
-    let timer: NodeJS.Timeout | undefined = setTimeout(callback, Math.min(delayMs, MAX_TIMER_MS));
+    let timer: NodeJS.Timeout | undefined = setTimeout(
+      callback,
+      Math.max(0, Math.min(delayMs, MAX_TIMER_MS)),
+    );
     timer.unref();
     return () => {
       clearTimeout(timer);
