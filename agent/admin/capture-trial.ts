@@ -31,7 +31,7 @@ const GUARD = 'sleep "$1" && grep -qxF -- "$2" "$3" && mv "$3" "$4" && shift 4 &
 
 /**
  * Tries capture rules on a host that one is connected to: a process of its own, which outlives the terminal, brings back what was there unless `confirm` comes in
- * time (design: decision 29). Nothing is kept for the next boot before that.
+ * time. Nothing is kept for the next boot before that.
  */
 export class CaptureTrial {
   readonly #options: CaptureTrialOptions;

@@ -1,7 +1,7 @@
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
 import type { RecordBatch } from './record-batch.ts';
 
-/** Takes access records for good (design: decision 14). Nothing here throws. */
+/** Takes access records for good. Nothing here throws. */
 export interface AccessRecorder {
   /**
    * Appends a record to the durable spool, before the request is forwarded or refused. Returns false when it cannot be kept (spool full, disk full, disk gone; or,

@@ -50,7 +50,7 @@ const DEFAULT_GROUP_MS = 25;
 const PART_OF_DENIALS = 0.75;
 
 /**
- * The durable queue of access records (design: decision 14). Records are appended with one write before what they stand for happens, so they survive the agent's death;
+ * The durable queue of access records. Records are appended with one write before what they stand for happens, so they survive the agent's death;
  * a power cut may take those of the last interval. Only records that reached the disk are handed out for shipping, so that a number that
  * the server has seen is never given to another record.
  */

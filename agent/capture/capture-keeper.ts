@@ -54,7 +54,7 @@ export interface CaptureKeeper extends Running {
 const LOOK_EVERY_MS = 5000;
 
 /**
- * Installs the rules, follows registration, and undoes what others do to the rules: Debian's own nftables.conf begins with a flush (design: decision 6). Throws
+ * Installs the rules, follows registration, and undoes what others do to the rules: Debian's own nftables.conf begins with a flush. Throws
  * when the rules cannot be installed at start. Stopping leaves them in place, and nobody says any more that they are intact.
  */
 export async function startCaptureKeeper(options: CaptureKeeperOptions): Promise<CaptureKeeper> {

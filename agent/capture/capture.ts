@@ -19,7 +19,7 @@ export interface CaptureSettings {
   readonly transparentId?: number;
   /** The user that the agent runs as, 0 unless given: nobody else may answer on the agent's ports, which are free while it is down. */
   readonly agentUid?: number;
-  /** Never captured, either way; the live SSH port is always among the inbound ones (design: decision 29). */
+  /** Never captured, either way; the live SSH port is always among the inbound ones. */
   readonly exclude: {
     readonly inboundPorts: readonly number[];
     readonly outboundPorts: readonly number[];

@@ -13,8 +13,8 @@ const SYSTEMD = 'systemd';
 const USUAL_PORT = 22;
 
 /**
- * The ports at which an SSH server of this network namespace listens, so that capture never cuts off the one who installs it (design: decision
- * 29). The server side of `sshConnection` ($SSH_CONNECTION) is always among them. Only root's processes count: anybody may call
+ * The ports at which an SSH server of this network namespace listens, so that capture never cuts off the one who installs it. The
+ * server side of `sshConnection` ($SSH_CONNECTION) is always among them. Only root's processes count: anybody may call
  * his program sshd. Processes that end while they are looked at are skipped.
  */
 export async function findSshPorts(sshConnection: string | undefined): Promise<readonly number[]> {

@@ -152,7 +152,7 @@ export function parseAgentConfig(value: unknown): AgentConfig {
   return config;
 }
 
-/** What capture is asked for. `sshPorts` are kept out whatever the file says (design: decision 29). */
+/** What capture is asked for. `sshPorts` are kept out whatever the file says. */
 export function captureSettingsOf(
   config: AgentConfig,
   host: {

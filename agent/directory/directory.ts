@@ -34,7 +34,7 @@ export type DirectoryAnswer =
   /** Not in the mesh. */
   | { readonly kind: 'outside' };
 
-/** Which identity answers where (design: decision 18). Everything comes from registration, nothing from observation. */
+/** Which identity answers where. Everything comes from registration, nothing from observation. */
 export interface Directory {
   /** `from`: whose loopback addresses are meant; the host's own unless given. */
   find(destination: SocketAddress, from?: InNamespace): DirectoryAnswer;

@@ -8,9 +8,9 @@ export interface Validity {
 
 /** Renewal is spread over this part of the life around its middle, so that hosts that started together do not renew together. */
 const JITTER = 0.1;
-/** Servers date a certificate back by this (design: decision 28): that part of its life is over before it begins. */
+/** Servers date a certificate back by this: that part of its life is over before it begins. */
 const DATED_BACK_MS = 5 * 60_000;
-/** A 24 h life is renewed at the latest an hour before its end (design: decision 28). */
+/** A 24 h life is renewed at the latest an hour before its end. */
 const LATEST_BEFORE_END = 1 / 24;
 
 /**

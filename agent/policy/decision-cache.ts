@@ -32,7 +32,7 @@ interface Circumstances {
 }
 
 /**
- * Verdicts of one policy, by exactly what that policy reads of its input (design: decision 13). It lives and dies with the policy. There is none for a policy that reads
+ * Verdicts of one policy, by exactly what that policy reads of its input. It lives and dies with the policy. There is none for a policy that reads
  * the clock, the time of the request or its id, nor for one of which it is not known what it reads.
  */
 export class DecisionCache {

@@ -12,7 +12,7 @@ import { parseX509Certificate } from '../../shared/wire/x509-certificate.ts';
 import type { ServerConnection } from './connection.ts';
 import { requestJson } from './read-answer.ts';
 
-/** Whom a host believes before it was attested (design: decision 22). There is no trust on first use. */
+/** Whom a host believes before it was attested. There is no trust on first use. */
 export type FirstTrust =
   /** PEM certificates of the roots, put there by whoever set up the host. */
   | { readonly kind: 'file'; readonly path: string }

@@ -2,7 +2,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 
-/** Certificates are valid from this long before they are made; a clock that is further off meets refusals (design: decision 28). */
+/** Certificates are valid from this long before they are made; a clock that is further off meets refusals. */
 export const MAX_SKEW_MS = 5 * 60_000;
 
 /** The clock may be set while no server answers: it is looked at this often. */

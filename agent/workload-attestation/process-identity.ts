@@ -41,7 +41,7 @@ export interface SenderIdentifier {
   identifySender(sockets: readonly UdpSocket[], where?: InNamespace): Promise<ProcessIdentity>;
 }
 
-/** Finds the identity behind a socket of this host (design: decision 25). */
+/** Finds the identity behind a socket of this host. */
 export interface ProcessIdentifier {
   /**
    * The identity of the process that holds the client side of a captured connection: `client` is its own address, `destination` the one it asked for.

@@ -46,7 +46,7 @@ export interface RedeemedToken {
   readonly replacedSerial: string | undefined;
 }
 
-/** Join tokens: each lets one host of a given name in, once (design: decision 22). */
+/** Join tokens: each lets one host of a given name in, once. */
 export class JoinTokens {
   readonly #datastore: Datastore;
   readonly #clock: Clock;

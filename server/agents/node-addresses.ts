@@ -33,7 +33,7 @@ export interface NodeAddressKey {
   readonly network?: string;
 }
 
-/** Which addresses are whose (design: decision 18). An address is confirmed for one node at a time. */
+/** Which addresses are whose: claimed by a node, or confirmed by an operator, for one node at a time. */
 export class NodeAddresses {
   readonly #datastore: Datastore;
 

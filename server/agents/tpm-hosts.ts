@@ -39,7 +39,7 @@ export interface TpmHostDecision {
 /** Hosts that wait at most, so that strangers cannot fill the database. */
 export const MAX_PENDING_TPM_HOSTS = 1000;
 
-/** The list of TPM hosts that may attest (design: decision 24). A stranger is noted as pending and admitted by an operator. */
+/** The list of TPM hosts that may attest. A stranger is noted as pending and admitted by an operator. */
 export class TpmHosts {
   readonly #datastore: Datastore;
 

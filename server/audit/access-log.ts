@@ -53,7 +53,7 @@ export interface StoredBatch extends AuditAnswer {
   readonly records: readonly CheckedRecord[];
 }
 
-/** Who asked for what, everywhere, and what was decided (design: decision 14). */
+/** Who asked for what, everywhere, and what was decided. */
 export class AccessLog {
   readonly #datastore: Datastore;
   readonly #log: Log;

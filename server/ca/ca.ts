@@ -46,7 +46,7 @@ export interface CertificateAuthority {
   ): Promise<{ readonly signature: Uint8Array; readonly chain: readonly Uint8Array[] }>;
 }
 
-/** Certificates are valid from this long before they are made, for clocks that are behind (design: decision 28). */
+/** Certificates are valid from this long before they are made, for clocks that are behind. */
 export const CLOCK_SKEW_MS = 5 * 60_000;
 
 /** The certificate as the protocol carries it. */

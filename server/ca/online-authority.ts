@@ -23,7 +23,7 @@ export interface OnlineAuthorityOptions {
 
 const SERIAL_BYTES = 16;
 
-/** Issues leaves with the intermediate, by a template of our own (design: decision 8). `openAuthority` has verified that keys and certificates belong together. */
+/** Issues leaves with the intermediate, by a template of our own (`leaf.ts`). `openAuthority` has verified that keys and certificates belong together. */
 export class OnlineAuthority implements CertificateAuthority {
   readonly bundle: WatchedValue<TrustBundle>;
   readonly #options: OnlineAuthorityOptions;

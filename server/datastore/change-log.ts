@@ -26,7 +26,7 @@ export class ChangeCollector implements Transaction {
 
 /**
  * Writes the log rows and asks for the wake-up at commit. It must be the last statement of its transaction: from here the counter row is locked
- * until the commit, so that numbers have no gaps and their order is the order of the commits (design: decision 10).
+ * until the commit, so that numbers have no gaps and their order is the order of the commits.
  */
 export async function appendChanges(db: Database, changes: readonly ObjectChange[]): Promise<void> {
   if (changes.length === 0) return;

@@ -23,7 +23,7 @@ export interface DirectoryConflict {
   readonly entryIds: readonly string[];
 }
 
-/** What may answer where (design: decision 18). */
+/** What may answer where. It comes from registration, never from observation. */
 export interface DirectoryView {
   readonly records: readonly DirectoryRecord[];
   readonly conflicts: readonly DirectoryConflict[];

@@ -2,7 +2,7 @@ import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Running } from '../../shared/runtime/shutdown.ts';
 
-/** Certificates are valid from this long before they are made: a clock that moves further makes some that nobody takes (design: decision 28). */
+/** Certificates are valid from this long before they are made: a clock that moves further makes some that nobody takes. */
 export const MAX_JUMP_MS = 5 * 60_000;
 
 /** How often the clock is looked at. */

@@ -36,7 +36,7 @@ export interface NodeAttestationOptions {
   readonly log: Log;
 }
 
-/** Lets hosts in: whoever proves what it is gets the certificate of that node, and no other (design: decisions 22 and 24). */
+/** Lets hosts in: whoever proves what it is gets the certificate of that node, and no other. */
 export class NodeAttestation {
   readonly #options: NodeAttestationOptions;
 

@@ -33,7 +33,7 @@ export interface OperatorPage {
   readonly nextCursor?: string;
 }
 
-/** Who may operate the server (design: decision 22). */
+/** Who may operate the server, beside root on its own host. */
 export class Operators {
   readonly #datastore: Datastore;
   readonly #clock: Clock;

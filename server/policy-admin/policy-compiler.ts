@@ -52,9 +52,7 @@ export interface ExplainOptions {
   readonly nowMs: number;
 }
 
-/**
- * Checks and compiles Rego (design: decision 11). Port: the adapter is `opa.ts`, the `opa` executable in a bounded child process.
- */
+/** Checks and compiles Rego. Port: the adapter is `opa.ts`, the `opa` executable in a bounded child process. */
 export interface PolicyCompiler {
   /**
    * Checks syntax, types (strictly, with the schema of the target's input) and the builtins used, runs the policy's own tests, and builds the

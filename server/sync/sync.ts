@@ -23,7 +23,7 @@ export interface StreamRequest {
 /** An agent that is being replaced and its successor. */
 const MAX_STREAMS_PER_AGENT = 2;
 
-/** The source of every agent's synchronisation stream (design: decision 10). */
+/** The source of every agent's synchronisation stream: a snapshot where it needs one, then what the change log says, in its order. */
 export class SyncSource {
   readonly #datastore: Datastore;
   readonly #clock: Clock;

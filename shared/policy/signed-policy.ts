@@ -12,7 +12,7 @@ export interface PolicyExpectation {
 }
 
 /**
- * The statement of a signed policy, after its signature, trust domain and target were verified (design: decision 23). Throws what
+ * The statement of a signed policy, after its signature, trust domain and target were verified. Throws what
  * `verifySignature` throws, or `invalid_argument`: `policy_statement_invalid`, `policy_foreign`, `policy_wrong_target`.
  */
 export async function openSignedPolicy(

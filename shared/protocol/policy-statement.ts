@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { base64, counter, sha256Hex, timestamp, trustDomain } from './wire-values.ts';
 
 /**
- * What a policy version says of itself, signed by the policy key (design: decision 23). The signature is over the exact bytes of
+ * What a policy version says of itself, signed by the policy key. The signature is over the exact bytes of
  * `statement`, the JSON text of `policyStatement`, so nothing needs a canonical form.
  */
 export const policyStatement = z.object({

@@ -8,7 +8,7 @@ import { counter, dnsName, ipAddress, port, selector, spiffeId, timestamp } from
 export const listenerProtocol = z.enum(['auto', 'http', 'tcp', 'egress']);
 
 /**
- * A port on which a workload answers, on each host where its parent agent runs (design: the directory comes from registration): at all confirmed addresses of the host, or at one of
+ * A port on which a workload answers, on each host where its parent agent runs: at all confirmed addresses of the host, or at one of
  * them, as in a pod, which goes before.
  */
 export const listener = z.object({

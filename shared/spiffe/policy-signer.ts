@@ -13,7 +13,7 @@ import type { TrustBundle } from './trust-bundle.ts';
 export const CODE_SIGNING = '1.3.6.1.5.5.7.3.3';
 
 /**
- * Verifies that a policy was signed by the policy key of the bundle's trust domain (design: decision 23). Its certificate is made by a root of the bundle
+ * Verifies that a policy was signed by the policy key of the bundle's trust domain. Its certificate is made by a root of the bundle
  * itself, so that the online authority alone cannot make one; it names the policy signer, and may sign code but do no TLS: no
  * SVID signs a policy, and the policy certificate is nobody's SVID. It is as good as the bundle: whoever steals the online key and also answers agents in the
  * server's place can tell them a bundle with a root of his own (SECURITY.md). Throws `unauthenticated`: reasons of `CertificateRefusal`, or

@@ -23,7 +23,7 @@ export interface SteerOptions {
   readonly log: Log;
 }
 
-/** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody (design: decision 27). */
+/** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody. */
 export function steer(stream: TcpStream, socket: AcceptedSocket, steering: SteerOptions): void {
   const { handle, ports, refused, clock, log } = steering;
   const { namespace } = socket;

@@ -30,7 +30,7 @@ import { Spares, type SpareRoute } from './spares.ts';
 import { TunnelClient, type TunnelAnswer } from '../tunnel/client.ts';
 import type { OpenFrame } from '../tunnel/server.ts';
 
-/** Opens connections through the mesh (design: decisions 3, 4 and 27): pooled by own identity, peer identity and peer address. */
+/** Opens connections through the mesh: pooled by own identity, peer identity and peer address. */
 export function createMeshDialer(options: MeshDialerOptions): RunningMeshDialer {
   return new Dialer(options);
 }

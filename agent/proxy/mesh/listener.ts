@@ -64,7 +64,7 @@ export interface MeshListener extends Running {
 const UNRECOGNIZED_NAME = Uint8Array.of(21, 3, 1, 0, 2, 2, 112);
 
 /**
- * Listens for other agents (design: decisions 2, 3, 4 and 21). The workload is chosen by the ClientHello, which is peeked
+ * Listens for other agents. The workload is chosen by the ClientHello, which is peeked
  * at before TLS begins; both ends are verified by us under the bundles of now, on resumed sessions too. Throws `unavailable`,
  * reason `listen_failed`.
  */

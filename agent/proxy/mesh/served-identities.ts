@@ -39,7 +39,7 @@ export class ServedIdentities {
     this.#sole = callable.size === 1 && only !== undefined ? findServed(identities, only) : undefined;
   }
 
-  /** HBONE sends no server name: it is answered where only one identity can be meant (design: decision 21). */
+  /** HBONE sends no server name: it is answered where only one identity can be meant. */
   find({ serverName, protocol }: MeshWish): WorkloadIdentity | undefined {
     if (serverName !== '') return this.#byServerName.get(serverName);
     return protocol === 'hbone' ? this.#sole : undefined;

@@ -9,7 +9,7 @@ import type { VerifiedSvid } from '../../../shared/spiffe/x509-svid.ts';
 import type { HeldSvid } from '../../identity/identity.ts';
 import { ALPN_NAMES, type MeshProtocol } from './protocol.ts';
 
-/** Where agents listen for each other (design: ports and sockets). */
+/** Where agents listen for each other, on every host. */
 export const MESH_PORT = 15008;
 
 /** Bun wants the number. */
@@ -19,7 +19,7 @@ const TLS_1_3 = 0x0304;
  * good whatever its certificate: `requireMeshPeer` judges.
  */
 const SERVER_JUDGEMENT = { requestCert: true, rejectUnauthorized: false } as const;
-/** How long a session ticket is good, in seconds (design: decision 4). */
+/** How long a session ticket is good, in seconds. */
 const SESSION_SECONDS = 3600;
 /** One more than a path may have, so that a chain that is too long is refused, not cut. */
 const MAX_CHAIN_READ = 9;
@@ -59,7 +59,7 @@ export function serverTlsOptions(context: SecureContext, protocol: MeshProtocol)
   } as Bun.TLSOptions;
 }
 
-/** Our side of a connection that we ask for, with X25519 alone: a hello of some 250 bytes (design: decision 21). HBONE knows no server name. */
+/** Our side of a connection that we ask for, with X25519 alone: a hello of some 250 bytes. HBONE knows no server name. */
 export function clientTlsOptions(svid: HeldSvid, target: SpiffeId, protocol: MeshProtocol): Bun.TLSOptions {
   return {
     cert: svid.chainPem,

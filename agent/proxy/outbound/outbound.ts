@@ -226,7 +226,7 @@ export class Outbound {
     return { reason: 'caller_unidentified', message: 'The identity was withdrawn' };
   }
 
-  /** Decided with both identities, without TLS (design: decision 26). */
+  /** Between workloads of this host: decided with both identities, without TLS. */
   #localArrival(departure: Departure, target: SpiffeId): Arrival {
     const { stream, source, destination, namespace, connectionId, svid, process } = departure;
     return {
