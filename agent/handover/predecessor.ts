@@ -19,6 +19,7 @@ export interface HandoverChannel {
 /** How the process that was replaced stands, while it is there. */
 export interface DrainStatus {
   readonly version: string;
+  /** What it carries, and connections between agents whose last bytes the other host has yet to take. */
   readonly connections: number;
   /** When what is left will be cut, as an ISO 8601 timestamp. */
   readonly endsAt: string;

@@ -95,7 +95,7 @@ export interface ProxyOptions {
 }
 
 export interface Proxy extends Running {
-  /** Connections that are carried now. */
+  /** Connections that are carried now; in a drain also those to other agents that carry nothing any more, and whose end has yet to be taken. */
   readonly connections: number;
   /** Connections that may be carried at once. */
   readonly maxConnections: number;
@@ -140,6 +140,7 @@ class RunningProxy implements HostProxy {
   readonly #captured: CaptureListeners;
   readonly #mesh: MeshListener;
   readonly #unwatch: readonly (() => void)[];
+  #isDraining = false;
 
   constructor(options: ProxyOptions) {
     const { maxConnections, maxConnectionsPerHost, clock } = options;
@@ -177,7 +178,8 @@ class RunningProxy implements HostProxy {
   }
 
   get connections(): number {
-    return this.#connections.size;
+    const leaving = this.#isDraining ? this.#mesh.leavingConnections + this.#dialers.leavingConnections : 0;
+    return this.#connections.size + leaving;
   }
 
   get services(): readonly ServiceStatus[] {
@@ -195,6 +197,7 @@ class RunningProxy implements HostProxy {
 
   async drain(withinMs: number): Promise<void> {
     const { clock } = this.#options;
+    this.#isDraining = true;
     this.#captured.stop();
     this.#mesh.drain();
     this.#dialers.drain();

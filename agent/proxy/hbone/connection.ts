@@ -103,6 +103,10 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
     return this.#state === 'open';
   }
 
+  get isLeaving(): boolean {
+    return this.#state === 'leaving';
+  }
+
   get streams(): number {
     return this.#streams.size;
   }

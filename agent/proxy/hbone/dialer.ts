@@ -127,6 +127,10 @@ class HboneDialer implements RunningMeshDialer {
     return [...this.#byConnection.values()].filter(isIdle).length;
   }
 
+  get leavingConnections(): number {
+    return [...this.#byConnection.keys()].filter(({ isLeaving }) => isLeaving).length;
+  }
+
   async open(request: MeshRequest): Promise<MeshOutcome> {
     return await this.#openings.admit(request.caller, async () => await this.#open(request));
   }

@@ -119,6 +119,11 @@ export class OutboundMeshConnection<Client extends MeshClient> implements MeshSo
     return client?.isUsable === true && lives?.every((life) => life.isInForce) === true;
   }
 
+  /** As `MeshWire.isLeaving`. */
+  get isLeaving(): boolean {
+    return this.#established?.client.wire.isLeaving === true;
+  }
+
   /** Connects and verifies the called side; undefined when all is well. It is called once and never rejects. */
   async connect(): Promise<MeshDialFailure | undefined> {
     const { promise, resolve } = Promise.withResolvers<MeshDialFailure | undefined>();

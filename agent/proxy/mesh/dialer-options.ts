@@ -56,6 +56,8 @@ export interface RunningMeshDialer extends MeshDialer, Running {
   /** TLS connections that are open, idle ones included. */
   readonly connections: number;
   readonly idleConnections: number;
+  /** As `MeshListener.leavingConnections`. */
+  readonly leavingConnections: number;
   /** As `MeshListener.reconsiderAll`. */
   reconsiderAll(): void;
   /** Keeps no connection for another use; what is asked for is still opened. */

@@ -107,6 +107,10 @@ class Dialer implements RunningMeshDialer {
     return this.#pool.size;
   }
 
+  get leavingConnections(): number {
+    return [...this.#connections].filter(({ isLeaving }) => isLeaving).length;
+  }
+
   async open(request: MeshRequest): Promise<MeshOutcome> {
     return await this.#openings.admit(request.caller, async () => await this.#open(request));
   }

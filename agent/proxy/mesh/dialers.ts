@@ -23,6 +23,11 @@ export class MeshDialers implements MeshDialer {
     return this.#tunnels.connections + this.#hbone.connections;
   }
 
+  /** As `MeshListener.leavingConnections`. */
+  get leavingConnections(): number {
+    return this.#tunnels.leavingConnections + this.#hbone.leavingConnections;
+  }
+
   readonly open: MeshDialer['open'] = async (request) =>
     await (request.transport === 'hbone' ? this.#hbone : this.#tunnels).open(request);
 

@@ -82,6 +82,11 @@ export class InboundMeshConnection implements MeshSocketOwner {
     return this.#peer !== undefined;
   }
 
+  /** As `MeshWire.isLeaving`. */
+  get isLeaving(): boolean {
+    return this.#server?.wire.isLeaving === true;
+  }
+
   /** Its place is wanted by somebody else: it carries nothing, or has proven nothing. */
   giveWay(): void {
     const server = this.#server;

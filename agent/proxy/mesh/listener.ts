@@ -54,6 +54,8 @@ export interface MeshListener extends Running {
   readonly port: number;
   /** How many connections there are, those in their handshake included. */
   readonly connections: number;
+  /** How many of them carry nothing any more, and only wait for the peer to take their end. */
+  readonly leavingConnections: number;
   /** Takes no more connections; those that there are open nothing more, and end with what they carry. */
   drain(): void;
   /** Cuts what has an end that is not good now, and lets the rest open nothing more: time or trust have changed. */
@@ -127,6 +129,10 @@ class Listener implements MeshListener {
 
   get connections(): number {
     return this.#places.connections;
+  }
+
+  get leavingConnections(): number {
+    return [...this.#connections].filter(({ isLeaving }) => isLeaving).length;
   }
 
   reconsiderAll(): void {

@@ -8,6 +8,8 @@ export const ALPN_NAMES: Readonly<Record<MeshProtocol, string>> = { tunnel: 'pic
 
 /** What reads the bytes of a TLS connection of the mesh. */
 export interface MeshWire {
+  /** Whether it carries nothing any more, and only waits for the peer to take its end. */
+  readonly isLeaving: boolean;
   /** Bytes came from the TLS socket. */
   received(bytes: Uint8Array): void;
   /** The TLS socket takes bytes again. */

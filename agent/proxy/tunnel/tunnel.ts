@@ -83,6 +83,10 @@ export class Tunnel implements StreamCarrier, FrameSink {
     return this.#state === 'open';
   }
 
+  get isLeaving(): boolean {
+    return this.#state === 'leaving';
+  }
+
   /** How many pieces of bytes have come. */
   get pieces(): number {
     return this.#pieces;

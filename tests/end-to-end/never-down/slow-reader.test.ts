@@ -5,7 +5,7 @@ import { entryPage } from '../../../shared/protocol/operator.ts';
 import { waitUntil } from '../../kit/wait.ts';
 import { eventsOf } from '../../kit/witnesses.ts';
 import { python, pythonService, TrafficMesh } from '../traffic/traffic-mesh.ts';
-import { awaitEnd } from './upgraded.ts';
+import { awaitDraining, awaitEnd } from './upgraded.ts';
 
 /** A program that has ended its side and reads late, while what carries the answer is retired. The service has given all of it away by then. */
 
@@ -78,6 +78,8 @@ test.each(['store', 'desk'] as const)(
       await host.upgrade();
       await Bun.sleep(BEYOND_LINGER_MS);
       expect(host.isPredecessorAlive).toBe(true);
+      // Also where nothing is carried any more, and the other host has yet to take the end.
+      expect((await awaitDraining(host)).connections).toBe(1);
     });
     expect(read).toBe(`received ${SIZE}`);
     await awaitEnd(host);
