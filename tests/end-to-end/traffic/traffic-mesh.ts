@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Child, run, type RunResult } from '../../kit/child.ts';
-import { createMesh, type Mesh } from '../../kit/mesh.ts';
+import { createMesh, type Mesh, type MeshOptions } from '../../kit/mesh.ts';
 import type { MeshHost, MeshHostOptions } from '../../kit/mesh-host.ts';
 import type { TestHost } from '../../kit/netns.ts';
 import { asUser, isListening } from '../../kit/programs.ts';
@@ -60,6 +60,8 @@ export interface TrafficMeshOptions {
   readonly ttl?: string;
   /** More settings for both agents. */
   readonly settings?: MeshHostOptions['settings'];
+  /** More settings for the server. */
+  readonly serverSettings?: MeshOptions['serverSettings'];
 }
 
 /** Two hosts for traffic of every shape: services on `store`, and /caller on `desk`. The policy of policies/traffic is in force. */
@@ -89,6 +91,7 @@ export class TrafficMesh {
     moreHosts = 0,
     ttl,
     settings,
+    serverSettings = {},
   }: TrafficMeshOptions): Promise<TrafficMesh> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), 'picket-traffic-'));
@@ -96,7 +99,12 @@ export class TrafficMesh {
     // Other users have their own folders in it.
     chmodSync(folder, 0o711);
     const hosts = 3 + moreHosts;
-    const mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts });
+    const mesh = await createMesh({
+      folder: join(folder, 'mesh'),
+      trustDomain: 'example.org',
+      hosts,
+      serverSettings,
+    });
     stack.defer(async () => await mesh.remove());
     const [, storeHost, deskHost] = mesh.network.hosts;
     if (storeHost === undefined || deskHost === undefined) throw new Error('The network has too few hosts');
