@@ -6,6 +6,7 @@ import { STRANGERS } from '../connections/connections.ts';
 import { fakeTurns } from '../fixtures/fake-turns.ts';
 import { Http1Relay } from './relay.ts';
 import { CLOSE_MS, LINGER_MS, PHASE_MS } from '../relays/relay-timer.ts';
+import { AFTERWORD_BYTES } from '../relays/relay-end.ts';
 import type { Judgement } from '../judge/judge.ts';
 
 /** What a client can make a relay hold: bytes, requests, time. The streams are in memory, so that a test says when a peer reads. */
@@ -190,6 +191,22 @@ describe('Http1Relay waits without an application', () => {
     clock.advance(CLOSE_MS - 1);
     expect([client.isEnded, client.isAborted]).toEqual([true, false]);
     clock.advance(1);
+    expect([client.isAborted, rig.done, clock.pending]).toEqual([true, 1, 0]);
+  });
+
+  test('a client that reads its answers while it is refused as long, and not if it goes on sending', () => {
+    const rig = new Rig();
+    rig.isAllowed = true;
+    rig.start(rig.application);
+    const { client, application, clock } = rig;
+    client.send(GET);
+    application.send('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+    client.send('nonsense\r\n\r\n');
+    expect([client.answers, client.isEnded]).toEqual([2, true]);
+    clock.advance(LINGER_MS + CLOSE_MS - 1);
+    client.send('x'.repeat(AFTERWORD_BYTES));
+    expect(client.isAborted).toBe(false);
+    client.send('x');
     expect([client.isAborted, rig.done, clock.pending]).toEqual([true, 1, 0]);
   });
 

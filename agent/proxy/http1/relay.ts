@@ -100,6 +100,7 @@ export class Http1Relay {
   readonly #applicationEvents: Http1ApplicationEvents = {
     onBytes: (bytes) => {
       this.#underWay?.hop?.seeAnswer(bytes);
+      this.#end.answered();
       if (!this.#options.client.write(bytes)) this.#application.stream?.pause();
     },
     isLast: () => this.#isNewlyLast(),
@@ -130,6 +131,7 @@ export class Http1Relay {
 
   /** What is not to be decided now is kept. */
   #take(bytes: Buffer): void {
+    if (!this.#end.isAhead) return this.#end.threwAway(bytes.length);
     if (!this.#requests.isHeld && !this.#isTurn()) this.#requests.hold();
     this.#read(() => this.#requests.take(bytes, this.#requestSink));
   }

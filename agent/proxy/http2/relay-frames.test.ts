@@ -14,7 +14,8 @@ import { blockOf, requestOf } from '../fixtures/http2-raw-client.ts';
 import type { JudgeRig } from '../fixtures/judge-rig.ts';
 import { ACK, END, get, headers, ScriptedHttp2, text } from '../fixtures/scripted-http2.ts';
 import { settled, type ScriptedStream } from '../fixtures/scripted-stream.ts';
-import { CLOSE_MS, PHASE_MS } from '../relays/relay-timer.ts';
+import { AFTERWORD_BYTES } from '../relays/relay-end.ts';
+import { CLOSE_MS, LINGER_MS, PHASE_MS } from '../relays/relay-timer.ts';
 import { HTTP2_LIMITS } from './limits.ts';
 
 const settingOf = (identifier: number, value: number): Uint8Array =>
@@ -543,6 +544,24 @@ describe('Http2Relay, frame by frame', () => {
     await says(application, headers(1, END, Buffer.of(0x88)), headers(3, END, Buffer.of(0x88)));
     expect([client.isEnded, application.isEnded]).toEqual([true, true]);
     expect(judge.outcomes).toEqual(['http /a policy_allow', 'http /b policy_allow']);
+  });
+
+  test('lets a client that was told to go elsewhere read its last answer, unless it goes on sending', async () => {
+    await rig.begin();
+    await says(client, get(1, '/a'));
+    await rig.connect();
+    judge.clock.advance(1000);
+    rig.relay.retire();
+    judge.clock.advance(3000);
+    await says(application, headers(1, END, Buffer.of(0x88)));
+    expect(client.isEnded).toBe(true);
+    judge.clock.advance(LINGER_MS);
+    // It reads, slowly.
+    await says(client, encodeWindowUpdate(0, 1000));
+    judge.clock.advance(CLOSE_MS / 2);
+    expect([client.abortion, rig.closures]).toEqual([undefined, 0]);
+    await says(client, Buffer.alloc(AFTERWORD_BYTES));
+    expect([client.abortion !== undefined, rig.closures]).toEqual([true, 1]);
   });
 
   test.each([

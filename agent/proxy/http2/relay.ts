@@ -169,7 +169,7 @@ export class Http2Relay {
   }
 
   readonly #clientReader: ByteStreamReader = {
-    onData: (bytes) => this.#read(() => this.#requests.take(asBuffer(bytes))),
+    onData: (bytes) => this.#take(bytes),
     onEnd: () => this.#application.clientEnded(),
     onDrain: () => {
       this.#timer.taken();
@@ -213,7 +213,10 @@ export class Http2Relay {
         return sides().toClient.canGo;
       },
       onBoundary: () => this.#sides.toClient.flush(),
-      onPass: (bytes, start, end) => this.#sides.passToClient(bytes, start, end),
+      onPass: (bytes, start, end) => {
+        this.#end.answered();
+        this.#sides.passToClient(bytes, start, end);
+      },
       onSettings: (settings) => {
         const passed = encodeSettings(this.#settings.fromApplication(settings));
         this.#requests.maxFrameBytes = this.#settings.maxFrameBytes;
@@ -222,6 +225,11 @@ export class Http2Relay {
       onAcknowledged: () => this.#greeting.passesAcknowledgement(),
       onDropped: (bytes) => this.#sides.toApplication.send(encodeWindowUpdate(0, bytes)),
     };
+  }
+
+  #take(bytes: Uint8Array): void {
+    if (this.#end.isAhead) this.#read(() => this.#requests.take(asBuffer(bytes)));
+    else this.#end.threwAway(bytes.length);
   }
 
   /** Runs `work`, which reads the client, and looks at where that led. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
 import { ScriptedStream } from '../fixtures/scripted-stream.ts';
-import { RelayEnd } from './relay-end.ts';
+import { AFTERWORD_BYTES, RelayEnd } from './relay-end.ts';
 import { CLOSE_MS, LINGER_MS, RelayTimer } from './relay-timer.ts';
 import type { StreamFailure } from '../streams/byte-stream.ts';
 
@@ -12,15 +12,16 @@ function open() {
   const [client, application] = [new ScriptedStream(), new ScriptedStream()];
   const told: (string | undefined)[] = [];
   let isClientEnded: boolean | undefined;
+  const timer = new RelayTimer(clock);
   const end = new RelayEnd({
     client,
     application: () => application,
-    timer: new RelayTimer(clock),
+    timer,
     onEnding: () => (isClientEnded = client.isEnded),
     onOver: (failure) => told.push(failure?.message),
   });
   end.sideOpened();
-  return { clock, client, application, told, end, wasClientEnded: () => isClientEnded };
+  return { clock, client, application, told, timer, end, wasClientEnded: () => isClientEnded };
 }
 
 describe('RelayEnd', () => {
@@ -52,6 +53,30 @@ describe('RelayEnd', () => {
       clock.advance(LINGER_MS);
       expect([told, application.abortion?.failure?.message]).toEqual([['It was refused'], 'It was refused']);
     }
+  });
+
+  test('afterRefusal() waits for a client that was given answers and may be reading them, as long as it takes something', () => {
+    const { clock, client, told, end, timer } = open();
+    end.answered();
+    end.afterRefusal();
+    clock.advance(LINGER_MS + CLOSE_MS - 1);
+    timer.taken();
+    clock.advance(CLOSE_MS - 1);
+    expect([told, client.abortion]).toEqual([[], undefined]);
+    clock.advance(1);
+    expect([told, clock.pending]).toEqual([['It was refused'], 0]);
+  });
+
+  test('afterRefusal() breaks a client that goes on sending though it was given answers', () => {
+    const { clock, told, end } = open();
+    end.answered();
+    end.afterRefusal();
+    end.threwAway(10 * AFTERWORD_BYTES);
+    clock.advance(LINGER_MS);
+    end.threwAway(AFTERWORD_BYTES);
+    expect(told).toEqual([]);
+    end.threwAway(1);
+    expect([told, clock.pending]).toEqual([['It was refused'], 0]);
   });
 
   test('is over once, and leaves no timer behind, whatever comes after the failure of one side', () => {

@@ -12,11 +12,19 @@ export interface RelayEndOptions {
   readonly onOver: (failure: StreamFailure | undefined) => void;
 }
 
+/** How much a client may send after it has lingered, in bytes: requests that it wrote ahead, windows that it gives for what it reads. */
+export const AFTERWORD_BYTES = 64 * 1024;
+
+const REFUSED: StreamFailure = { message: 'It was refused' };
+
 /** How a relay between a client and an application comes to its end: in good order, after a last word to a client that may not listen, or at once. */
 export class RelayEnd {
   readonly #options: RelayEndOptions;
   #isEnding = false;
   #isOver = false;
+  #hasAnswered = false;
+  /** How much the client may still send. */
+  #afterwordBytes = Infinity;
   /** The client's, and the application's while there is one. */
   #openSides = 1;
 
@@ -36,6 +44,17 @@ export class RelayEnd {
 
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** The client was given something of the application's: at the end it may still be reading that. */
+  answered(): void {
+    this.#hasAnswered = true;
+  }
+
+  /** The client has sent so many bytes that are thrown away. */
+  threwAway(bytes: number): void {
+    this.#afterwordBytes -= bytes;
+    if (this.#afterwordBytes < 0) this.atOnce(REFUSED);
   }
 
   /** The application is connected. */
@@ -71,10 +90,13 @@ export class RelayEnd {
     application()?.end();
   }
 
-  /** Ends both sides after a last word to the client, which is reset if it does not end in turn. */
+  /**
+   * Ends both sides after a last word to the client, which is reset soon if it does not end in turn. One that was given answers before may be reading those: as long as it sends next to nothing, it is waited
+   * for as by `inOrder`.
+   */
   afterRefusal(): void {
     this.inOrder();
-    if (!this.#isOver) this.#options.timer.linger(() => this.atOnce({ message: 'It was refused' }));
+    if (!this.#isOver) this.#options.timer.linger(() => this.#lingered());
   }
 
   /** Breaks both sides at once. */
@@ -82,6 +104,12 @@ export class RelayEnd {
     if (this.#isOver) return;
     this.#options.client.abort(failure);
     this.#finish(failure);
+  }
+
+  #lingered(): void {
+    if (!this.#hasAnswered) return this.atOnce(REFUSED);
+    this.#afterwordBytes = AFTERWORD_BYTES;
+    this.#options.timer.close(() => this.atOnce(REFUSED));
   }
 
   #finish(failure: StreamFailure | undefined): void {

@@ -74,7 +74,7 @@ async function curl(...args: readonly string[]): Promise<string> {
   return stdout + stderr;
 }
 
-async function sendRaw(bytes: string, then: 'end' | 'stay'): Promise<string> {
+async function sendRaw(bytes: string, then: 'end' | 'stay' | 'late'): Promise<string> {
   const command = python('raw-http.py', traffic.store.host.ipv4, String(WEB_PORT), then);
   const inside = traffic.desk.host.in(...asUser(CALLER_USER, ...command));
   return (await run(inside, { cwd: '/', stdin: bytes })).stdout;
@@ -147,6 +147,19 @@ describe('requests on one connection', () => {
     expect(slow?.[1].match(/piece/g)).toHaveLength(8);
     expect(last).toEqual(['200', 'last\n']);
   });
+
+  test.each([
+    ['a denial', 'GET /refused/late HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n', '403'],
+    ['what is no request', 'GET /number/1 HTTP/1.1\r\n\r\n', '400'],
+  ])(
+    'behind which %s ends the connection are answered whole, though the client reads late',
+    async (...refused) => {
+      const [, request, status] = refused;
+      const answers = answersIn(await sendRaw(`GET /large HTTP/1.1\r\nHost: shop\r\n\r\n${request}`, 'late'));
+      expect(answers.map(([each]) => each)).toEqual(['200', status]);
+      expect(answers[0]?.[1]).toHaveLength(4 << 20);
+    },
+  );
 });
 
 describe('a body in chunks', () => {

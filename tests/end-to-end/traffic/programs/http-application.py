@@ -1,6 +1,6 @@
 """An HTTP/1.1 application on Python's own server: python3 -c THIS PORT
 
-GET /number/N answers N. POST /echo gives the body back in chunks, as it comes, with its hash in a trailer. GET /slowly answers in pieces over some seconds.
+GET /number/N answers N, GET /large four megabytes. POST /echo gives the body back in chunks, as it comes, with its hash in a trailer. GET /slowly answers in pieces over some seconds.
 POST /late says how large the body was. Every request is printed with the number of its connection.
 """
 import hashlib
@@ -38,6 +38,8 @@ class Application(http.server.BaseHTTPRequestHandler):
         say(self.number, self.command, self.path)
         if self.path == "/slowly":
             return self.answer_chunked((b"piece\n" for _ in range(8)), pause=0.25)
+        if self.path == "/large":
+            return self.answer(b"x" * ((4 << 20) - 1) + b"\n")
         self.answer(self.path.rsplit("/", 1)[1].encode() + b"\n")
 
     def do_POST(self):
