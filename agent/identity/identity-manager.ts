@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { describeError, failureOf, PicketError, toPicketError } from '../../shared/errors/errors.ts';
+import { describeError, failureOf, toPicketError, type PicketError } from '../../shared/errors/errors.ts';
 import { Backoff } from '../../shared/runtime/backoff.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
@@ -14,10 +14,11 @@ import type { ServerLink } from '../server-link/server-link.ts';
 import { applySyncUpdate, saysTheSame, withBundle, type SyncState } from '../server-link/sync-state.ts';
 import { SyncStream } from '../server-link/sync-stream.ts';
 import { WakeUp } from '../server-link/wake-up.ts';
-import type { AgentAttestation, AgentCredentials } from './agent-attestation.ts';
+import type { AgentAttestation } from './agent-attestation.ts';
+import { AgentSvid, type GivenWithSvid } from './agent-svid.ts';
+import { followSuccessor } from './follow-successor.ts';
 import type { HeldSvid, IdentitySource, WorkloadIdentity } from './identity.ts';
 import type { IdentityStore } from './identity-store.ts';
-import { RenewableSvid } from './renewable-svid.ts';
 import { StateKeeper, type StateObserver } from './state-keeper.ts';
 import { WorkloadSvids } from './workload-svids.ts';
 
@@ -36,10 +37,6 @@ export interface IdentityManagerOptions {
 }
 
 const RETRY = { firstMs: 500, maxMs: 15_000 };
-/** A host that is turned away although it just proved itself does not prove itself over and over. */
-const PROVE_AGAIN_MS = 5000;
-/** How often a process that was replaced looks for what its successor renewed. */
-const FOLLOW_EVERY_MS = 2000;
 /** Clocks may jump: what is due is looked at this often at least. */
 const MAX_SLEEP_MS = 30_000;
 
@@ -51,17 +48,13 @@ export class IdentityManager implements IdentitySource, Running {
   /** What the server said last, part by part. */
   readonly known: KnownParts;
   readonly #options: IdentityManagerOptions;
+  readonly #own: AgentSvid;
   readonly #workloads: WorkloadSvids;
   readonly #sync: WatchedValue<SyncState>;
   readonly #stream: SyncStream;
   readonly #wakeUp: WakeUp;
   readonly #backoff: Backoff;
-  #agentSvid: WatchedValue<HeldSvid> | undefined;
-  #own: RenewableSvid | undefined;
   readonly #keeper: StateKeeper;
-  /** Of whom the state tells: the identity of an earlier run, also where its SVID has ended. */
-  #knownAs: SpiffeId | undefined;
-  #provenMs = -Infinity;
   #failure: string | undefined;
   #isStopped = false;
   #isAside = false;
@@ -75,6 +68,7 @@ export class IdentityManager implements IdentitySource, Running {
     this.known = new KnownParts(this.#sync.current);
     this.#wakeUp = new WakeUp(options.clock);
     this.#backoff = new Backoff({ ...RETRY, random: options.random });
+    this.#own = new AgentSvid({ ...options, refusal: options.api.refusal });
     this.#workloads = new WorkloadSvids({
       ...options,
       requestSvids: async (request) => await options.api.requestSvids(request),
@@ -99,8 +93,7 @@ export class IdentityManager implements IdentitySource, Running {
 
   /** The agent's own SVID. Throws `failed_precondition`, reason `not_attested`, before `start` is done. */
   get agentSvid(): Watched<HeldSvid> {
-    if (this.#agentSvid !== undefined) return this.#agentSvid;
-    throw new PicketError('failed_precondition', 'not_attested', 'This host has not attested yet');
+    return this.#own.current;
   }
 
   /** The same as a whole: who follows it is told before who follows a part. */
@@ -116,12 +109,12 @@ export class IdentityManager implements IdentitySource, Running {
 
   /** The SPIFFE ID of this host's agent, also while its SVID has ended; undefined before it ever attested. */
   get nodeId(): SpiffeId | undefined {
-    return this.#knownAs;
+    return this.#own.spiffeId;
   }
 
   /** What the agent shows to a server: nothing before it attested, and nothing that has ended. */
   get credentials(): HeldSvid | undefined {
-    return this.#own?.isEnded === false ? this.#own.svid : undefined;
+    return this.#own.credentials;
   }
 
   /** Whether the server is heard and what it said so far is applied. */
@@ -136,10 +129,9 @@ export class IdentityManager implements IdentitySource, Running {
 
   /** Takes what an earlier run left. Rejects with `seal_broken` when it was altered. */
   async restore(): Promise<void> {
-    const { store, clock } = this.#options;
+    const { store } = this.#options;
     const svid = await store.readAgentSvid();
-    this.#knownAs = svid?.spiffeId;
-    if (svid !== undefined && svid.notAfterMs > clock.nowMs()) this.#takeOwn(svid);
+    if (svid !== undefined) this.#own.restore(svid);
     this.#workloads.restore(await store.readWorkloadSvids());
     this.#workloads.follow(this.#sync.current.entries);
   }
@@ -149,9 +141,9 @@ export class IdentityManager implements IdentitySource, Running {
    * no use to try again: a join token that it does not take.
    */
   async start(): Promise<void> {
-    while (this.#own === undefined && !this.#isStopped) {
+    while (!this.#own.isHeld && !this.#isStopped) {
       try {
-        await this.#attest();
+        this.#heed(await this.#own.attest());
       } catch (cause) {
         const error = toPicketError(cause);
         const isFinal = error.code === 'permission_denied' || error.code === 'invalid_argument';
@@ -202,35 +194,18 @@ export class IdentityManager implements IdentitySource, Running {
     await this.#keeper.close();
   }
 
-  async #attest(): Promise<void> {
-    await this.#adopt(await this.#options.attestation.attest());
-    this.#provenMs = this.#options.clock.monotonicMs();
-  }
-
-  /** What the server gave takes the place of what we had, on the next connection too. */
-  async #adopt({ svid, bundle }: AgentCredentials): Promise<void> {
-    await this.#options.store.writeAgentSvid(svid);
-    this.#takeOwn(svid);
-    // What was told to somebody else says nothing of us.
+  /** What the server gave with our SVID takes the place of what we had, and the SVID that of the one before on the next connection. */
+  #heed({ bundle, isOther }: GivenWithSvid): void {
     const { current } = this.#sync;
-    const isOurs = this.#knownAs === svid.spiffeId;
-    this.#knownAs = svid.spiffeId;
-    this.#setState(
-      withBundle(isOurs ? current : { ...current, position: undefined, entries: new Map() }, bundle),
-    );
+    // What was told to somebody else says nothing of us.
+    const ours = isOther ? { ...current, position: undefined, entries: new Map() } : current;
+    this.#setState(withBundle(ours, bundle));
     this.#redial();
   }
 
   #redial(): void {
     this.#options.link.reconnect();
     this.#stream.redial();
-  }
-
-  #takeOwn(svid: HeldSvid): void {
-    const { clock, random } = this.#options;
-    this.#own = new RenewableSvid(svid, clock, random());
-    if (this.#agentSvid === undefined) this.#agentSvid = new WatchedValue(svid);
-    else this.#agentSvid.set(svid);
   }
 
   #setState(next: SyncState): void {
@@ -275,62 +250,31 @@ export class IdentityManager implements IdentitySource, Running {
       else {
         this.#failure = undefined;
         this.#backoff.reset();
-        await this.#wakeUp.sleep(this.#untilNextMs());
+        await this.#wakeUp.sleep(
+          Math.min(this.#own.untilNextMs(), this.#workloads.untilNextMs(), MAX_SLEEP_MS),
+        );
       }
     }
   }
 
   async #tendAside(): Promise<void> {
-    await this.#follow();
-    const error = await failureOf(this.#workloads.renewOverdue());
-    const overdueMs = this.#workloads.untilOverdueMs();
-    const delayMs = overdueMs > 0 ? Math.min(overdueMs, FOLLOW_EVERY_MS) : FOLLOW_EVERY_MS;
+    const { error, delayMs } = await followSuccessor({
+      ...this.#options,
+      own: this.#own,
+      workloads: this.#workloads,
+      onOwnChanged: () => this.#redial(),
+    });
     if (error !== undefined) this.#tellFailure('renewal_failed', error, delayMs);
     await this.#wakeUp.sleep(delayMs);
   }
 
-  async #follow(): Promise<void> {
-    const { store, clock, log } = this.#options;
-    try {
-      const svid = await store.readAgentSvid();
-      const isNew = svid !== undefined && svid.chainPem !== this.#own?.svid.chainPem;
-      if (isNew && svid.notAfterMs > clock.nowMs()) {
-        this.#takeOwn(svid);
-        this.#redial();
-      }
-      this.#workloads.adopt(await store.readWorkloadSvids());
-    } catch (error) {
-      log.warn('renewed_not_read', { error: toPicketError(error) });
-    }
-  }
-
   async #tendOwn(): Promise<void> {
-    const { attestation } = this.#options;
-    if (this.#untilProofMs() <= 0) return await this.#attest();
-    if (this.#own !== undefined && this.#own.untilRenewalMs <= 0)
-      await this.#adopt(await attestation.renew(this.#own.svid.spiffeId));
+    const given = await this.#own.renewDue();
+    if (given !== undefined) this.#heed(given);
   }
 
   async #tendWorkloads(): Promise<void> {
     if (await this.#workloads.renewDue()) this.#keeper.changed();
-  }
-
-  #untilNextMs(): number {
-    return Math.min(
-      Math.max(0, this.#own?.untilRenewalMs ?? 0),
-      Math.max(0, this.#untilProofMs()),
-      this.#workloads.untilNextMs(),
-      MAX_SLEEP_MS,
-    );
-  }
-
-  /** When only the host's own proof can help: the SVID has ended, or the server does not take it any more. */
-  #untilProofMs(): number {
-    const { attestation, api, clock } = this.#options;
-    if (!attestation.canReattest) return Infinity;
-    if (this.#own === undefined || this.#own.isEnded) return 0;
-    if (api.refusal.current === undefined) return Infinity;
-    return this.#provenMs + PROVE_AGAIN_MS - clock.monotonicMs();
   }
 
   async #pause(event: string, error: PicketError): Promise<void> {
