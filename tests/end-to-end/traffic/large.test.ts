@@ -13,10 +13,10 @@ setDefaultTimeout(90_000);
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 const PORT = 7300;
-/** What the buffers of two agents and of four sockets' ends may take before a writer stands still. */
-const MAX_ON_THE_WAY = 64 * MIB;
-/** By how much an agent may grow meanwhile. */
-const MAX_GROWTH = 96 * MIB;
+/** What may be on its way one way before a writer stands still: the kernel lets an end of each of the three connections take up to 32 MiB (tcp_rmem), as fast as it is read at first. */
+const MAX_ON_THE_WAY = 256 * MIB;
+/** By how much an agent may grow meanwhile, with what waits to be collected. Whoever holds nobody back grows by all that is sent. */
+const MAX_GROWTH = 256 * MIB;
 const STILL_MS = 500;
 let traffic: TrafficMesh;
 let shared: string;

@@ -18,7 +18,7 @@ import { python, TrafficMesh } from './traffic-mesh.ts';
 setDefaultTimeout(60_000);
 
 /** Pairs of connections, of which the medians are compared. */
-const ROUNDS = 15;
+const ROUNDS = 31;
 /** A client that is silent may wait so many times as long as one that speaks at once, on the same way to the same server. */
 const MAX_RATIO = 2;
 /** Of a person: OpenSSH's client insists on one with an account. */
