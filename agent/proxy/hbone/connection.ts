@@ -177,6 +177,8 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   }
 
   drained(): void {
+    // Who takes something slowly lives, though an answer of his may be far behind.
+    this.#liveness.heard();
     if (this.#state === 'closed' || !this.#sender.flush()) return;
     if (this.#state === 'open') this.#sender.pump();
     else this.#socket.shutdown();
@@ -261,8 +263,8 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
     return this.#state === 'open' ? this.#sender.sendData(stream, bytes, start, length) : length;
   }
 
-  sendEnd({ id }: HboneStream): void {
-    this.send(encodeFrame(FRAME.data, id, { flags: FLAG.endStream }));
+  sendEnd(stream: HboneStream): boolean {
+    return this.#state !== 'open' || this.#sender.sendEnd(stream);
   }
 
   taken(stream: HboneStream, bytes: number): void {

@@ -15,7 +15,7 @@ export class HboneLiveness {
     this.#cancel = clock.schedule(HBONE_LIMITS.pingAfterMs, () => this.#look());
   }
 
-  /** Something came. */
+  /** Something came, or was taken. */
   heard(): void {
     this.#heardMs = this.#clock.monotonicMs();
   }

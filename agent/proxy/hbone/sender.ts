@@ -1,6 +1,8 @@
 import { http2Failure } from '../../../shared/wire/http2-error.ts';
 import {
   DEFAULT_WINDOW_BYTES,
+  encodeFrame,
+  FLAG,
   FRAME,
   FRAME_HEADER_BYTES,
   MAX_31_BITS,
@@ -20,7 +22,10 @@ const scratch = new Uint8Array(FRAME_HEADER_BYTES + HBONE_LIMITS.sendFrameBytes)
 /** Frames that are kept back leave once there are so many bytes; DATA that is as long leaves without a copy. */
 const HELD_BYTES = 16 * 1024;
 
-/** What goes to a peer: frames in their order, DATA as far as the windows and the socket take it. Streams that wait get their turns. */
+/**
+ * What goes to a peer: frames in their order, DATA as far as the windows and the socket take it. Streams that wait get their turns. While bytes wait for the socket no DATA is added to them, so that what
+ * belongs to a stream stays with it: it is cut with the stream, and counts as open until it has gone.
+ */
 export class HboneSender {
   readonly #writer: SocketWriter;
   /** Frames of one pass over incoming bytes, to leave together. */
@@ -55,7 +60,7 @@ export class HboneSender {
 
   /** Whether a stream waits for a window. */
   get hasWaiting(): boolean {
-    return this.#waiting.size > 0;
+    return this.#waiting.size > 0 && this.#writer.isEmpty;
   }
 
   /** Keeps frames back until `release`, to leave in one write. */
@@ -70,7 +75,7 @@ export class HboneSender {
 
   /** A frame that is not DATA. */
   send(frame: Uint8Array): void {
-    if (this.#writer.isFull) this.#backlogBytes += frame.length;
+    if (!this.#writer.isEmpty) this.#backlogBytes += frame.length;
     if (this.#held === undefined) this.#write(frame);
     else this.#hold(this.#held, frame);
   }
@@ -78,7 +83,7 @@ export class HboneSender {
   /** Sends as much of the range as may go; how many bytes went. What did not waits for its turn. */
   sendData(stream: HboneStream, bytes: Uint8Array, start: number, length: number): number {
     let sent = 0;
-    while (sent < length && !this.#writer.isFull) {
+    while (sent < length && this.#writer.isEmpty) {
       const size = Math.min(length - sent, stream.sendWindow, this.#window, this.#frameBytes);
       if (size <= 0) break;
       this.#sendFrame(stream.id, bytes.subarray(start + sent, start + sent + size));
@@ -88,6 +93,14 @@ export class HboneSender {
     }
     if (sent < length) this.#waiting.add(stream);
     return sent;
+  }
+
+  /** Ends the stream. False: bytes wait for the socket, its own perhaps, and it waits for its turn. */
+  sendEnd(stream: HboneStream): boolean {
+    this.#writeHeld();
+    if (this.#writer.isEmpty) this.send(encodeFrame(FRAME.data, stream.id, { flags: FLAG.endStream }));
+    else this.#waiting.add(stream);
+    return !this.#waiting.has(stream);
   }
 
   /** The peer takes more on the connection. Throws `http2_protocol_error` or `http2_flow_control_error`. */
@@ -131,8 +144,8 @@ export class HboneSender {
   /** Each that waits gets a turn, as far as there is room; who is not done stands behind the others then. */
   pump(): void {
     for (const stream of Array.from(this.#waiting)) {
-      if (this.#writer.isFull || this.#window <= 0) return;
-      if (stream.sendWindow <= 0) continue;
+      if (!this.#writer.isEmpty) return;
+      if (Math.min(this.#window, stream.sendWindow) <= 0 && !stream.hasSentAll) continue;
       this.#waiting.delete(stream);
       stream.flush();
     }

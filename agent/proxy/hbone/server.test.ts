@@ -441,12 +441,44 @@ describe('HboneServer', () => {
     stream.end();
     rig.server.retire();
     rig.clock.advance(HBONE_LIMITS.graceMs);
-    rig.clock.advance(CLOSE_MS - 1);
+    for (let ms = 0; ms < CLOSE_MS; ms += HBONE_LIMITS.silenceMs) {
+      // It takes something now and then, and has nothing to say.
+      rig.clock.advance(HBONE_LIMITS.silenceMs);
+      rig.server.wire.drained();
+    }
     expect([rig.socket.isTerminated, rig.closure]).toEqual([false, undefined]);
     rig.socket.isDeaf = false;
     rig.server.wire.drained();
     expect(rig.socket.of(FRAME.data, 1).at(-1)).toMatchObject({ flags: FLAG.endStream });
     expect(rig.socket.isShut).toBe(true);
+  });
+
+  test('a stream is over when its end has left, and one that is cut before takes along what has not', async () => {
+    const rig = new Rig(encodeWindowUpdate(0, 1 << 20), connectOf(1, HERE, END), connectOf(3, HERE, END));
+    rig.says(...[1, 3].map((id) => encodeWindowUpdate(id, 1 << 20)));
+    const [first, second] = rig.openings.map((opening) => ({
+      stream: opening.accept(),
+      reader: new CollectingReader(),
+    }));
+    rig.socket.isDeaf = true;
+    for (const { stream, reader } of [first!, second!]) {
+      stream.attach(reader);
+      for (let i = 0; i < 4; i++) stream.write(Buffer.alloc(30_000, 'x'));
+      stream.end();
+    }
+    await settled();
+    expect([first!.reader.closure, second!.reader.closure, rig.idle]).toEqual([undefined, undefined, 0]);
+    second!.stream.abort();
+    rig.socket.isDeaf = false;
+    rig.server.wire.drained();
+    await settled();
+    expect([first!.reader.closure, rig.idle]).toEqual([{ failure: undefined }, 1]);
+    expect([rig.socket.dataOf(1).length, rig.socket.of(FRAME.data, 1).at(-1)!.flags]).toEqual([
+      120_000,
+      FLAG.endStream,
+    ]);
+    expect(rig.socket.of(FRAME.data, 3)).toEqual([]);
+    expect(rig.socket.errorOf(FRAME.rstStream, 3)).toBe('connect_error');
   });
 
   test('a peer that does not answer the question whether it has heard is not waited for', () => {

@@ -8,7 +8,8 @@ import { StreamInbox } from '../streams/stream-inbox.ts';
 export interface HboneCarrier {
   /** Sends as much of the range as windows and socket take; how many bytes went. */
   sendData(stream: HboneStream, bytes: Uint8Array, start: number, length: number): number;
-  sendEnd(stream: HboneStream): void;
+  /** False while bytes wait for the socket: `flush` is called when they have gone. */
+  sendEnd(stream: HboneStream): boolean;
   /** Bytes that had come were taken, or will never be. */
   taken(stream: HboneStream, bytes: number): void;
   /** Both directions have ended cleanly. */
@@ -57,6 +58,11 @@ export class HboneStream implements ByteStream {
   /** Bytes that have come and were not read yet. */
   get unread(): number {
     return this.#unread;
+  }
+
+  /** Whether no window is needed for what it has to send. */
+  get hasSentAll(): boolean {
+    return this.#writer.isEmpty;
   }
 
   get isPeerEnded(): boolean {
@@ -178,8 +184,8 @@ export class HboneStream implements ByteStream {
 
   #sendEnd(): void {
     if (!this.#isEnding || this.#isEndSent || !this.#writer.isEmpty) return;
+    if (this.#carrier?.sendEnd(this) === false) return;
     this.#isEndSent = true;
-    this.#carrier?.sendEnd(this);
     this.#finishIfEnded();
   }
 
