@@ -294,6 +294,28 @@ describe('Http2Relay, frame by frame', () => {
     expect(application.text).not.toContain('/x');
   });
 
+  test('an application that goes on with what is over is not read beyond what may wait for a client within a frame', async () => {
+    await rig.begin();
+    await says(client, get(1, '/a'), get(3, '/b', FLAG.endHeaders));
+    await rig.connect();
+    await says(application, headers(1, END, Buffer.of(0x88)));
+    const data = encodeFrame(FRAME.data, 3, { payload: Buffer.alloc(100) });
+    await says(client, data.subarray(0, 19));
+    news(application);
+    const over = encodeFrame(FRAME.data, 1, { payload: Buffer.alloc(1) });
+    const credit = encodeWindowUpdate(0, 1);
+    const room = Math.ceil((HTTP2_LIMITS.waitingBytes + 1) / credit.length);
+    for (let said = 0; said < room; said++) {
+      expect(application.isPaused).toBe(false);
+      await says(application, over);
+    }
+    expect(application.isPaused).toBe(true);
+    expect(client.isPaused).toBe(false);
+    await says(client, data.subarray(19));
+    expect(news(application)).toBe(text(data.subarray(19)) + text(credit).repeat(room));
+    expect(application.isPaused).toBe(false);
+  });
+
   test('ends a connection that opens and resets streams without end, and takes as many a second as programs need', async () => {
     await rig.begin();
     await says(client, get(1, '/a'));

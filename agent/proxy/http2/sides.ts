@@ -100,6 +100,11 @@ export class Http2Sides {
     return this.#isClientFull || this.#isApplicationFull || waits;
   }
 
+  /** Whether the application is not to be read because of what waits to be sent: what it says on streams that are over is answered too. */
+  get #isApplicationBackedUp(): boolean {
+    return this.#isClientFull || this.toApplication.waitingBytes > HTTP2_LIMITS.waitingBytes;
+  }
+
   /** Whether the client is read: while it is not, nothing that it owes can come. */
   get isClientRead(): boolean {
     return !this.#isClientPaused;
@@ -129,7 +134,7 @@ export class Http2Sides {
       else client.resume();
       onClientSteered();
     }
-    const isApplicationPaused = this.isHeld || this.#isClientFull || !wantsApplication();
+    const isApplicationPaused = this.isHeld || this.#isApplicationBackedUp || !wantsApplication();
     if (this.#application === undefined || isApplicationPaused === this.#isApplicationPaused) return;
     this.#isApplicationPaused = isApplicationPaused;
     if (isApplicationPaused) this.#application.pause();
