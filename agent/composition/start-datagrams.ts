@@ -9,10 +9,10 @@ import { EnclosedDatagramGate } from '../capture/enclosed-datagram-gate.ts';
 import { InterfacesToNamespaces } from '../capture/interfaces-to-namespaces.ts';
 import { NftDatagramGate } from '../capture/nft-datagram-gate.ts';
 import { decidesDatagrams } from '../config/decides-datagrams.ts';
+import type { NamespaceListener } from '../namespaces/namespace-place.ts';
 import { findNamespaceId, readInterfacesByNamespace } from '../native/namespace-routes.ts';
 import type { NetworkNamespace } from '../native/network-namespace.ts';
 import { openUdpSearch, type UdpSearch } from '../native/udp-search.ts';
-import type { HostProxy } from '../proxy/proxy.ts';
 import { Datagrams } from '../proxy/datagrams/datagrams.ts';
 import { SubordinateUsers } from '../subordinate-users/subordinate-users.ts';
 import { countLanes } from '../workers/count-workers.ts';
@@ -94,13 +94,21 @@ function openGate(
   return new EnclosedDatagramGate({ namespace, mark, isItsAddress, interfaces, clock });
 }
 
+interface Listening {
+  /** Without sockets at which others connect, nothing can be broken. */
+  listenIn(namespace: NetworkNamespace): Pick<NamespaceListener, 'stop'> & Partial<NamespaceListener>;
+}
+
 /** Takes what the programs of a namespace connect to, and what they send. */
 export function listenToAll(
   namespace: NetworkNamespace,
-  listeners: readonly (Pick<HostProxy, 'listenIn'> | Pick<Datagrams, 'listenIn'> | undefined)[],
-): { readonly stop: () => void } {
+  listeners: readonly (Listening | undefined)[],
+): NamespaceListener {
   const listening = listeners.flatMap((each) => each?.listenIn(namespace) ?? []);
   return {
+    get isBroken() {
+      return listening.some(({ isBroken = false }) => isBroken);
+    },
     stop: () => {
       for (const each of listening) each.stop();
     },

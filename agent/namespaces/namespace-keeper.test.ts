@@ -156,7 +156,7 @@ describe('NamespaceKeeper', () => {
     await keeper.listen((namespace) => {
       if (isTaken) throw new PicketError('unavailable', 'listen_failed', 'somebody has the port');
       const at = listening.push(namespace.link) - 1;
-      return { stop: () => void listening.splice(at, 1) };
+      return { isBroken: false, stop: () => void listening.splice(at, 1) };
     });
     expect(listening).toEqual(captured.map(({ link }) => link));
     await remove();
@@ -170,6 +170,36 @@ describe('NamespaceKeeper', () => {
     isTaken = false;
     for (let looks = 0; looks < 8; looks++) await look();
     expect([listening.length, state()]).toEqual([1, ['pod captured']]);
+  });
+
+  test('captures anew where somebody within has ended the socket, later each time that he does so again', async () => {
+    await add();
+    let isBroken = false;
+    let stops = 0;
+    await keeper.start();
+    await keeper.listen(() => {
+      isBroken = false;
+      return {
+        get isBroken() {
+          return isBroken;
+        },
+        stop: () => void stops++,
+      };
+    });
+    const closedMs: number[] = [];
+    for (let times = 0; times < 10; times++) {
+      isBroken = true;
+      await look();
+      const why = 'Somebody within has ended the socket at which the agent listens';
+      expect([stops, captured]).toEqual([times + 1, []]);
+      expect(keeper.status).toMatchObject([{ state: 'failed', why }]);
+      expect(namespaces.findAt(ADDRESS)).toEqual({ kind: 'closed' });
+      const atMs = clock.monotonicMs();
+      while (captured.length === 0) await look();
+      closedMs.push(clock.monotonicMs() - atMs);
+    }
+    expect(closedMs).toEqual([250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+    expect(state()).toEqual(['pod captured']);
   });
 
   test('waits, before it lets go, for what it is about to capture', async () => {

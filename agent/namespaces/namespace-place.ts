@@ -7,11 +7,19 @@ import type { KeptRules } from '../capture/kept-capture.ts';
 import { NetworkNamespace } from '../native/network-namespace.ts';
 import type { DeclaredNamespace } from './namespace-source.ts';
 import type { Namespaces } from './namespaces.ts';
+import { GrowingRest } from './growing-rest.ts';
 import { identityOf, type PathSight } from './path-sight.ts';
 import type { Turns } from './turns.ts';
 
 /** Takes what the programs of a namespace connect to. Throws `unavailable`, reason `listen_failed` or `network_namespace`. */
-export type ListenIn = (namespace: NetworkNamespace) => { stop(): void };
+export type ListenIn = (namespace: NetworkNamespace) => NamespaceListener;
+
+/** What takes the connections of a namespace. */
+export interface NamespaceListener {
+  stop(): void;
+  /** Whether somebody within has ended its socket: it takes nothing any more, and costs whoever serves it all of his time until it is stopped. */
+  readonly isBroken: boolean;
+}
 
 /** The rules of one namespace. */
 export interface CapturedNamespace extends Running, KeptRules {
@@ -50,6 +58,9 @@ export interface NamespaceStatus {
  */
 const FIRST_AGAIN_MS = 250;
 const AGAIN_MS = 2000;
+/** What somebody breaks again and again is left alone for so long. */
+const MAX_REST_MS = 60_000;
+const BROKEN = 'Somebody within has ended the socket at which the agent listens';
 
 interface Begun {
   /** Of `PathSight`. */
@@ -57,7 +68,7 @@ interface Begun {
   readonly namespace: NetworkNamespace;
   captured?: CapturedNamespace;
   /** Undefined before it may be listened. */
-  listener?: { stop(): void } | undefined;
+  listener?: NamespaceListener | undefined;
 }
 
 type Held = Begun & { readonly captured: CapturedNamespace };
@@ -73,6 +84,7 @@ export class NamespacePlace {
   /** What is being captured, or let go. */
   #underWay: string | undefined;
   #failure: { readonly why: string; readonly atMs: number; readonly restMs: number } | undefined;
+  readonly #rests = new GrowingRest({ firstMs: FIRST_AGAIN_MS, maxMs: MAX_REST_MS });
   #looking: Promise<void> | undefined;
   #isLetGo = false;
   #isLeft = false;
@@ -142,6 +154,7 @@ export class NamespacePlace {
   }
 
   async #follow(sight: PathSight): Promise<void> {
+    if (this.#held?.listener?.isBroken === true) await this.#rest();
     const identity = sight.kind === 'there' ? sight.identity : undefined;
     if (identity !== this.#identity) {
       await this.#forget();
@@ -159,6 +172,13 @@ export class NamespacePlace {
     } finally {
       this.#underWay = undefined;
     }
+  }
+
+  /** Whoever has ended the socket can do so again: each time there are a quarter of a second in which the agent turns in circles, and three runs of nft. */
+  async #rest(): Promise<void> {
+    const restMs = this.#rests.next(this.#options.clock.monotonicMs());
+    this.#fail(new PicketError('unavailable', 'listen_failed', BROKEN), restMs);
+    await this.#forget();
   }
 
   #isResting(): boolean {
@@ -190,12 +210,13 @@ export class NamespacePlace {
     }
   }
 
-  #fail(cause: unknown): void {
+  #fail(cause: unknown, leastMs = FIRST_AGAIN_MS): void {
     const { clock, log } = this.#options;
     const error = toPicketError(cause);
     if (error.message !== this.#failure?.why)
       log.error('namespace_not_captured', { name: this.#declared.name, error });
-    const restMs = Math.min(2 * (this.#failure?.restMs ?? FIRST_AGAIN_MS / 2), AGAIN_MS);
+    const againMs = Math.min(2 * (this.#failure?.restMs ?? FIRST_AGAIN_MS / 2), AGAIN_MS);
+    const restMs = Math.max(againMs, leastMs);
     this.#failure = { why: error.message, atMs: clock.monotonicMs(), restMs };
   }
 

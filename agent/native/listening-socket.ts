@@ -108,7 +108,8 @@ function open(
   return fd;
 }
 
-function isListening(fd: number): boolean {
+/** Whether a descriptor is of a socket that listens: false for ever once somebody has ended it by SOCK_DESTROY of sock_diag(7), as whoever has CAP_NET_ADMIN in its network namespace can. */
+export function isListening(fd: number): boolean {
   return readSocketOption(fd, SO_ACCEPTCONN, 4)?.readInt32LE(0) === 1;
 }
 

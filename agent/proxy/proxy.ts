@@ -106,7 +106,7 @@ export interface Proxy extends Running {
 /** A data path of this very process, which can be replaced by that of another, and takes what other namespaces of the host send as well. */
 export interface HostProxy extends Proxy {
   /** Takes what the programs of another namespace connect to, which its rules redirect; nothing once it drains. Throws `unavailable`, reason `listen_failed` or `network_namespace`. */
-  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop'>;
+  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop' | 'isBroken'>;
   /**
    * Takes nothing more; what is open goes on and is judged as before. Clients are told to come again on another connection, where their protocol has words for it: HTTP/1.1 with
    * the next answer, HTTP/2 at once. Resolves once nothing is open, or after `withinMs`; `stop` cuts the rest.
@@ -186,7 +186,7 @@ class RunningProxy implements HostProxy {
     return this.#members.status();
   }
 
-  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop'> {
+  listenIn(namespace: NetworkNamespace): Pick<TcpListener, 'stop' | 'isBroken'> {
     const { ports } = this.#options;
     return this.#captured.open(ports.outbound, {
       find: findRedirectedWay,

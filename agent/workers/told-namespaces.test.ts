@@ -65,6 +65,7 @@ const proxy = {
     const fd = given?.fd ?? -1;
     listening.add(fd);
     return {
+      isBroken: false,
       stop: () => {
         listening.delete(fd);
         closeDescriptor(fd);

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { createLog } from '../../shared/runtime/log.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
-import { createTestNetwork, requireRoot, type TestNetwork } from '../../tests/kit/netns.ts';
+import { createTestNetwork, endListener, requireRoot, type TestNetwork } from '../../tests/kit/netns.ts';
 import { ListeningSockets } from '../handover/listening-sockets.ts';
 import type { DeclaredNamespace } from '../namespaces/namespace-source.ts';
 import { Namespaces } from '../namespaces/namespaces.ts';
@@ -95,6 +95,15 @@ describe('WorkerNamespaces', () => {
     listener.stop();
     expect([early, late].map(({ told }) => told.at(-1))).toEqual(['namespace_gone', 'namespace_gone']);
     expect(findTcpListener(socket ?? -1)).toBeUndefined();
+  });
+
+  test('says that root within has ended the socket, of which nobody hears otherwise', async () => {
+    const listener = all.listenIn(namespace);
+    expect(listener.isBroken).toBe(false);
+    await endListener(network.hosts[0]!, PORT);
+    expect(listener.isBroken).toBe(true);
+    listener.stop();
+    expect(listener.isBroken).toBe(false);
   });
 
   test('tells no worker of the end of what it never got, and no later one of what is gone', () => {

@@ -1,9 +1,11 @@
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { ListeningSocket, SocketSource } from '../handover/listening-sockets.ts';
+import type { NamespaceListener } from '../namespaces/namespace-place.ts';
 import type { DeclaredNamespace } from '../namespaces/namespace-source.ts';
 import type { Namespaces } from '../namespaces/namespaces.ts';
 import { closeDescriptor } from '../native/dial.ts';
+import { isListening } from '../native/listening-socket.ts';
 import type { NetworkNamespace } from '../native/network-namespace.ts';
 import type { ToWorker } from './worker-messages.ts';
 
@@ -78,7 +80,7 @@ export class WorkerNamespaces {
   }
 
   /** Has all workers take what is redirected within, once they take anything. Throws `unavailable`, reason `listen_failed` or `network_namespace`. */
-  listenIn(namespace: NetworkNamespace): { readonly stop: () => void } {
+  listenIn(namespace: NetworkNamespace): NamespaceListener {
     const { namespaces, sockets, port, mark } = this.#options;
     const declared = namespaces.findDeclared(namespace);
     if (declared === undefined) throw new RangeError(`No namespace ${namespace.name} was declared`);
@@ -94,6 +96,9 @@ export class WorkerNamespaces {
     this.#served.set(key, served);
     for (const worker of this.#workers) give(worker, served);
     return {
+      get isBroken() {
+        return listeners.some(({ fd }) => !isListening(fd));
+      },
       stop: () => {
         this.#served.delete(key);
         for (const worker of this.#workers)

@@ -8,6 +8,7 @@ import type { Watched } from '../../shared/runtime/watched-value.ts';
 import type { ServiceStatus } from '../services/services.ts';
 import type { SpoolStatus } from '../audit/spool.ts';
 import { waitWithin, type Carrier } from '../handover/carrier.ts';
+import type { NamespaceListener } from '../namespaces/namespace-place.ts';
 import type { IdentityManager } from '../identity/identity-manager.ts';
 import type { LoadedPolicy } from '../policy/loaded-policy.ts';
 import type { TurnedAway } from '../proxy/mesh/mesh.ts';
@@ -166,7 +167,7 @@ export class Workers implements Proxy, Carrier {
   }
 
   /** As `HostProxy.listenIn`, by all workers: before `listen` they only get to know the namespace. */
-  listenIn(namespace: NetworkNamespace): { readonly stop: () => void } {
+  listenIn(namespace: NetworkNamespace): NamespaceListener {
     const { namespaces } = this.#options;
     if (namespaces === undefined) throw new RangeError('Workers serve the namespace of the host alone');
     return namespaces.listenIn(namespace);

@@ -6,7 +6,7 @@ import { run } from '../kit/child.ts';
 import { CniNetwork } from '../kit/cni.ts';
 import { holdConnection } from '../kit/held-connection.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
-import type { TestHost } from '../kit/netns.ts';
+import { endListener, type TestHost } from '../kit/netns.ts';
 import type { TestPod } from '../kit/pods.ts';
 import {
   askAt,
@@ -192,6 +192,18 @@ describe('pods of a host that is captured by eBPF, with its traffic in workers',
       'both run again',
       async () => (await workerPids()).length === WORKERS && (await desk.isReady()),
     );
+  });
+
+  test('are captured again where root in one ends the socket of all workers', async () => {
+    await endListener(front, 15_001);
+    const all = new Set([desk.pid, ...(await workerPids())]);
+    await waitUntil('the workers listen again', async () => {
+      return new Set(await pidsListeningIn(front)).isSupersetOf(all);
+    });
+    await waitUntil('it reaches the other host again', async () => {
+      const { body } = await askAt(front, store.host.ipv4, { seconds: 2 });
+      return body.includes('URI=spiffe://example.org/front');
+    });
   });
 
   test('come while the workers run, and go', async () => {

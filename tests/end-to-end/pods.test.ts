@@ -6,6 +6,7 @@ import type { AccessRecordShown } from '../kit/access-records.ts';
 import { Child, run, runOk } from '../kit/child.ts';
 import { holdConnection, type HeldConnection } from '../kit/held-connection.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
+import { endListener } from '../kit/netns.ts';
 import { createPod, podAddresses, type TestPod } from '../kit/pods.ts';
 import { askAt, awaitRules, backIn, frontIn, nginxOf, POD_USER, PodsMesh } from '../kit/pods-mesh.ts';
 import { waitUntil } from '../kit/wait.ts';
@@ -278,6 +279,17 @@ describe('what is not captured is closed', () => {
     expect(status === 0 || body.includes('URI=spiffe://example.org/front')).toBe(true);
     await waitUntil('they are back', async () => (await askAt(front, store.host.ipv4)).status === 200);
     expect(desk.log().slice(before)).toContain('capture_rules_changed');
+  });
+
+  test('root in a pod that ends the socket of the agent closes his pod for a moment', async () => {
+    await endListener(front, 15_001);
+    await waitUntil('it is noticed', () => desk.log().includes('Somebody within has ended the socket'));
+    await waitUntil('it reaches the other host again', async () => {
+      return (await askAt(front, store.host.ipv4, { seconds: 2 })).body.includes(
+        'URI=spiffe://example.org/front',
+      );
+    });
+    expect((await namespaceStates())['front']).toBe('captured');
   });
 
   test('a pod in which somebody has the port of the agent is reported, and closed', async () => {

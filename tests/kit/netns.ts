@@ -67,6 +67,13 @@ function insideOf(name: string): Pick<TestHost, 'in' | 'runOk'> {
   return { in: inside, runOk: async (...command) => await runOk(inside(...command)) };
 }
 
+/** Ends the socket that listens at a port, as whoever has CAP_NET_ADMIN there can (SOCK_DESTROY); whoever opened it has it all the same. */
+export async function endListener(host: Pick<TestHost, 'runOk'>, port: number): Promise<void> {
+  await host.runOk('ss', '--kill', '-Htnl', `sport = :${port}`);
+  const left = await host.runOk('ss', '-Htnl', `sport = :${port}`);
+  if (left !== '') throw new Error(`Somebody still listens at port ${port}: ${left}`);
+}
+
 async function addNamespace(name: string): Promise<void> {
   if (live.size === 0) process.on('exit', removeLeftOvers);
   live.add(name);

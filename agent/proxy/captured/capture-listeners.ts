@@ -43,9 +43,9 @@ export class CaptureListeners {
   }
 
   /** Takes what is steered to a port. Throws `unavailable`, reason `listen_failed` or `network_namespace`. Once stopped it takes nothing, and opens nothing. */
-  open(port: number, { find, handle, namespace }: CaptureWay): Pick<TcpListener, 'stop'> {
+  open(port: number, { find, handle, namespace }: CaptureWay): Pick<TcpListener, 'stop' | 'isBroken'> {
     // Told late, in a process that was replaced. It must go on all the same with what is open.
-    if (this.#isStopped) return { stop: () => undefined };
+    if (this.#isStopped) return { isBroken: false, stop: () => undefined };
     const { mark } = this.#options;
     const steering = { ...this.#options, find, handle, refused: this.#refused };
     const onStream = (stream: TcpStream, socket: AcceptedSocket): void => steer(stream, socket, steering);
@@ -54,6 +54,9 @@ export class CaptureListeners {
     const listener = listenTcp({ address: EVERYWHERE, port, sockets: this.#sockets, ...own, onStream });
     this.#listeners.add(listener);
     return {
+      get isBroken() {
+        return listener.isBroken;
+      },
       stop: () => {
         this.#listeners.delete(listener);
         listener.stop();

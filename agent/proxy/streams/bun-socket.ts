@@ -4,7 +4,7 @@ import { descriptorReserve } from '../../native/descriptor-reserve.ts';
 import { setKeepalive } from '../../native/keepalive.ts';
 import { libc } from '../../native/libc.ts';
 import { resetOnClose } from '../../native/reset.ts';
-import type { ListenerOptions } from '../../native/listening-socket.ts';
+import { isListening, type ListenerOptions } from '../../native/listening-socket.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
 
 /** A Bun socket with the descriptor that Bun's types leave out; -1 once it is closed. */
@@ -13,6 +13,11 @@ export type NativeSocket<Data> = Bun.Socket<Data> & { readonly fd: number };
 /** A listener for connections. */
 export interface NativeListener {
   readonly port: number;
+  /**
+   * Whether somebody else has ended its socket (see `isListening`): it takes nothing any more, and the event loop turns in circles until it is stopped, since to epoll(7) such a socket has always something
+   * to tell. Nothing says so by itself. False once it is stopped.
+   */
+  readonly isBroken: boolean;
   /** Takes no more connections; those that it took go on. Harmless when called again. */
   stop(): void;
 }
@@ -46,11 +51,17 @@ export function listenNative<Data>(
       listener.stop(false);
       listening.closed();
     };
-    return { port: listening.port, stop };
+    return { fd: listening.fd, port: listening.port, stop };
   });
+  let isStopped = false;
   return {
     port: listeners[0]?.port ?? port,
+    get isBroken() {
+      // The number of what is closed may be another's.
+      return !isStopped && listeners.some(({ fd }) => !isListening(fd));
+    },
     stop: () => {
+      isStopped = true;
       for (const listener of listeners) listener.stop();
     },
   };
