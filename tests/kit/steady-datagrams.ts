@@ -12,7 +12,7 @@ const streamTold = z.object({
   gaps: z.array(z.tuple([z.number(), z.number()])),
 });
 const beginTold = z.object({
-  /** The port of each flow, and its how many-th datagram was answered; -1: none was in twenty seconds. */
+  /** The port of each flow, and its how many-th datagram was answered; -1: none was within a minute. */
   flows: z.array(z.tuple([z.number(), z.number()])),
 });
 
@@ -20,7 +20,7 @@ const beginTold = z.object({
 export type StreamTold = z.output<typeof streamTold>;
 
 /** For the last answers. */
-const GRACE_MS = 40_000;
+const GRACE_MS = 80_000;
 
 /** Who sends what to an echo, and how often. */
 export interface SteadySending {
