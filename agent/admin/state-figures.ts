@@ -4,8 +4,7 @@ import { addCounter, addGauge } from '../../shared/runtime/metrics.ts';
 import { findDiskSpace } from '../../shared/runtime/process-limits.ts';
 import { descriptorReserve } from '../native/descriptor-reserve.ts';
 import type { HeldSvid } from '../identity/identity.ts';
-import type { WorkerReport } from '../workers/worker-messages.ts';
-import type { WorkerStatus } from '../workers/worker-slot.ts';
+import { addFiguresByWorker } from './figures-by-worker.ts';
 import type { AgentState } from './status.ts';
 
 /** How the agent stands, as figures that are read when somebody asks; what is not known yet is not told. */
@@ -25,7 +24,12 @@ export function addStateFigures(
   addNamespaceFigures(registry, state);
   addHandoverFigures(figures, state);
   addSpoolFigures(figures, state);
-  addWorkerFigures(registry, state);
+  addFiguresByWorker(registry, state);
+  addLabelledFigures(registry, state);
+}
+
+/** With a series for each reason, issuer, service or way. */
+function addLabelledFigures(registry: Registry, state: AgentState): void {
   addCounter(registry, {
     name: 'picket_mesh_turned_away_total',
     help: 'Connections of other hosts that had to go because places ran short: unproven, idle, or newcomers while all were full.',
@@ -63,74 +67,6 @@ export function addStateFigures(
       if (by !== undefined) tell(1, { by });
     },
   });
-}
-
-/** One series for each worker, of which there are as many as cores. */
-function addWorkerFigures(registry: Registry, state: AgentState): void {
-  const figure = (
-    add: typeof addGauge,
-    name: string,
-    help: string,
-    of: (worker: WorkerStatus) => number | undefined,
-  ): void =>
-    add(registry, {
-      name,
-      help,
-      labels: ['worker'],
-      read: (tell) => {
-        for (const worker of state.workerStatus()) {
-          const value = of(worker);
-          if (value !== undefined) tell(value, { worker: String(worker.worker) });
-        }
-      },
-    });
-  figure(
-    addGauge,
-    'picket_worker_ready',
-    '1 while the worker of the data path takes connections.',
-    ({ isReady }) => flag(isReady),
-  );
-  figure(
-    addCounter,
-    'picket_worker_restarts_total',
-    'How often the worker ended without being told to, and was started again.',
-    ({ restarts }) => restarts,
-  );
-  figure(
-    addGauge,
-    'picket_worker_connections',
-    'Connections that pass through the worker.',
-    ({ report }) => report?.connections,
-  );
-  figure(
-    addGauge,
-    'picket_worker_decisions',
-    'Decisions of the worker since it started.',
-    ({ report }) => report && sumOf(report, 'picket_decisions_total'),
-  );
-  figure(
-    addGauge,
-    'picket_worker_handshakes',
-    'TLS handshakes with other agents of the worker since it started.',
-    ({ report }) => report && sumOf(report, 'picket_mesh_handshakes_total'),
-  );
-  figure(
-    addGauge,
-    'picket_worker_cpu_seconds',
-    'CPU time that the worker has spent since it started, user and system.',
-    ({ report }) => report?.cpuSeconds,
-  );
-  figure(
-    addGauge,
-    'picket_worker_resident_memory_bytes',
-    'Resident memory of the worker.',
-    ({ report }) => report?.residentBytes,
-  );
-}
-
-function sumOf({ metrics }: WorkerReport, name: string): number {
-  const values = metrics.find((metric) => metric.name === name)?.values ?? [];
-  return values.reduce((sum, { value }) => sum + value, 0);
 }
 
 type AddFigure = (name: string, help: string, read: () => number | undefined) => void;
@@ -200,10 +136,9 @@ function addServerFigures({ gauge }: Figures, state: AgentState): void {
 }
 
 function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void {
-  gauge('picket_udp_deciding', '1 while UDP that leaves this host is heard of and decided on.', () => {
-    const udp = state.udp();
-    return udp === undefined ? undefined : flag(udp.isHearing);
-  });
+  gauge('picket_udp_deciding', '1 while UDP that leaves this host is heard of and decided on.', () =>
+    flag(state.udp()?.isHearing),
+  );
   gauge(
     'picket_udp_deaf_namespaces',
     'Captured namespaces in which UDP is not heard of, and dropped.',
@@ -236,10 +171,9 @@ function addTrafficFigures({ gauge, counter }: Figures, state: AgentState): void
     'Quarantines in force in the mesh, as this host knows them.',
     () => state.quarantined()?.inForce,
   );
-  gauge('picket_host_quarantined', '1 while this host is in quarantine.', () => {
-    const status = state.quarantined();
-    return status === undefined ? undefined : flag(status.isThisHost);
-  });
+  gauge('picket_host_quarantined', '1 while this host is in quarantine.', () =>
+    flag(state.quarantined()?.isThisHost),
+  );
   gauge('picket_connections', 'Connections that pass through the agent.', () => state.connections());
   gauge('picket_connections_max', 'Connections that may pass at once.', () => state.maxConnections());
   gauge(
@@ -268,19 +202,17 @@ function addNamespaceFigures(registry: Registry, state: AgentState): void {
 }
 
 function addCaptureFigures({ gauge, counter }: Figures, state: AgentState): void {
-  gauge('picket_capture_intact', '1 when the rules in the kernel are the agent’s.', () => {
-    const capture = state.capture();
-    return capture === undefined ? undefined : flag(capture.isIntact);
-  });
+  gauge('picket_capture_intact', '1 when the rules in the kernel are the agent’s.', () =>
+    flag(state.capture()?.isIntact),
+  );
   counter(
     'picket_capture_repairs_total',
     'How often somebody else’s change of the rules was undone.',
     () => state.capture()?.repairs,
   );
-  gauge('picket_capture_contested', '1 while somebody takes the rules away again and again.', () => {
-    const capture = state.capture();
-    return capture === undefined ? undefined : flag(capture.isContested);
-  });
+  gauge('picket_capture_contested', '1 while somebody takes the rules away again and again.', () =>
+    flag(state.capture()?.isContested),
+  );
 }
 
 function addHandoverFigures({ gauge }: Figures, state: AgentState): void {
@@ -308,16 +240,11 @@ function addSpoolFigures({ gauge, counter }: Figures, state: AgentState): void {
     '1 while decisions cannot be recorded, so that requests are refused.',
     () => {
       const spool = state.spool();
-      return spool === undefined ? undefined : flag(spool.refusing !== undefined);
+      return flag(spool && spool.refusing !== undefined);
     },
   );
-  gauge(
-    'picket_audit_held_back',
-    '1 while the server takes fewer records of this host than there are.',
-    () => {
-      const spool = state.spool();
-      return spool === undefined ? undefined : flag(spool.isHeldBack);
-    },
+  gauge('picket_audit_held_back', '1 while the server takes fewer records of this host than there are.', () =>
+    flag(state.spool()?.isHeldBack),
   );
   gauge(
     'picket_data_disk_free_bytes',
@@ -330,6 +257,6 @@ function tellKnown(tell: (value: number) => void, value: number | undefined): vo
   if (value !== undefined) tell(value);
 }
 
-function flag(isSet: boolean): number {
-  return isSet ? 1 : 0;
+function flag(isSet: boolean | undefined): number | undefined {
+  return isSet === undefined ? undefined : Number(isSet);
 }

@@ -77,9 +77,6 @@ export interface AgentState {
 export function buildStatus(state: AgentState): StatusAnswer {
   const predecessor = state.predecessor();
   const source = state.identities();
-  const capture = state.capture();
-  const transparent = state.transparentPorts();
-  const spool = state.spool();
   const missing = state.findMissing();
   const api = state.workloadApi();
   return {
@@ -98,43 +95,21 @@ export function buildStatus(state: AgentState): StatusAnswer {
     })),
     server: state.server(),
     policy: state.policy() ?? null,
-    capture: {
-      mode: capture?.backend ?? 'off',
-      isIntact: capture?.isIntact ?? false,
-      repairs: capture?.repairs ?? 0,
-      isWatched: capture?.isWatched ?? false,
-      isContested: capture?.isContested ?? false,
-      ...(capture?.changedBy === undefined ? {} : { changedBy: capture.changedBy }),
-      localPorts: [...state.localPorts()],
-      transparentPorts: [...transparent.steered],
-      transparentLeftAlone: [...transparent.leftAlone],
-      ...(capture?.returnPath === undefined ? {} : { returnPath: { ...capture.returnPath } }),
-    },
+    capture: captureOf(state),
     ...(predecessor === undefined ? {} : { predecessor }),
     gateway: state.gateway(),
     inspection: inspectionOf(state.inspection()),
     namespaces: state.namespaceStatus().map((each) => ({ ...each, addresses: [...each.addresses] })),
     namespacesBeyond: Object.fromEntries(state.namespacesBeyond()),
     auditedServices: [...state.auditedServices()],
-    audit: {
-      depth: spool?.depth ?? 0,
-      bytes: spool?.bytes ?? 0,
-      refused: spool?.refused ?? 0,
-      ...(spool?.refusing === undefined ? {} : { refusing: spool.refusing }),
-      isHeldBack: spool?.isHeldBack ?? false,
-    },
+    audit: spoolOf(state.spool()),
     holderSearch: state.holderSearch() ?? null,
     workloadApi: { connections: api?.connections ?? 0, streams: api?.streams ?? 0 },
     hbone: hboneOf(state.hbone()),
     quarantine: quarantineOf(state),
-    userIssuers: state.userIssuers().map(({ name, keys, readAtMs, failure }) => ({
-      name,
-      keys,
-      ...(readAtMs === undefined ? {} : { readAt: new Date(readAtMs).toISOString() }),
-      ...(failure === undefined ? {} : { failure }),
-    })),
-    services: state.services().map(describeService),
-    udp: describeUdp(state.udp()),
+    userIssuers: state.userIssuers().map(issuerOf),
+    services: state.services().map(serviceOf),
+    udp: udpOf(state.udp()),
     connections: state.connections(),
     maxConnections: state.maxConnections(),
     turnedAway: summarizeCrowd([state.crowd]),
@@ -143,10 +118,41 @@ export function buildStatus(state: AgentState): StatusAnswer {
   };
 }
 
+function captureOf(state: AgentState): StatusAnswer['capture'] {
+  const capture = state.capture();
+  const transparent = state.transparentPorts();
+  return {
+    mode: capture?.backend ?? 'off',
+    isIntact: capture?.isIntact ?? false,
+    repairs: capture?.repairs ?? 0,
+    isWatched: capture?.isWatched ?? false,
+    isContested: capture?.isContested ?? false,
+    ...(capture?.changedBy === undefined ? {} : { changedBy: capture.changedBy }),
+    localPorts: [...state.localPorts()],
+    transparentPorts: [...transparent.steered],
+    transparentLeftAlone: [...transparent.leftAlone],
+    ...(capture?.returnPath === undefined ? {} : { returnPath: { ...capture.returnPath } }),
+  };
+}
+
 function inspectionOf(inspection: InspectionStatus | undefined): StatusAnswer['inspection'] {
   if (inspection === undefined) return null;
   const { authority, notAfterMs } = inspection;
   return { authority, notAfter: new Date(notAfterMs).toISOString() };
+}
+
+function spoolOf(spool: SpoolStatus | undefined): StatusAnswer['audit'] {
+  const { depth = 0, bytes = 0, refused = 0, refusing, isHeldBack = false } = spool ?? {};
+  return { depth, bytes, refused, ...(refusing === undefined ? {} : { refusing }), isHeldBack };
+}
+
+function issuerOf({ name, keys, readAtMs, failure }: IssuerStatus): StatusAnswer['userIssuers'][number] {
+  return {
+    name,
+    keys,
+    ...(readAtMs === undefined ? {} : { readAt: new Date(readAtMs).toISOString() }),
+    ...(failure === undefined ? {} : { failure }),
+  };
 }
 
 function hboneOf({ callable, untrusted, ...status }: HboneStatus): StatusAnswer['hbone'] {
@@ -171,7 +177,7 @@ function workerOf({ pid, isReady, restarts, report }: WorkerStatus): StatusAnswe
   };
 }
 
-function describeService({ name, spiffeId, members }: ServiceStatus): StatusAnswer['services'][number] {
+function serviceOf({ name, spiffeId, members }: ServiceStatus): StatusAnswer['services'][number] {
   return {
     name,
     spiffeId,
@@ -214,7 +220,7 @@ function lifeOf(svid: HeldSvid): { readonly notBefore: string; readonly notAfter
   };
 }
 
-function describeUdp(status: DatagramStatus | undefined): StatusAnswer['udp'] {
+function udpOf(status: DatagramStatus | undefined): StatusAnswer['udp'] {
   if (status === undefined) return null;
   const { isHearing, deafIn, otherUsersIn, flows, maxFlows } = status;
   return { isHearing, deafIn: [...deafIn], otherUsersIn: [...otherUsersIn], flows, maxFlows };
