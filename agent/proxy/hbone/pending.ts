@@ -1,6 +1,6 @@
 import type { ByteStream } from '../streams/byte-stream.ts';
 import type { HboneStream } from './stream.ts';
-import type { OpeningDenial } from '../mesh/server.ts';
+import type { OpeningDenial } from '../mesh/server-opening.ts';
 
 export interface PendingConnectEvents {
   /** Tells the peer: let in, unless there is a denial. */

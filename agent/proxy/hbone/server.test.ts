@@ -20,7 +20,7 @@ import { HBONE_LIMITS } from './limits.ts';
 import { HboneServer } from './server.ts';
 import { HTTP2_LIMITS } from '../http2/limits.ts';
 import { Http2Output } from '../http2/output.ts';
-import type { ServerOpening } from '../mesh/server.ts';
+import type { ServerOpening } from '../mesh/server-opening.ts';
 import { CLOSE_MS } from '../relays/relay-timer.ts';
 import { CLOSE_SOON_MS } from '../streams/last-bytes.ts';
 

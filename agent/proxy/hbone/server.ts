@@ -9,7 +9,7 @@ import type { HboneStream } from './stream.ts';
 import { encodeAcceptance, encodeDenial, SERVER_GREETING } from './words.ts';
 import type { Refusal } from '../judge/judge.ts';
 import type { MeshServerSession } from '../mesh/protocol.ts';
-import type { MeshServerOptions, OpeningDenial } from '../mesh/server.ts';
+import type { MeshServerOptions, OpeningDenial } from '../mesh/server-opening.ts';
 import { PendingConnect } from './pending.ts';
 
 /** How a request that is not even looked at is answered; undefined: by the status of the reason. */

@@ -11,7 +11,7 @@ import { encodeSettings, SETTING } from '../../../shared/wire/http2-settings.ts'
 import type { StreamFailure } from '../streams/byte-stream.ts';
 import { traceOfConnection } from '../../traces/connection-trace.ts';
 import { HBONE_LIMITS } from './limits.ts';
-import type { OpeningDenial } from '../mesh/server.ts';
+import type { OpeningDenial } from '../mesh/server-opening.ts';
 
 const WINDOW = [SETTING.initialWindowSize, HBONE_LIMITS.streamWindowBytes] as const;
 const HEAD = [SETTING.maxHeaderListSize, HBONE_LIMITS.headBytes] as const;

@@ -4,7 +4,7 @@ import type { HeldSvid } from '../../identity/identity.ts';
 import type { SocketAddress } from '../../native/socket-address.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import type { MeshProtocol } from './protocol.ts';
-import type { ServerOpening } from './server.ts';
+import type { ServerOpening } from './server-opening.ts';
 import type { SpareEvent } from './spares.ts';
 
 /** What the calling side asks of the other host. */

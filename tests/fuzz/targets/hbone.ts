@@ -1,7 +1,7 @@
 import { connectOf, dataOf, headOf, PeerSocket } from '../../../agent/proxy/fixtures/hbone-peer.ts';
 import { HBONE_LIMITS } from '../../../agent/proxy/hbone/limits.ts';
 import { HboneServer } from '../../../agent/proxy/hbone/server.ts';
-import type { ServerOpening } from '../../../agent/proxy/mesh/server.ts';
+import type { ServerOpening } from '../../../agent/proxy/mesh/server-opening.ts';
 import { parseSpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import {
   CLIENT_PREFACE,
