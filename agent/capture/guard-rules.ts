@@ -1,4 +1,13 @@
-import { among, amongNetworks, ANSWERS, CONTINUES, inNetwork, RESETS, setOf } from './nft-expressions.ts';
+import {
+  among,
+  amongNetworks,
+  ANSWERS,
+  CONTINUES,
+  inNetwork,
+  OPENS,
+  RESETS,
+  setOf,
+} from './nft-expressions.ts';
 import type { ResolvedSettings } from './resolved-settings.ts';
 import type { OutboundSteering } from './steer-rules.ts';
 import { transparentRules } from './transparent-rules.ts';
@@ -24,6 +33,7 @@ export function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteeri
   return [
     `meta mark ${mark} accept`,
     ...(outbound === 'enclosed' ? [] : transparentRules(resolved).output),
+    dropForeignSources(resolved),
     // While the agent is down anybody could listen on its ports: only the agent's user may answer there. An answer that belongs to no
     // socket is a SYN cookie; it passes by the mark of the agent's listener alone, since a full queue is easily made.
     // In another namespace root may be anybody: there the agent's listener has the mark.
@@ -48,6 +58,15 @@ export function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteeri
     ...(resolved.decidesUdp ? udpFlowsOut(resolved) : []),
     'counter drop',
   ];
+}
+
+/**
+ * Over IPv6 anybody may take a source address that is not this host's (IPV6_FREEBIND), and whoever accepts his connection, the agent among them, answers to that address: out of the host, with what he
+ * says by choosing it. Not refused, for that would be an answer as well.
+ */
+function dropForeignSources({ users }: ResolvedSettings): string {
+  const others = users.length === 0 ? '' : `meta skuid != ${setOf(users)} `;
+  return `meta nfproto ipv6 ${OPENS} fib daddr type local fib saddr type != local ${others}counter drop`;
 }
 
 function redirected(ports: ResolvedSettings['ports']): string[] {
@@ -129,9 +148,9 @@ function dhcpAnswers({ allowUdp }: ResolvedSettings): string[] {
   ];
 }
 
-/** Errors, neighbour discovery and echo; echo is limited, because whatever passes can carry data. */
+/** Errors, neighbour discovery and echo; echo is limited in number and in bytes, because whatever passes can carry data: twenty of 64 KiB in a second would be a way out of the host. */
 const ICMP_ERRORS = 'destination-unreachable, time-exceeded, parameter-problem';
-const ECHO_LIMIT = 'limit rate 20/second burst 20 packets accept';
+const ECHO_LIMIT = 'limit rate 20/second burst 20 packets limit rate 4 kbytes/second burst 16 kbytes accept';
 const ICMP_BOTH_WAYS = [
   `icmp type { ${ICMP_ERRORS} } accept`,
   `icmpv6 type { ${ICMP_ERRORS}, packet-too-big, nd-neighbor-solicit, nd-neighbor-advert } accept`,
