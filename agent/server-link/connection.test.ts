@@ -5,6 +5,7 @@ import { problemOf } from '../../shared/protocol/problem.ts';
 import { systemClock } from '../../shared/runtime/clock.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { refusalOf } from '../../tests/kit/refusal-of.ts';
+import { BODY_BYTES_PER_SECOND } from '../../shared/protocol/body-rate.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
 import { connectToServer, type ServerConnection } from './connection.ts';
 import { verifyServer } from './first-trust.ts';
@@ -198,6 +199,25 @@ describe('ServerConnection.send()', () => {
     clock.advance(14_000);
     expect(await answer).toMatchObject({ code: 'deadline_exceeded', reason: 'server_silent' });
     expect(connection.isOpen).toBe(true);
+  });
+
+  test('waits longer for the answer to what may take longer to be sent', async () => {
+    const clock = new FakeClock();
+    server.handler = (request, response) => {
+      if (request.url === '/other') response.end();
+    };
+    const connection = await connect({ clock });
+    const bytes = new Uint8Array(10 * BODY_BYTES_PER_SECOND);
+    const answer = refusalOf(connection.send({ method: 'POST', path: '/', bytes }));
+    let isOver = false;
+    void answer.then(() => (isOver = true));
+    for (let passedMs = 0; passedMs < 40_000; passedMs += 8000) {
+      // The ping that was due is answered before this is.
+      await requestBytes(connection, get('/other'));
+      expect(isOver).toBe(false);
+      clock.advance(8000);
+    }
+    expect(await answer).toMatchObject({ code: 'deadline_exceeded', reason: 'server_silent' });
   });
 
   test('closes a connection on which pings are not answered', async () => {

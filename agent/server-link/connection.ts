@@ -7,6 +7,7 @@ import http2, {
 import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { BODY_BYTES_PER_SECOND } from '../../shared/protocol/body-rate.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import type { HeldSvid } from '../identity/identity.ts';
 import type { SocketAddress } from '../native/socket-address.ts';
@@ -94,7 +95,7 @@ export class ServerConnection {
     return !this.#session.closed && !this.#session.destroyed;
   }
 
-  /** Sends a request and waits for the head of its answer, at most 30 s. Throws `unavailable` (`server_unreachable`) or `deadline_exceeded`. */
+  /** Sends a request and waits for the head of its answer, at most 30 s and so much longer as its bytes take at `BODY_BYTES_PER_SECOND`. Throws `unavailable` (`server_unreachable`) or `deadline_exceeded`. */
   async send(request: ServerRequest): Promise<ServerResponse> {
     if (!this.isOpen) throw unreachable('the connection is closed');
     const body = encodeBody(request);
@@ -110,7 +111,9 @@ export class ServerConnection {
       { endStream: body === undefined },
     );
     if (body !== undefined) sendPiece(stream, body.bytes, 0);
-    const { head, cancel } = await awaitHead(stream, this.#clock);
+    const sendingMs = ((body?.bytes.length ?? 0) / BODY_BYTES_PER_SECOND) * 1000;
+    const withinMs = RESPONSE_TIMEOUT_MS + sendingMs;
+    const { head, cancel } = await awaitHead(stream, { withinMs, clock: this.#clock });
     const date = typeof head.date === 'string' ? Date.parse(head.date) : Number.NaN;
     if (!Number.isNaN(date)) this.#onServerTime(date);
     const status = Number(head[':status']);
@@ -233,10 +236,13 @@ interface AnsweredStream {
   readonly cancel: () => void;
 }
 
-async function awaitHead(stream: ClientHttp2Stream, clock: Clock): Promise<AnsweredStream> {
+async function awaitHead(
+  stream: ClientHttp2Stream,
+  { withinMs, clock }: { readonly withinMs: number; readonly clock: Clock },
+): Promise<AnsweredStream> {
   const { promise, resolve, reject } = Promise.withResolvers<AnsweredStream>();
   const cancel = (): void => stream.close(http2.constants.NGHTTP2_CANCEL);
-  const cancelTimer = clock.schedule(RESPONSE_TIMEOUT_MS, () => {
+  const cancelTimer = clock.schedule(withinMs, () => {
     reject(new PicketError('deadline_exceeded', 'server_silent', 'The server did not answer in time'));
     cancel();
   });

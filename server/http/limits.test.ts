@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { systemClock, type Clock } from '../../shared/runtime/clock.ts';
+import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { RateLimit, readBody } from './limits.ts';
 
 function manualClock(): Clock & { advance(ms: number): void } {
@@ -28,7 +29,7 @@ function streamOf(chunks: readonly Uint8Array[]): ReadableStream<Uint8Array> {
 }
 
 describe('readBody()', () => {
-  const limits = { maxBytes: 8, withinMs: 60_000, clock: systemClock };
+  const limits = { maxBytes: 8, bodyMs: 60_000, bodyBytesPerSecond: 1, clock: systemClock };
 
   test('readBody() takes a body of exactly the bound, and one of several chunks', async () => {
     expect(Buffer.from(await readBody(post('12345678'), limits)).toString()).toBe('12345678');
@@ -52,11 +53,66 @@ describe('readBody()', () => {
       start: (controller) => controller.enqueue(Buffer.from('1')),
       cancel: () => cancelled.resolve(),
     });
-    expect(readBody(post(endless), { ...limits, withinMs: 20 })).rejects.toMatchObject({
+    expect(readBody(post(endless), { ...limits, bodyMs: 20 })).rejects.toMatchObject({
       code: 'deadline_exceeded',
       reason: 'request_timeout',
     });
     await cancelled.promise;
+  });
+
+  /** A body that comes piece by piece, as the test says. */
+  function bodyInPieces(bound: { readonly bodyMs: number; readonly bodyBytesPerSecond: number }) {
+    const clock = new FakeClock();
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const read = readBody(post(readable), { ...bound, maxBytes: 1000, clock }).then(
+      (bytes) => bytes.length,
+      (error: unknown) => error,
+    );
+    const comes = async (bytes: number): Promise<void> => {
+      await writer.write(new Uint8Array(bytes));
+      await Bun.sleep(1);
+    };
+    return { clock, read, comes, end: async () => await writer.close() };
+  }
+
+  test('readBody() takes a body that is slow, but faster than it must be', async () => {
+    const { clock, read, comes, end } = bodyInPieces({ bodyMs: 20_000, bodyBytesPerSecond: 10 });
+    for (let i = 0; i < 10; i++) {
+      await comes(100);
+      clock.advance(11_000);
+    }
+    await end();
+    expect([await read, clock.pending]).toEqual([1000, 0]);
+  });
+
+  test('readBody() gives up on a body that comes byte by byte', async () => {
+    const { clock, read, comes } = bodyInPieces({ bodyMs: 20_000, bodyBytesPerSecond: 10 });
+    for (let i = 0; i < 20; i++) {
+      await comes(1);
+      clock.advance(1000);
+    }
+    // Twenty bytes have given it two seconds.
+    await comes(1);
+    clock.advance(3000);
+    expect(await read).toMatchObject({ code: 'deadline_exceeded', reason: 'request_timeout' });
+    expect(clock.pending).toBe(0);
+  });
+
+  test('readBody() does not lay it to the body where the server itself stood still', async () => {
+    const due: (() => void)[] = [];
+    const schedule: Clock['schedule'] = (_, callback) => {
+      due.push(callback);
+      return () => undefined;
+    };
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const read = readBody(post(readable), { ...limits, clock: { ...systemClock, schedule } });
+    // What fell due in all that time is called before anything is read.
+    for (const callback of due.splice(0)) callback();
+    const writer = writable.getWriter();
+    await writer.write(Buffer.from('1'));
+    await writer.close();
+    expect(await read).toHaveLength(1);
   });
 
   test('readBody() reports a body that breaks off', async () => {

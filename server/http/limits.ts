@@ -1,4 +1,5 @@
 import { PicketError } from '../../shared/errors/errors.ts';
+import { BODY_BYTES_PER_SECOND } from '../../shared/protocol/body-rate.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 
 /** Every bound of the HTTP layer. Durations in milliseconds. */
@@ -7,8 +8,10 @@ export interface HttpLimits {
   readonly handshakeMs: number;
   /** A connection on which no request is under way; a request head that is still coming counts as none. */
   readonly idleMs: number;
-  /** From the first to the last byte of a request's body. */
+  /** How long a request's body may take, beside the time that its bytes have at `bodyBytesPerSecond`. */
   readonly bodyMs: number;
+  /** The rate at which a body must come at least. */
+  readonly bodyBytesPerSecond: number;
   /** An ordinary request, from its head to the start of its answer. */
   readonly requestMs: number;
   /** From a request's head to the last byte of its answer, as far as the answer has an end: whoever does not read it is cut. */
@@ -39,6 +42,7 @@ export const DEFAULT_LIMITS: HttpLimits = {
   handshakeMs: 5_000,
   idleMs: 60_000,
   bodyMs: 20_000,
+  bodyBytesPerSecond: BODY_BYTES_PER_SECOND,
   requestMs: 30_000,
   answerMs: 180_000,
   drainMs: 10_000,
@@ -55,28 +59,66 @@ export const DEFAULT_LIMITS: HttpLimits = {
   attestPerSecond: 5,
 };
 
+/** How often is looked whether a body comes, in milliseconds. */
+const LOOK_MS = 1000;
+
 /**
- * Reads a body of at most `maxBytes` within `withinMs`. Throws `invalid_argument`, reason `body_too_large`, or `deadline_exceeded`, reason
+ * Reads a body of at most `maxBytes` within `bodyMs`, and so much longer as its bytes take at `bodyBytesPerSecond`. Throws `invalid_argument`, reason `body_too_large`, or `deadline_exceeded`, reason
  * `request_timeout`; the rest is not read then.
  */
 export async function readBody(
   request: Request,
-  limits: { readonly maxBytes: number; readonly withinMs: number; readonly clock: Clock },
+  limits: BodyBound & { readonly maxBytes: number; readonly clock: Clock },
 ): Promise<Uint8Array> {
   const announced = Number(request.headers.get('content-length') ?? 0);
   if (announced > limits.maxBytes) throw tooLarge(limits.maxBytes);
   if (request.body === null) return new Uint8Array();
   const reader = request.body.getReader();
   const timeOut = Promise.withResolvers<never>();
-  const cancel = limits.clock.schedule(limits.withinMs, () => timeOut.reject(tooSlow(limits.withinMs)));
+  const time = new BodyTime(limits, () => timeOut.reject(tooSlow(limits.bodyMs)));
   try {
-    return await readAll(reader, { maxBytes: limits.maxBytes, timeOut: timeOut.promise });
+    return await readAll(reader, { maxBytes: limits.maxBytes, time, timeOut: timeOut.promise });
   } catch (error) {
     void reader.cancel().catch(() => undefined);
     if (error instanceof PicketError) throw error;
     throw new PicketError('invalid_argument', 'body_incomplete', 'The body ended early', { cause: error });
   } finally {
-    cancel();
+    time.stop();
+  }
+}
+
+/** How slowly a body may come. */
+export type BodyBound = Pick<HttpLimits, 'bodyMs' | 'bodyBytesPerSecond'>;
+
+/** The time that a body has left: what comes gives it more. It goes by looks, so that a server that had no time to read for long takes only a moment of it. */
+class BodyTime {
+  readonly #bound: BodyBound & { readonly clock: Clock };
+  readonly #onOver: () => void;
+  #leftMs: number;
+  #cancel: () => void = () => undefined;
+
+  constructor(bound: BodyBound & { readonly clock: Clock }, onOver: () => void) {
+    this.#bound = bound;
+    this.#onOver = onOver;
+    this.#leftMs = bound.bodyMs;
+    this.#wait();
+  }
+
+  came(bytes: number): void {
+    this.#leftMs += (bytes / this.#bound.bodyBytesPerSecond) * 1000;
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+
+  #wait(): void {
+    const lookMs = Math.min(LOOK_MS, this.#leftMs);
+    this.#cancel = this.#bound.clock.schedule(lookMs, () => {
+      this.#leftMs -= lookMs;
+      if (this.#leftMs > 0) this.#wait();
+      else this.#onOver();
+    });
   }
 }
 
@@ -84,7 +126,7 @@ type ChunkRead = { readonly done: true } | { readonly done: false; readonly valu
 
 async function readAll(
   reader: { read(): Promise<ChunkRead> },
-  bound: { readonly maxBytes: number; readonly timeOut: Promise<never> },
+  bound: { readonly maxBytes: number; readonly time: BodyTime; readonly timeOut: Promise<never> },
 ): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -92,6 +134,7 @@ async function readAll(
     const chunk = await Promise.race([reader.read(), bound.timeOut]);
     if (chunk.done) return Buffer.concat(chunks, length);
     length += chunk.value.length;
+    bound.time.came(chunk.value.length);
     if (length > bound.maxBytes) throw tooLarge(bound.maxBytes);
     chunks.push(chunk.value);
   }
@@ -101,11 +144,11 @@ function tooLarge(maxBytes: number): PicketError {
   return new PicketError('invalid_argument', 'body_too_large', `The body is larger than ${maxBytes} bytes`);
 }
 
-function tooSlow(withinMs: number): PicketError {
+function tooSlow(bodyMs: number): PicketError {
   return new PicketError(
     'deadline_exceeded',
     'request_timeout',
-    `The body did not come within ${withinMs} ms`,
+    `The body did not come within ${bodyMs} ms, and comes too slowly`,
   );
 }
 

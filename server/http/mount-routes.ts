@@ -70,7 +70,7 @@ async function serve<C extends Caller>(
   if (route.timeoutMs === 0) guarded.allowEndless();
   const raw = await readInput(route, context.req.raw, {
     params: context.req.param() as Readonly<Record<string, string>>,
-    bodyMs: options.limits.bodyMs,
+    bound: options.limits,
     clock: options.clock,
   });
   const run = async (prepared: PreparedRequest<C>): Promise<Response> =>

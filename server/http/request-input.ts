@@ -1,6 +1,6 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { readBody } from './limits.ts';
+import { readBody, type BodyBound } from './limits.ts';
 import type { Caller } from './caller.ts';
 import type { RawInput, Route } from './route.ts';
 
@@ -10,21 +10,18 @@ export async function readInput<C extends Caller>(
   request: Request,
   options: {
     readonly params: Readonly<Record<string, string>>;
-    readonly bodyMs: number;
+    readonly bound: BodyBound;
     readonly clock: Clock;
   },
 ): Promise<RawInput> {
+  const { bound, clock } = options;
   const query = readQuery(request.url, route.querySchema !== undefined);
   if (route.body === undefined) {
-    await readBody(request, { maxBytes: 0, withinMs: options.bodyMs, clock: options.clock });
+    await readBody(request, { ...bound, maxBytes: 0, clock });
     return { params: options.params, query, body: undefined };
   }
   const mediaType = requireMediaType(request.headers, Object.keys(route.body.media));
-  const bytes = await readBody(request, {
-    maxBytes: route.body.maxBytes,
-    withinMs: options.bodyMs,
-    clock: options.clock,
-  });
+  const bytes = await readBody(request, { ...bound, maxBytes: route.body.maxBytes, clock });
   return { params: options.params, query, body: { bytes, mediaType } };
 }
 
