@@ -19,7 +19,7 @@ import {
 
 /** Sessions that outlive what they stood on: a certificate that ends, an authority that is withdrawn. OpenSSL resumes them; the agent does not believe them. */
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const WEB = 'spiffe://example.org/web';
 const INVOICES = spiffeServerName(parseSpiffeId('spiffe://example.org/invoices'));
