@@ -21,6 +21,11 @@ export class RecordIntake {
     this.#budget = options.budget;
   }
 
+  /** As `RecordBudget.requireRoom`: what the batches before have left is known before another is read. */
+  requireRoom(nodeId: SpiffeId): void {
+    this.#budget.requireRoom(nodeId);
+  }
+
   /** As `AccessLog.store`, once the host's batches before it are done; throws as `RecordBudget.requireRoom` as well. A batch whose `signal` was aborted while it waited is not stored. */
   async store(nodeId: SpiffeId, batch: AuditBatch, signal: AbortSignal): Promise<AuditAnswer> {
     return await this.#inTurn(nodeId, async () => {

@@ -68,6 +68,7 @@ async function serve<C extends Caller>(
   guarded.onOver(leave);
   if (isKnown) guarded.prove(caller.actor);
   if (route.timeoutMs === 0) guarded.allowEndless();
+  route.admit?.(caller);
   const raw = await readInput(route, context.req.raw, {
     params: context.req.param() as Readonly<Record<string, string>>,
     bound: options.limits,

@@ -28,6 +28,8 @@ export interface RouteDefinition<C extends Caller, P, Q, B, A> {
   readonly summary: string;
   /** Whether it changes anything: such a call is written to the operators' log. By default everything but GET. */
   readonly isMutating?: boolean;
+  /** Throws why the caller is not heard now, before anything else of the request is read. */
+  readonly admit?: (caller: C) => void;
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: BodyKind<B>;
@@ -71,6 +73,7 @@ export interface Route<C extends Caller> {
   readonly summary: string;
   readonly isMutating: boolean;
   readonly timeoutMs: number | undefined;
+  readonly admit: ((caller: C) => void) | undefined;
   readonly paramsSchema: z.ZodType | undefined;
   readonly querySchema: z.ZodType | undefined;
   readonly body: Pick<BodyKind<unknown>, 'maxBytes' | 'media'> | undefined;
@@ -93,6 +96,7 @@ export function routesFor<C extends Caller>() {
       summary,
       timeoutMs,
       isMutating: definition.isMutating ?? method !== 'GET',
+      admit: definition.admit,
       paramsSchema: definition.params,
       querySchema: definition.query,
       body: definition.body,

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, type IncomingHttpStatusHeader } from 'node:http2';
 import { createServer, type AddressInfo } from 'node:net';
 import { HeldBackStore } from '../../agent/key-store/held-back-store.ts';
 import { MemoryStore } from '../../agent/key-store/memory.ts';
@@ -15,6 +17,7 @@ import {
   type AgentIdentityOptions,
   type AgentIdentityRig,
 } from '../kit/agent-identity.ts';
+import { testAccessRecord, testFrames, testSpool } from '../kit/audit-batches.ts';
 import { AgentServer } from '../kit/agent-server.ts';
 import { proverOf } from '../kit/tpm-rig.ts';
 import { startSwtpm, type Swtpm } from '../kit/swtpm.ts';
@@ -328,6 +331,33 @@ describe('ServerApi', () => {
     };
     await rig.api.sendStatus(status);
     expect((await server.nodes.find(idOf('api')))?.status).toEqual(status);
+  });
+
+  test('is told that its records are held back before it has sent them, and goes on with the connection', async () => {
+    const rig = await newHost('held-back');
+    await rig.manager.start();
+    const record = JSON.stringify(testAccessRecord({ decision: 'deny' }));
+    const batch = {
+      epoch: 'ab'.repeat(16),
+      frames: testFrames(testSpool(Array.from({ length: 1000 }, () => record))),
+    };
+    expect(await rig.api.sendAudit(batch)).toMatchObject({ sequence: 1000 });
+    const { chainPem: cert, privateKeyPem: key } = rig.manager.credentials ?? {};
+    const session = connect(`https://127.0.0.1:${server.port}`, { cert, key, rejectUnauthorized: false });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `/v1/audit/frames?epoch=${batch.epoch}`,
+      'content-type': 'application/octet-stream',
+      'content-length': String(batch.frames.length),
+    });
+    stream.write(batch.frames.subarray(0, 1));
+    const [head] = (await once(stream, 'response')) as [IncomingHttpStatusHeader];
+    expect(head[':status']).toBe(429);
+    session.destroy();
+    // More than the window of the connection takes unread.
+    for (let i = 0; i < 20; i++)
+      expect(await refusalOf(rig.api.sendAudit(batch))).toMatchObject({ reason: 'audit_held_back' });
+    await rig.api.sendStatus({ agentVersion: '1', cursor: 3, policySequence: 7, addresses: [] });
   });
 });
 

@@ -34,6 +34,9 @@ import { createTestCa, type TestCa } from './test-ca.ts';
 const clock = systemClock;
 const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
 
+/** Of one host, and a minute's worth of them at once. */
+const DENIALS_PER_SECOND = 10;
+
 /** What agents see of a server on 8443, made of the server's own parts around one database, and started and stopped at will on one port. */
 export class AgentServer {
   readonly tokens: JoinTokens;
@@ -134,7 +137,7 @@ export class AgentServer {
 
   #buildApp(sync: SyncSource, draining: AbortSignal, wire: WireBundle) {
     const { nodes, registration, accessLog, tokens, agentTtlSeconds } = this;
-    const rates = { denials: undefined, records: undefined };
+    const rates = { denials: DENIALS_PER_SECOND, records: undefined };
     const budget = new RecordBudget({ rates, clock, log: silentLog });
     const { authority } = this.ca;
     const issued = new IssuedSvids({ datastore: this.#kept.datastore, clock });

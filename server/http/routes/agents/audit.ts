@@ -12,7 +12,7 @@ import type { AgentCaller } from '../../caller.ts';
 import { routesFor, type Route } from '../../route.ts';
 
 export interface AuditRouteOptions {
-  readonly intake: Pick<RecordIntake, 'store'>;
+  readonly intake: Pick<RecordIntake, 'requireRoom' | 'store'>;
 }
 
 /** An agent of before ships about a megabyte of records, whose quotes are escaped once more. */
@@ -22,6 +22,7 @@ const defineRoute = routesFor<AgentCaller>();
 
 /** Agents ship what they have decided. */
 export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCaller>[] {
+  const admit = ({ actor }: AgentCaller): void => options.intake.requireRoom(actor);
   return [
     defineRoute({
       method: 'POST',
@@ -29,6 +30,7 @@ export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCal
       action: 'audit.store',
       tag: TAG,
       summary: 'Store access records, each once however often it is sent',
+      admit,
       query: auditFramesQuery,
       body: {
         maxBytes: MAX_AUDIT_FRAMES_BYTES,
@@ -48,6 +50,7 @@ export function auditRoutes(options: AuditRouteOptions): readonly Route<AgentCal
       action: 'audit.store',
       tag: TAG,
       summary: 'The same, as JSON, for agents of before',
+      admit,
       body: jsonBody(auditBatch, AUDIT_BODY_BYTES),
       answer: jsonAnswer(auditAnswer),
       handle: async ({ body }, { caller, signal }) => await options.intake.store(caller.actor, body, signal),
