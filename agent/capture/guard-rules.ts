@@ -22,6 +22,8 @@ export function guardLocal({ ports, users, localPorts }: ResolvedSettings): stri
     ...among('tcp dport', [ports.outbound, ports.inbound], 'counter reject with tcp reset'),
     ...among('meta skuid', users, 'accept'),
     ...among('tcp dport', localPorts, 'counter reject with tcp reset'),
+    // As `dropForeignCalls`: an error of ICMP takes a thousand bytes of what it is about with it.
+    'meta nfproto ipv6 meta l4proto != tcp fib saddr type != local counter drop',
     'accept',
   ];
 }
@@ -33,7 +35,7 @@ export function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteeri
   return [
     `meta mark ${mark} accept`,
     ...(outbound === 'enclosed' ? [] : transparentRules(resolved).output),
-    dropForeignSources(resolved),
+    dropForeignCalls(resolved),
     // While the agent is down anybody could listen on its ports: only the agent's user may answer there. An answer that belongs to no
     // socket is a SYN cookie; it passes by the mark of the agent's listener alone, since a full queue is easily made.
     // In another namespace root may be anybody: there the agent's listener has the mark.
@@ -64,7 +66,7 @@ export function guardOutput(resolved: ResolvedSettings, outbound: OutboundSteeri
  * Over IPv6 anybody may take a source address that is not this host's (IPV6_FREEBIND), and whoever accepts his connection, the agent among them, answers to that address: out of the host, with what he
  * says by choosing it. Not refused, for that would be an answer as well.
  */
-function dropForeignSources({ users }: ResolvedSettings): string {
+function dropForeignCalls({ users }: ResolvedSettings): string {
   const others = users.length === 0 ? '' : `meta skuid != ${setOf(users)} `;
   return `meta nfproto ipv6 ${OPENS} fib daddr type local fib saddr type != local ${others}counter drop`;
 }

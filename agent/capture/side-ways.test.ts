@@ -44,6 +44,18 @@ try: s.connect((sys.argv[2], int(sys.argv[3]))); print("connected")
 except OSError as error: print(error)
 `;
 
+/** Sends datagrams, of UDP, of UDP-Lite and of echoes, from an address to another one, where nobody takes them: python3 -c ... FROM TO. */
+const SEND_FROM = `
+import socket, struct, sys
+IPV6_FREEBIND = 78
+echo = struct.pack("!BBHI", 128, 0, 0, 0)
+for protocol, port, head in ((socket.IPPROTO_UDP, 9, b""), (136, 9, b""), (socket.IPPROTO_ICMPV6, 0, echo)):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, protocol)
+    s.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1); s.bind((sys.argv[1], 0))
+    try: s.sendto(head + b"x" * 1000, (sys.argv[2], port)); print("sent")
+    except PermissionError: print("not permitted")
+`;
+
 describe.each(['nftables', 'ebpf'] as const)('with capture by %s', (backend) => {
   let net: CapturedNetwork;
   let here: TestHost;
@@ -108,9 +120,16 @@ describe.each(['nftables', 'ebpf'] as const)('with capture by %s', (backend) => 
     for (const [to, port] of calls)
       expect(await asNobody(CALL_FROM, outside.ipv6, to, String(port))).toBe('timed out\n');
     expect(await count('answers')).toEqual({ packets: 0, bytes: 0 });
+    await count('echoes');
+    for (const to of [here.ipv6, '::1'])
+      // Of an echo nobody is told that it was dropped.
+      expect(await asNobody(SEND_FROM, outside.ipv6, to)).toBe(`${'not permitted\n'.repeat(2)}sent\n`);
+    expect(await count('echoes')).toEqual({ packets: 0, bytes: 0 });
     // The host's own addresses are as good as ever.
     for (const from of [here.ipv6, '::1'])
       expect(await asNobody(CALL_FROM, from, here.ipv6, String(LOCAL_PORT))).toBe('connected\n');
+    for (const from of [here.ipv6, '::1'])
+      expect(await asNobody(SEND_FROM, from, here.ipv6)).toBe('sent\n'.repeat(3));
     expect(await asNobody(CALL_FROM, here.ipv6, outside.ipv6, '80')).toBe('connected\n');
     await server.stop();
   });
