@@ -74,6 +74,8 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   readonly #resets: Http2ResetRate;
   readonly #liveness: HboneLiveness;
   readonly #streams = new Map<number, HboneStream>();
+  /** Those of which something came with more. */
+  readonly #receiving = new Set<HboneStream>();
   /** `leaving`: it carried nothing, and its last bytes are on their way. `breaking`: it was reset. */
   #state: 'open' | 'leaving' | 'breaking' | 'closed' = 'open';
   #receiveWindow: number = HBONE_LIMITS.connectionWindowBytes;
@@ -168,6 +170,7 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
     this.#sender.hold();
     try {
       this.#frames.take(bytes);
+      this.#handOver();
       if (this.isOpen) this.#sender.pumpIfWider();
     } catch (error) {
       this.#violated(error);
@@ -196,7 +199,11 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   onData(
     streamId: number,
     bytes: Uint8Array,
-    { length, isEnd }: { readonly length: number; readonly isEnd: boolean },
+    {
+      length,
+      isEnd,
+      isFollowed,
+    }: { readonly length: number; readonly isEnd: boolean; readonly isFollowed: boolean },
   ): void {
     this.#receiveWindow -= length;
     if (this.#receiveWindow < 0)
@@ -208,7 +215,8 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
       this.#credit(length);
       return this.refuse(streamId, 'flow_control_error');
     }
-    if (bytes.length > 0) stream.receive(bytes);
+    if (bytes.length > 0) stream.receive(bytes, isFollowed);
+    if (isFollowed) this.#receiving.add(stream);
     if (length > bytes.length) this.taken(stream, length - bytes.length);
     if (isEnd) stream.receiveEnd();
   }
@@ -286,6 +294,11 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
     if (!this.#streams.has(stream.id)) return;
     this.send(encodeRstStream(stream.id, error));
     this.#forget(stream);
+  }
+
+  #handOver(): void {
+    for (const stream of this.#receiving) stream.handOver();
+    this.#receiving.clear();
   }
 
   /** What comes on a stream that is over is given back unread; on one that never was it is an error. */

@@ -21,11 +21,11 @@ interface Range {
 
 /** Who hears of the frames of a peer, checked as far as one frame can be by itself. */
 export interface HboneFrameEvents {
-  /** `flowLength`: what counts for the windows, padding included. */
+  /** `length`: what counts for the windows, padding included. `isFollowed`: more has come with it. */
   onData(
     streamId: number,
     bytes: Uint8Array,
-    flow: { readonly length: number; readonly isEnd: boolean },
+    flow: { readonly length: number; readonly isEnd: boolean; readonly isFollowed: boolean },
   ): void;
   /** A whole header block; `fields` are good only during the call. */
   onHead(streamId: number, fields: FieldList, isEnd: boolean): void;
@@ -172,7 +172,8 @@ export class HboneFrames implements FrameSink {
     if (start > end) throw http2Failure('protocol_error', 'DATA is shorter than its padding');
     const isEnd = (flags & FLAG.endStream) !== 0;
     if (start === end && !isEnd) this.countIdle();
-    this.#events.onData(streamId, bytes.subarray(start, end), { length, isEnd });
+    const isFollowed = payload.end < bytes.length;
+    this.#events.onData(streamId, bytes.subarray(start, end), { length, isEnd, isFollowed });
   }
 
   #head(block: HeaderBlock | undefined): void {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, spyOn, test } from 'bun:test';
 import { parseSpiffeId } from '../../../shared/spiffe/spiffe-id.ts';
 import {
   CLIENT_PREFACE,
@@ -316,12 +316,26 @@ describe('HboneServer', () => {
     const { writes } = rig.socket;
     rig.says(dataOf(1, 'one '), PING, dataOf(1, 'two '), dataOf(1, 'three'));
     expect(rig.socket.writes - writes).toBe(1);
-    const kinds = rig.socket.frames().slice(-4);
-    expect(kinds.map(({ type }) => type)).toEqual([FRAME.data, FRAME.ping, FRAME.data, FRAME.data]);
+    const kinds = rig.socket.frames().slice(-3);
+    expect(kinds.map(({ type }) => type)).toEqual([FRAME.ping, FRAME.data, FRAME.data]);
     expect(rig.socket.dataOf(1).toString()).toBe('one two three');
     // What is long leaves at once, behind what came before.
     rig.says(dataOf(1, 'a'), dataOf(1, Buffer.alloc(16_384, 'b')), dataOf(1, 'c'));
     expect(rig.socket.dataOf(1).toString()).toBe(`one two threea${'b'.repeat(16_384)}c`);
+  });
+
+  test('hands over together what came together in small pieces, of each stream, before the end behind it', async () => {
+    const rig = new Rig();
+    const readers = [1, 3].map((id) => rig.open(id).reader);
+    const calls = readers.map((reader) => spyOn(reader, 'onData'));
+    const pieces = Array.from({ length: 10_000 }, (_, i) => [dataOf(1, `${i % 10}`), dataOf(3, 'x')]).flat();
+    rig.says(...pieces, dataOf(1, '', FLAG.endStream), dataOf(3, 'y'.repeat(2000)), dataOf(3, 'z'));
+    for (const call of calls) expect(call.mock.calls.length).toBeLessThan(5);
+    const [first, second] = readers;
+    expect(first?.text).toBe('0123456789'.repeat(1000));
+    expect(second?.text).toBe(`${'x'.repeat(10_000)}${'y'.repeat(2000)}z`);
+    await settled();
+    expect(readers.map(({ isEnded }) => isEnded)).toEqual([true, false]);
   });
 
   test('a reader that pauses holds its own stream back and no other', async () => {

@@ -124,10 +124,15 @@ export class HboneStream implements ByteStream {
     this.#inbox.resume();
   }
 
-  /** Bytes came; the carrier has seen to it that they fit the window. */
-  receive(bytes: Uint8Array): void {
+  /** Bytes came, and more with them where they are `isFollowed`; the carrier has seen to it that they fit the window. */
+  receive(bytes: Uint8Array, isFollowed: boolean): void {
     this.#unread += bytes.length;
-    this.#inbox.data(bytes);
+    this.#inbox.data(bytes, isFollowed);
+  }
+
+  /** The last of what came together was received. */
+  handOver(): void {
+    this.#inbox.handOver();
   }
 
   receiveEnd(): void {

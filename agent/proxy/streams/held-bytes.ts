@@ -47,7 +47,7 @@ export class HeldBytes {
     const last = this.#blocks.at(-1);
     if (last === undefined) return 0;
     const size = Math.min(last.bytes.length - last.length, bytes.length);
-    last.bytes.set(bytes.subarray(0, size), last.length);
+    last.bytes.set(size === bytes.length ? bytes : bytes.subarray(0, size), last.length);
     last.length += size;
     return size;
   }

@@ -8,8 +8,14 @@ import { HeldBytes } from './held-bytes.ts';
 export const READ_AHEAD_BYTES = 16 * 1024;
 
 /**
+ * Shorter pieces that come with others reach the reader together. Each costs some 3 us where it is written to a program by itself, whatever its length: in bytes of one read a peer could
+ * have the event loop busy for a third of a second.
+ */
+const SMALL_BYTES = 1024;
+
+/**
  * The reading side that every `ByteStream` shares: hands events to the reader, holds them while there is none or it is paused, and repeats
- * to a new reader what ended before. Only `data` and `drained` call the reader at once; everything else reaches it in a microtask, so that none of
+ * to a new reader what ended before. Only `data`, `handOver` and `drained` call the reader at once; everything else reaches it in a microtask, so that none of
  * its own calls to the stream calls it back.
  */
 export class StreamInbox {
@@ -59,14 +65,24 @@ export class StreamInbox {
     this.#scheduleDelivery();
   }
 
-  /** Bytes came; they are copied if they must wait, and then it is true: `wantsBytes` may have changed. */
-  data(bytes: Uint8Array): boolean {
-    if (this.isOpen && this.#held.length === 0) {
+  /** Bytes came, and more with them where they are `isFollowed`; they are copied if they must wait, and then it is true: `wantsBytes` may have changed. */
+  data(bytes: Uint8Array, isFollowed = false): boolean {
+    if (!this.isOpen) {
+      this.#held.push(bytes);
+      return true;
+    }
+    if (this.#held.length === 0 && !(isFollowed && bytes.length < SMALL_BYTES)) {
       this.#reader?.onData(bytes);
       return false;
     }
     this.#held.push(bytes);
+    this.#scheduleDelivery();
     return true;
+  }
+
+  /** Hands over at once what waits for others that came with it. */
+  handOver(): void {
+    if (this.isOpen && this.#held.length > 0) this.#deliver();
   }
 
   end(): void {

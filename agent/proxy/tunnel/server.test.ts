@@ -1,6 +1,7 @@
-import { expect, test } from 'bun:test';
+import { expect, spyOn, test } from 'bun:test';
 import { FakeClock } from '../../../tests/kit/fake-clock.ts';
-import { encodeFrame } from '../../../shared/wire/tunnel-frame.ts';
+import { encodeFrame, FRAME_HEADER_BYTES, writeDataHeader } from '../../../shared/wire/tunnel-frame.ts';
+import { CollectingReader } from '../fixtures/collecting-reader.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import { CLOSE_SOON_MS } from '../streams/last-bytes.ts';
 import { CLOSE_MS } from '../relays/relay-timer.ts';
@@ -42,6 +43,13 @@ const open = encodeFrame({
   destination: address,
   source: address,
 });
+
+function dataOf(text: string): Uint8Array {
+  const frame = Buffer.alloc(FRAME_HEADER_BYTES + text.length);
+  writeDataHeader(frame, 0, text.length);
+  frame.write(text, FRAME_HEADER_BYTES);
+  return frame;
+}
 
 /** A server that denies every opening, and what became of it. */
 function startServer({ socket = deaf, clock = new FakeClock(), accepts = false } = {}) {
@@ -92,6 +100,34 @@ test('TunnelServer takes one word of a client that it leaves, and no opening aft
   asking.wire.received(leave);
   asking.wire.received(open);
   expect([asking.told.denied, asking.told.failure]).toMatchObject([0, { reason: 'protocol_error' }]);
+});
+
+test('TunnelServer hands over together what came together in small pieces, before the end behind it', async () => {
+  const { wire, told } = startServer({ socket: new SlowSocket(), accepts: true });
+  wire.received(open);
+  const reader = new CollectingReader();
+  const onData = spyOn(reader, 'onData');
+  told.stream?.attach(reader);
+  const pieces = Array.from({ length: 10_000 }, (_, i) => dataOf(`${i % 10}`));
+  wire.received(Buffer.concat([...pieces, dataOf('x'.repeat(2000)), encodeFrame({ type: 'end' })]));
+  await Promise.resolve();
+  expect(reader.text).toBe('0123456789'.repeat(1000) + 'x'.repeat(2000));
+  expect(reader.isEnded).toBe(true);
+  expect(onData.mock.calls.length).toBeLessThan(5);
+});
+
+test('TunnelServer answers every ping, and ends a client that asks again before it can have been answered', () => {
+  const socket = new SlowSocket();
+  const write = spyOn(socket, 'write');
+  const { wire, told } = startServer({ socket });
+  const ping = encodeFrame({ type: 'ping' });
+  wire.received(ping);
+  wire.received(ping);
+  expect([write.mock.calls.length, told.failure]).toEqual([2, undefined]);
+  wire.received(Buffer.concat(Array.from({ length: 10_000 }, () => ping)));
+  expect(told.failure).toMatchObject({ reason: 'protocol_error' });
+  // One answer, and why it ends.
+  expect(write.mock.calls.length).toBe(4);
 });
 
 /** A server whose answer of 1,000 bytes has ended, and waits for a client that takes none of it. */

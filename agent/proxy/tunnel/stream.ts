@@ -66,10 +66,10 @@ export class TunnelStream implements ByteStream {
     this.#steer();
   }
 
-  /** Bytes came through the tunnel. False: the peer had ended. */
-  receive(bytes: Uint8Array): boolean {
+  /** Bytes came through the tunnel, and more with them where they are `isFollowed`. False: the peer had ended. */
+  receive(bytes: Uint8Array, isFollowed: boolean): boolean {
     if (this.#isPeerEnded) return false;
-    if (this.#inbox.data(bytes)) this.#steer();
+    if (this.#inbox.data(bytes, isFollowed)) this.#steer();
     return true;
   }
 

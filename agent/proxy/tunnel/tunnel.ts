@@ -64,6 +64,8 @@ export class Tunnel implements StreamCarrier, FrameSink {
   #stream: TunnelStream | undefined;
   #isReading = true;
   #pieces = 0;
+  /** With which piece of bytes the last ping was answered. */
+  #pongedAt = 0;
   /** `leaving`: it was idle, and its last bytes are on their way. `breaking`: it was reset. */
   #state: 'open' | 'leaving' | 'breaking' | 'closed' = 'open';
 
@@ -171,7 +173,8 @@ export class Tunnel implements StreamCarrier, FrameSink {
 
   onData(bytes: Uint8Array, start: number, end: number): void {
     if (this.#stream === undefined) this.violate('data came while nothing was open');
-    else if (!this.#stream.receive(partOf(bytes, start, end))) this.violate('data came after the end');
+    else if (!this.#stream.receive(partOf(bytes, start, end), end < bytes.length))
+      this.violate('data came after the end');
   }
 
   onFrame(frame: TunnelFrame): void {
@@ -221,8 +224,13 @@ export class Tunnel implements StreamCarrier, FrameSink {
   }
 
   #pong(): void {
-    if (this.#writer.isFull) this.violate('it sends pings and reads nothing');
-    else this.#write(PONG);
+    // An honest peer has its answer before it asks again; each costs us more than the peer.
+    if (this.#pongedAt === this.#pieces) this.violate('it sends pings without end');
+    else if (this.#writer.isFull) this.violate('it sends pings and reads nothing');
+    else {
+      this.#pongedAt = this.#pieces;
+      this.#write(PONG);
+    }
   }
 
   #write(bytes: Uint8Array): void {
