@@ -180,7 +180,7 @@ describe('picket quarantine', () => {
     const made = await control.picketJson(quarantine, ...args);
     const untilMs = Date.parse(made.until ?? '');
     await waitUntil('it is in force', async () => await isQuarantined(web));
-    await waitUntil('it passes again', async () => await passes(web));
+    await waitUntil('it passes again', async () => await passes(web), 60_000);
     expect(Date.now()).toBeGreaterThanOrEqual(untilMs);
     const { items } = await control.picketJson(operatorActionPage, 'audit', 'operators');
     expect(items.find(({ action }) => action === 'quarantine.expire')).toMatchObject({
