@@ -79,6 +79,7 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
   /** `leaving`: it carried nothing, and its last bytes are on their way. `breaking`: it was reset. */
   #state: 'open' | 'leaving' | 'breaking' | 'closed' = 'open';
   #receiveWindow: number = HBONE_LIMITS.connectionWindowBytes;
+  #pieces = 0;
   #owed = 0;
 
   constructor(side: HboneSide, { socket, clock, isServer, greeting }: HboneConnectionOptions) {
@@ -107,6 +108,11 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
 
   get isLeaving(): boolean {
     return this.#state === 'leaving';
+  }
+
+  /** How many pieces of bytes have come. */
+  get pieces(): number {
+    return this.#pieces;
   }
 
   get streams(): number {
@@ -166,6 +172,7 @@ export class HboneConnection implements HboneCarrier, HboneFrameEvents {
 
   received(bytes: Uint8Array): void {
     if (this.#state !== 'open') return;
+    this.#pieces += 1;
     this.#liveness.heard();
     this.#sender.hold();
     try {

@@ -1,6 +1,6 @@
 /** Bounds of one HBONE connection. */
 export const HBONE_LIMITS = {
-  /** Streams that a peer may have open, those included that it gave up before they were decided. As many as ztunnel takes. */
+  /** Streams that a peer may have open, those included that it gave up before they were decided, and those whose denial it cannot have read. As many as ztunnel takes. */
   openStreams: 200,
   /** Streams that we open on one connection, whatever more the peer takes. As ztunnel does. */
   ownStreams: 100,

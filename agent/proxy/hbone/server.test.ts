@@ -577,6 +577,24 @@ describe('HboneServer before an attacker', () => {
     expect(rig.socket.errorOf(FRAME.rstStream, 407)).toBe('refused_stream');
   });
 
+  test('takes no more at once than may be open, however fast it denies them', () => {
+    const rig = new Rig();
+    rig.onOpening = (opening) => {
+      rig.openings.push(opening);
+      opening.deny(denial);
+    };
+    const ask = (from: number, count: number): void =>
+      rig.says(...Array.from({ length: count }, (_, i) => connectOf(from + 2 * i, HERE, END)));
+    ask(1, 1000);
+    expect(rig.openings.length).toBe(HBONE_LIMITS.openStreams);
+    expect(rig.socket.errorOf(FRAME.rstStream, 1 + 2 * HBONE_LIMITS.openStreams)).toBe('refused_stream');
+    ask(2001, 100);
+    expect(rig.openings.length).toBe(HBONE_LIMITS.openStreams + 100);
+    ask(2201, 10_000);
+    expect(rig.closure).toMatchObject({ reason: 'protocol_error' });
+    expect(rig.openings.length).toBe(2 * HBONE_LIMITS.openStreams + 100);
+  });
+
   test('ends a peer that opens and resets without end', () => {
     const rig = new Rig();
     for (let id = 1; id < 20_000 && rig.closure === undefined; id += 2) {

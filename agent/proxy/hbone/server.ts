@@ -30,6 +30,9 @@ export class HboneServer implements HboneSide, MeshServerSession {
   #lastSeenId = 0;
   /** Openings whose streams are gone, and that somebody still decides. */
   #abandoned = 0;
+  /** Denials since a piece of bytes came, and which one. */
+  #denials = 0;
+  #deniedPiece = 0;
   #leaving: 'no' | 'told' | 'gone' = 'no';
   #isPeerLeaving = false;
   #cancelGrace = (): void => undefined;
@@ -76,7 +79,7 @@ export class HboneServer implements HboneSide, MeshServerSession {
     // The peer was told that nobody looks at it.
     if (this.#leaving === 'gone') return;
     this.lastStreamId = streamId;
-    if (this.wire.streams + this.#abandoned >= HBONE_LIMITS.openStreams)
+    if (this.wire.streams + this.#abandoned + this.#unreadDenials >= HBONE_LIMITS.openStreams)
       return this.wire.refuse(streamId, 'refused_stream');
     this.#open(this.wire.openStream(streamId), readHboneConnect(fields), isEnd);
   }
@@ -156,6 +159,7 @@ export class HboneServer implements HboneSide, MeshServerSession {
   #answer(stream: HboneStream, flaw: Flaw | undefined, denial: OpeningDenial | undefined): void {
     const { id } = stream;
     if (denial === undefined) return this.wire.send(encodeAcceptance(id, this.#options.target));
+    [this.#denials, this.#deniedPiece] = [this.#unreadDenials + 1, this.wire.pieces];
     // Whoever lets it in all the same, too late, is told.
     stream.fail({ reason: denial.reason, message: denial.message });
     if (flaw?.status === 0) return this.wire.abandoned(stream, 'protocol_error');
@@ -163,6 +167,11 @@ export class HboneServer implements HboneSide, MeshServerSession {
     if (stream.isPeerEnded) this.wire.finished(stream);
     // The answer is whole, and nobody wants the rest of what was asked (RFC 9113 8.1).
     else this.wire.abandoned(stream, 'no_error');
+  }
+
+  /** What was denied while this piece of bytes is read, or since: its streams are open to the peer. */
+  get #unreadDenials(): number {
+    return this.#deniedPiece === this.wire.pieces ? this.#denials : 0;
   }
 
   /** From here on nothing new is looked at. */
