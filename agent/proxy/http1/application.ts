@@ -1,6 +1,8 @@
 import { toPicketError } from '../../../shared/errors/errors.ts';
 import type { AnsweredRequest } from '../../../shared/wire/http1-response-head.ts';
 import type { RelayEnd } from '../relays/relay-end.ts';
+import type { Clock } from '../../../shared/runtime/clock.ts';
+import { endInOrder } from '../streams/end-in-order.ts';
 import { asBuffer } from '../streams/as-buffer.ts';
 import type { ByteStream, ByteStreamReader, StreamFailure } from '../streams/byte-stream.ts';
 import { ResponseReader, type ResponseSink } from './responses.ts';
@@ -22,14 +24,19 @@ export interface Http1ApplicationOptions {
   /** As `connect`, once the connection before is gone; absent where it is asked on one alone. */
   readonly reconnect?: (() => Promise<ByteStream>) | undefined;
   readonly end: RelayEnd;
+  readonly clock: Clock;
   readonly events: Http1ApplicationEvents;
 }
+
+/** So long before an application ends an idle connection, by its own word, nothing more is sent on it: what meets that end is lost. In milliseconds, and half of the time at most. */
+const IDLE_MARGIN_MS = 1000;
 
 /** The application behind one relay: it is sent requests and its answers are followed, from when it is connected until it is dropped. */
 export class Http1Application {
   #connect: () => Promise<ByteStream>;
   readonly #reconnect: (() => Promise<ByteStream>) | undefined;
   readonly #end: RelayEnd;
+  readonly #clock: Clock;
   readonly #events: Http1ApplicationEvents;
   readonly #responses = new ResponseReader();
   #stream: ByteStream | undefined;
@@ -37,10 +44,14 @@ export class Http1Application {
   #hasSpoken = false;
   #isSilent = true;
 
-  constructor({ connect, reconnect, end, events }: Http1ApplicationOptions) {
+  /** From when on it may end the connection as idle, by the monotonic clock. */
+  #staleAtMs = Infinity;
+
+  constructor({ connect, reconnect, end, clock, events }: Http1ApplicationOptions) {
     this.#connect = connect;
     this.#reconnect = reconnect;
     this.#end = end;
+    this.#clock = clock;
     this.#events = events;
   }
 
@@ -82,6 +93,7 @@ export class Http1Application {
   /** It is connected. */
   adopt(stream: ByteStream): void {
     this.#stream = stream;
+    this.#staleAtMs = Infinity;
     this.#connect = this.#reconnect ?? this.#connect;
     this.#end.sideOpened();
     stream.attach(this.#reader);
@@ -93,6 +105,24 @@ export class Http1Application {
     this.#stream.abort();
     this.#stream = undefined;
     this.#end.sideDropped();
+  }
+
+  /** It has answered whole, and is idle from now on. */
+  answered(): void {
+    const { keepAliveSeconds: seconds } = this.#responses;
+    if (seconds === undefined) this.#staleAtMs = Infinity;
+    else
+      this.#staleAtMs = this.#clock.monotonicMs() + seconds * 1000 - Math.min(IDLE_MARGIN_MS, seconds * 500);
+  }
+
+  /** Leaves a connection that it may be about to end as idle, where it may be asked on another one. */
+  leaveIfStale(): void {
+    const stream = this.#stream;
+    if (this.#staleAtMs === Infinity || this.#reconnect === undefined || stream === undefined) return;
+    if (this.#clock.monotonicMs() < this.#staleAtMs) return;
+    this.#stream = undefined;
+    this.#end.sideDropped();
+    void endInOrder([stream], this.#clock);
   }
 
   /** The next answer is to this request. */

@@ -9,7 +9,7 @@ import {
   type Socket,
 } from 'node:net';
 import { DECISION_REASONS, type DecisionHttpRequest } from '../../../shared/policy/decision.ts';
-import { systemClock } from '../../../shared/runtime/clock.ts';
+import { systemClock, type Clock } from '../../../shared/runtime/clock.ts';
 import { waitUntil } from '../../../tests/kit/wait.ts';
 import { RecordBatch } from '../../audit/record-batch.ts';
 import { STRANGERS } from '../connections/connections.ts';
@@ -39,6 +39,12 @@ function judgementOf(reason: keyof typeof DECISION_REASONS, message?: string): J
 class Rig {
   /** Whether the application may be asked on another connection. */
   isReachable = true;
+  /** How much later it is for relays than it is. */
+  passedMs = 0;
+  readonly #clock: Clock = {
+    ...systemClock,
+    monotonicMs: () => systemClock.monotonicMs() + this.passedMs,
+  };
   /** What waits for its record, where nothing is known to be kept. */
   held: (() => void)[] | undefined;
   readonly judged: DecisionHttpRequest[] = [];
@@ -91,7 +97,7 @@ class Rig {
           clientCertLine: Buffer.from(CERT_LINE),
           turns: new FairTurns(systemClock),
           party: STRANGERS,
-          clock: systemClock,
+          clock: this.#clock,
           endsAtMs: Infinity,
           onDone: () => (this.done += 1),
         });
@@ -431,6 +437,30 @@ describe('Http1Relay before an application that does not behave', () => {
     await waitUntil('the connection ends', () => client.isEnded);
     expect([client.answers, asked.length]).toEqual([2, 1]);
     expect(client.received).toContain('HTTP/1.1 502 ');
+  });
+
+  test.each([
+    ['leaves a connection a second before it would end it as idle', 4100, 2],
+    ['goes on with a connection that it keeps for longer', 3800, 1],
+  ])('%s, by its own word', async (_, idleMs, connections) => {
+    const asked: Socket[] = [];
+    respond = (socket) => {
+      asked.push(socket);
+      const answer = (): unknown =>
+        socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=5, max=10\r\n\r\nok');
+      answer();
+      // By the clock of the relays it ends as the request comes, or is far from that.
+      socket.on('data', () => (rig.passedMs > 4000 ? socket.end() : answer()));
+    };
+    client.send(get);
+    await client.until('ok');
+    rig.passedMs = idleMs;
+    client.send('POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody');
+    await waitUntil('there is another answer', () => client.answers === 2);
+    expect(client.received).not.toContain('502');
+    expect(asked.length).toBe(connections);
+    client.send(get);
+    await waitUntil('the connection goes on', () => client.answers === 3 || client.isEnded);
   });
 
   test('does not ask it again where it is asked on one connection alone', async () => {

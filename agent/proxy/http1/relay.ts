@@ -63,6 +63,7 @@ export class Http1Relay {
       connect: options.openApplication,
       reconnect: options.reopenApplication,
       end: this.#end,
+      clock: options.clock,
       events: this.#applicationEvents,
     });
   }
@@ -190,6 +191,7 @@ export class Http1Relay {
   }
 
   #forward(request: UnderWay): void {
+    this.#application.leaveIfStale();
     if (this.#application.stream === undefined) return void this.#openApplication(request);
     request.isSent = true;
     this.#send(request.rebuilt);
@@ -233,6 +235,7 @@ export class Http1Relay {
 
   #onResponseComplete(): void {
     const answered = this.#underWay;
+    this.#application.answered();
     answered?.hop?.end();
     if (answered?.isComplete === false) {
       answered.isAnswered = true;

@@ -1,5 +1,6 @@
 import { PicketError } from '../../../shared/errors/errors.ts';
 import { BodyFollower } from '../../../shared/wire/http1-body.ts';
+import { findKeepAliveSeconds } from '../../../shared/wire/http1-keep-alive.ts';
 import {
   announceClose,
   parseResponseHead,
@@ -28,6 +29,7 @@ const NOTHING = Buffer.alloc(0);
 interface ReadHead {
   readonly end: number;
   readonly framing: ResponseFraming;
+  readonly keepAliveSeconds: number | undefined;
 }
 
 /** What the head of an answer meant. Applications answer alike, and the same bytes mean the same again. */
@@ -48,6 +50,7 @@ export class ResponseReader {
   #last: RememberedHead | undefined;
   #hasBegun = false;
   #isUpgraded = false;
+  #keepAliveSeconds: number | undefined;
 
   /** Whether the client has got a part of the expected answer; interim ones (1xx) do not count. */
   get hasBegun(): boolean {
@@ -57,6 +60,11 @@ export class ResponseReader {
   /** Whether it has switched protocols (101): everything from there on is neither requests nor answers. */
   get isUpgraded(): boolean {
     return this.#isUpgraded;
+  }
+
+  /** For how many idle seconds the application keeps its connection, as its last head said; undefined where it did not say. */
+  get keepAliveSeconds(): number | undefined {
+    return this.#keepAliveSeconds;
   }
 
   /** The next answer is to this request. */
@@ -97,6 +105,7 @@ export class ResponseReader {
     const read = this.#readHead(head, request);
     if (read === undefined) return this.#keepHead(head);
     const { end, framing } = read;
+    this.#keepAliveSeconds = read.keepAliveSeconds;
     this.#head = NOTHING;
     this.#scanned = 0;
     this.#hasBegun ||= framing.kind !== 'interim';
@@ -122,7 +131,8 @@ export class ResponseReader {
     if (scan.kind === 'incomplete') return undefined;
     const { end } = scan;
     const framing = parseResponseHead(bytes, { start: 0, end }, request);
-    const head = { end, framing, request };
+    const keepAliveSeconds = findKeepAliveSeconds(bytes.subarray(0, end));
+    const head = { end, framing, keepAliveSeconds, request };
     this.#last =
       end > MAX_REMEMBERED_BYTES ? undefined : { ...head, bytes: Buffer.from(bytes.subarray(0, end)) };
     return head;
