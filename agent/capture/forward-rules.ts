@@ -1,7 +1,7 @@
 import { formatCidr, type Cidr } from './cidr.ts';
 import { inNetwork } from './nft-expressions.ts';
 import type { ResolvedSettings } from './resolved-settings.ts';
-import { dropForgedAnswers, udpForwardsBack, udpForwardsOut } from './udp-rules.ts';
+import { dropForgedSources, udpForwardsBack, udpForwardsOut } from './udp-rules.ts';
 
 /** Of what other namespaces of this host send, the UDP that may leave is let through, and what is for a resolver, and nothing else. */
 export function guardForward(resolved: ResolvedSettings): string[] {
@@ -24,7 +24,7 @@ export function guardForward(resolved: ResolvedSettings): string[] {
       ({ network, port }) => `${isOwn(network.family, 'saddr')} ${wasFor({ network, port })} accept`,
     ),
     ...(forwardsUdp(resolved) ? udpForwardsOut() : []),
-    ...(namespaceAddresses.length > 0 ? [dropForgedAnswers('{ tcp, udp }')] : []),
+    ...(namespaceAddresses.length > 0 ? [dropForgedSources('{ tcp, udp }')] : []),
     ...passes.map(
       ({ network, port }) =>
         `${isOwn(network.family, 'daddr')} ${inNetwork('saddr', network)} udp sport ${port} ct direction reply accept`,

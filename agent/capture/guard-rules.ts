@@ -11,7 +11,7 @@ import {
 import type { ResolvedSettings } from './resolved-settings.ts';
 import type { OutboundSteering } from './steer-rules.ts';
 import { transparentRules } from './transparent-rules.ts';
-import { dropForgedAnswers, udpAnswersIn, udpFlowsOut, undecidedMark } from './udp-rules.ts';
+import { dropForgedSources, udpAnswersIn, udpFlowsOut, undecidedMark } from './udp-rules.ts';
 import { userFlowsIn, userFlowsOut } from './user-flow-rules.ts';
 
 /** What stays on this host. `steered` packets were let pass before. */
@@ -94,6 +94,8 @@ export function guardInput(resolved: ResolvedSettings): string[] {
   return [
     ...dropUndecided(resolved),
     'iifname "lo" accept',
+    // Before whatever the host answers itself: what answers, it would send to whom a pod names.
+    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedSources('tcp')] : []),
     ...among('tcp dport', [ports.mesh, ...resolved.inboundPorts], 'accept'),
     `tcp dport ${ports.inbound} ct status dnat accept`,
     ...transparentRules(resolved).input,
@@ -102,7 +104,7 @@ export function guardInput(resolved: ResolvedSettings): string[] {
     ...among('tcp sport', resolved.outboundPorts, `${CONTINUES} accept`),
     ...amongNetworks('saddr', resolved.outboundAddresses, `${CONTINUES} accept`),
     ...dhcpAnswers(resolved),
-    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedAnswers('udp')] : []),
+    ...(resolved.namespaceAddresses.length > 0 ? [dropForgedSources('udp')] : []),
     ...udpAnswers([...resolved.allowUdp, ...resolved.resolvers]),
     ...resolverTcpAnswers(resolved),
     ...(resolved.decidesUdp ? udpAnswersIn() : []),
@@ -150,17 +152,27 @@ function dhcpAnswers({ allowUdp }: ResolvedSettings): string[] {
   ];
 }
 
-/** Errors, neighbour discovery and echo; echo is limited in number and in bytes, because whatever passes can carry data: twenty of 64 KiB in a second would be a way out of the host. */
 const ICMP_ERRORS = 'destination-unreachable, time-exceeded, parameter-problem';
+const ICMPV6_ERRORS = `${ICMP_ERRORS}, packet-too-big`;
+/** The kernel hands an error the state of the packet that it is about, which is in no table before it has passed all rules. */
+const OF_WHAT_PASSED = 'ct state related ct status confirmed';
+/** Limited in number and in bytes, because whatever passes can carry data: twenty of 64 KiB in a second would be a way out of the host. */
 const ECHO_LIMIT = 'limit rate 20/second burst 20 packets limit rate 4 kbytes/second burst 16 kbytes accept';
 const ICMP_BOTH_WAYS = [
-  `icmp type { ${ICMP_ERRORS} } accept`,
-  `icmpv6 type { ${ICMP_ERRORS}, packet-too-big, nd-neighbor-solicit, nd-neighbor-advert } accept`,
+  'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
   `icmp type { echo-request, echo-reply } ${ECHO_LIMIT}`,
   `icmpv6 type { echo-request, echo-reply } ${ECHO_LIMIT}`,
 ];
+/** Errors go out of what was let pass alone: they take what they are about with them, and go to whom it gives as its source. Nobody else's does the host carry by them. */
 const ICMP_OUT = [
+  `icmp type { ${ICMP_ERRORS} } ${OF_WHAT_PASSED} accept`,
+  `icmpv6 type { ${ICMPV6_ERRORS} } ${OF_WHAT_PASSED} accept`,
   ...ICMP_BOTH_WAYS,
   'icmpv6 type { nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept',
 ];
-const ICMP_IN = [...ICMP_BOTH_WAYS, 'icmpv6 type { nd-router-advert, mld-listener-query } accept'];
+const ICMP_IN = [
+  `icmp type { ${ICMP_ERRORS} } accept`,
+  `icmpv6 type { ${ICMPV6_ERRORS} } accept`,
+  ...ICMP_BOTH_WAYS,
+  'icmpv6 type { nd-router-advert, mld-listener-query } accept',
+];

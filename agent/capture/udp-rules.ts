@@ -53,10 +53,10 @@ export function udpForwardsBack(): string[] {
 }
 
 /**
- * Goes before whatever lets answers pass: by their addresses and ports alone, root in a namespace of this host could answer in anybody's place, having taken his address there. What such namespaces hang
+ * Goes before whatever lets answers pass, or answers: by their addresses and ports alone, root in a namespace of this host could answer in anybody's place, having taken his address there, or have the host answer to anybody. What such namespaces hang
  * on leads to no place but its own, so an answer comes by it only from where the host itself would send by it. Of the host's own cards nothing is asked: where there are two, answers may come by the other one.
  */
-export function dropForgedAnswers(protocols: string): string {
+export function dropForgedSources(protocols: string): string {
   return `meta l4proto ${protocols} meta iifkind { ${NAMESPACE_LINKS.join(', ')} } fib saddr . iif oif missing counter drop`;
 }
 
