@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CaptureBackend } from '../../agent/capture/capture.ts';
 import type { AccessRecord } from '../../shared/protocol/audit.ts';
@@ -11,10 +10,11 @@ import { DatagramPrograms, type Sending } from '../kit/datagram-programs.ts';
 import { DnsServer } from '../kit/dns.ts';
 import { asUser } from '../kit/programs.ts';
 import { forgeFrames } from '../kit/forged-datagrams.ts';
-import { createMesh, type Mesh } from '../kit/mesh.ts';
+import type { Mesh } from '../kit/mesh.ts';
 import type { MeshHost } from '../kit/mesh-host.ts';
 import type { TestHost } from '../kit/netns.ts';
-import { createPod, podAddresses, routeToPods, type PodNetwork, type TestPod } from '../kit/pods.ts';
+import { createPod, podAddresses, type PodNetwork, type TestPod } from '../kit/pods.ts';
+import { POD_ADDRESSES, POD_USER as USER, PodsMesh } from '../kit/pods-mesh.ts';
 import { waitUntil } from '../kit/wait.ts';
 import { awaitEnd, statusOf } from './never-down/upgraded.ts';
 
@@ -25,7 +25,6 @@ import { awaitEnd, statusOf } from './never-down/upgraded.ts';
 
 setDefaultTimeout(60_000);
 
-const USER = 7001;
 const STRANGER = 7003;
 const ROOT = 0;
 /** Of the host's own program that the policy allows the same. */
@@ -76,17 +75,10 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
   let echo: Child;
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'picket-pods-udp-'));
-    chmodSync(folder, 0o711);
-    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-    mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
-    stack.defer(async () => await mesh.remove());
-    const [, deskHost, outsiderHost] = mesh.network.hosts;
-    if (deskHost === undefined || outsiderHost === undefined)
-      throw new Error('The network has too few hosts');
-    outsider = outsiderHost;
-    network = { number: 1, host: deskHost };
-    await routeToPods(outsider, network);
+    const pods = await PodsMesh.open();
+    stack.defer(async () => await pods.close());
+    ({ folder, mesh, network, outsider } = pods);
+    const { deskHost } = pods;
     for (const setting of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'])
       await deskHost.runOk('sysctl', '-qw', `${setting}=1`);
     // What stands between the pods here is the agent's.
@@ -116,7 +108,7 @@ describe.each(VARIANTS)('UDP of pods found by $by, captured by $backend, workers
     const { ipv4, ipv6 } = podAddresses(network, LAST[name]);
     return by === 'name'
       ? { name, path: `/run/netns/${prefix}${name}`, addresses: [ipv4, ipv6] }
-      : { name, pattern: `${prefix}${name}*`, addresses_in: ['10.8.1.0/24', 'fd08:1::/64'], most: 4 };
+      : { name, pattern: `${prefix}${name}*`, addresses_in: POD_ADDRESSES, most: 4 };
   }
 
   async function makePod(name: keyof typeof LAST, host: TestHost): Promise<TestPod> {

@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CaptureBackend } from '../../../agent/capture/capture.ts';
 import { listRecords } from '../../kit/access-records.ts';
 import { prepareCapture } from '../../kit/captured-host.ts';
 import type { Child } from '../../kit/child.ts';
 import { DatagramPrograms } from '../../kit/datagram-programs.ts';
-import { createMesh, type Mesh } from '../../kit/mesh.ts';
+import type { Mesh } from '../../kit/mesh.ts';
 import type { MeshHost } from '../../kit/mesh-host.ts';
 import type { TestHost } from '../../kit/netns.ts';
-import { createPod, podAddresses, routeToPods, type TestPod } from '../../kit/pods.ts';
+import { createPod, podAddresses, type TestPod } from '../../kit/pods.ts';
+import { POD_ADDRESSES, POD_USER as USER, PodsMesh } from '../../kit/pods-mesh.ts';
 import { SteadyDatagrams, type StreamTold } from '../../kit/steady-datagrams.ts';
 import { waitUntil } from '../../kit/wait.ts';
 import { awaitEnd, statusOf } from './upgraded.ts';
@@ -19,7 +19,6 @@ import { awaitEnd, statusOf } from './upgraded.ts';
 
 setDefaultTimeout(300_000);
 
-const USER = 7001;
 const STRANGER = 7003;
 const ALLOWED = 9000;
 const OTHER = 9001;
@@ -49,23 +48,16 @@ describe.each(VARIANTS)('pods found by $by, captured by $backend', ({ backend, b
   let steady: SteadyDatagrams;
 
   beforeAll(async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'picket-never-udp-'));
-    chmodSync(folder, 0o711);
-    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-    mesh = await createMesh({ folder: join(folder, 'mesh'), trustDomain: 'example.org', hosts: 3 });
-    stack.defer(async () => await mesh.remove());
-    const [, deskHost, outsiderHost] = mesh.network.hosts;
-    if (deskHost === undefined || outsiderHost === undefined)
-      throw new Error('The network has too few hosts');
-    outsider = outsiderHost;
-    const network = { number: 1, host: deskHost };
-    await routeToPods(outsider, network);
+    const pods = await PodsMesh.open();
+    stack.defer(async () => await pods.close());
+    ({ mesh, outsider } = pods);
+    const { folder, network, deskHost } = pods;
     await deskHost.runOk('sysctl', '-qw', 'net.ipv4.ip_forward=1');
     const { ipv4, ipv6 } = podAddresses(network, 2);
     const namespace =
       by === 'name'
         ? { name: 'front', path: `/run/netns/${podName}`, addresses: [ipv4, ipv6] }
-        : { name: 'front', pattern: `${podName}*`, addresses_in: ['10.8.1.0/24', 'fd08:1::/64'], most: 4 };
+        : { name: 'front', pattern: `${podName}*`, addresses_in: POD_ADDRESSES, most: 4 };
     const settings = {
       proxy: { workers: 1 },
       egress: { udp: 'policy' },
