@@ -51,7 +51,8 @@ allow := {"allowed": count(denied - audited) == 0, "would_deny": denied & audite
 `;
 /** A report looks back this far where something must not be in it any more. */
 const JUST_NOW = ['--since', '3s'];
-const SOON_MS = 30_000;
+/** An agent that has found no server for a while tries again after half a minute. */
+const SOON_MS = 60_000;
 let shop: Shop;
 let drafts = 0;
 
