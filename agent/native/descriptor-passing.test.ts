@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fstatSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { countDescriptorsTo } from '../../tests/kit/count-descriptors.ts';
 import { closeDescriptor } from './dial.ts';
 import { openDescriptorWay, receiveDescriptors, sendDescriptors } from './descriptor-passing.ts';
 
@@ -23,7 +24,6 @@ afterEach(() => {
 });
 
 const inodeOf = (fd: number): number => fstatSync(fd).ino;
-const countOpen = (): number => readdirSync('/proc/self/fd').length;
 
 describe('sendDescriptors() and receiveDescriptors()', () => {
   test('pass other descriptors for the same files, packet by packet, closed in programs that are run', () => {
@@ -47,14 +47,14 @@ describe('sendDescriptors() and receiveDescriptors()', () => {
   });
 
   test('say when nothing more fits, and go on when something was taken', () => {
-    const before = countOpen();
+    const [file = -1] = files;
     let sent = 0;
-    while (sendDescriptors(way.near, [files[0] ?? -1])) sent++;
+    while (sendDescriptors(way.near, [file])) sent++;
     expect(sent).toBeGreaterThan(50);
     closeDescriptor(receiveDescriptors(way.far)[0] ?? -1);
-    expect(sendDescriptors(way.near, [files[0] ?? -1])).toBe(true);
+    expect(sendDescriptors(way.near, [file])).toBe(true);
     for (let taken = 0; taken < sent; taken++) closeDescriptor(receiveDescriptors(way.far)[0] ?? -1);
-    expect(countOpen()).toBe(before);
+    expect(countDescriptorsTo(file)).toBe(1);
   });
 
   test('take a packet for which there is no room, keep none of it, and go on with the next', async () => {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
-import { openSync, readdirSync } from 'node:fs';
+import { openSync } from 'node:fs';
 import { PicketError } from '../../shared/errors/errors.ts';
+import { countDescriptorsTo } from '../../tests/kit/count-descriptors.ts';
 import { FakeClock } from '../../tests/kit/fake-clock.ts';
 import { createTestNetwork, requireRoot, type TestNetwork } from '../../tests/kit/netns.ts';
 import { OwnAddresses } from '../directory/own-addresses.ts';
@@ -124,15 +125,16 @@ describe('ToldNamespaces', () => {
     'goes on with what it serves where that is given again, %s connections are taken, and keeps nothing else open',
     (when) => {
       if (when === 'after') told.listen(proxy);
-      const before = readdirSync('/proc/self/fd').length;
+      const countHeld = (): number => countDescriptorsTo(agents.fd, socket);
+      const before = countHeld();
       const cookie = give();
-      const held = readdirSync('/proc/self/fd').length;
+      const held = countHeld();
       give();
-      expect(readdirSync('/proc/self/fd').length).toBe(held);
+      expect(countHeld()).toBe(held);
       if (when === 'before') told.listen(proxy);
       expect([told.namespaces.findAt(ADDRESS)?.kind, listening.size]).toEqual(['captured', 1]);
       told.remove(cookie);
-      expect([readdirSync('/proc/self/fd').length, listening.size]).toEqual([before, 0]);
+      expect([countHeld(), listening.size]).toEqual([before, 0]);
       expect(failures).toEqual([]);
     },
   );
