@@ -32,6 +32,9 @@ export interface OpenConnection {
 /** What has changed: of a policy streams stand on their own, of everything else they stand and fall with their connection. */
 export type Change = 'policy' | 'circumstances';
 
+/** What the heads of requests under way may take, of all connections of a process, in bytes as they are read; in memory it is some three times as much. */
+const MAX_HEAD_BYTES = 256 * 1024 * 1024;
+
 const UNJUDGED: StreamFailure = { message: 'It could not be judged again' };
 
 export interface ConnectionLimits {
@@ -48,6 +51,8 @@ export class OpenConnections {
   readonly #maxPerHost: number;
   readonly #all: FairShare;
   readonly #perHost = new Map<string, FairShare>();
+  /** Bytes of the heads of requests that are kept to be judged again, where one connection has many. */
+  readonly heads = new FairShare(MAX_HEAD_BYTES);
   readonly #open = new Map<OpenConnection, () => void>();
   #round = 0;
   /** Those who are still to have their turn in this pass. Who comes meanwhile has it in the next one: else many newcomers would keep the old ones from it for ever. */

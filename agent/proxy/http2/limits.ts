@@ -11,6 +11,8 @@ export const HTTP2_LIMITS = {
   openStreams: 4096,
   /** The heads of those together. */
   openHeadBytes: 4 * 1024 * 1024,
+  /** What of them every connection has beside its party's share of what all connections have. */
+  freeHeadBytes: 64 * 1024,
   /**
    * Streams that we ended, or the application, and the client has not: as many as may be open, which are cut together where their policy changes. What it sends on older ones is
    * answered with STREAM_CLOSED, and trailers end the connection, which harms it alone.

@@ -11,6 +11,7 @@ import {
 } from '../../../shared/wire/http2-frame.ts';
 import { encodeSettings, parseSettings, SETTING } from '../../../shared/wire/http2-settings.ts';
 import { blockOf, requestOf } from '../fixtures/http2-raw-client.ts';
+import { FairShare } from '../connections/fair-share.ts';
 import type { JudgeRig } from '../fixtures/judge-rig.ts';
 import { ACK, END, get, headers, ScriptedHttp2, text } from '../fixtures/scripted-http2.ts';
 import { settled, type ScriptedStream } from '../fixtures/scripted-stream.ts';
@@ -363,6 +364,27 @@ describe('Http2Relay, frame by frame', () => {
     );
     expect(news(client)).toContain(text(encodeRstStream(2 * count + 1, 'refused_stream')));
     expect(judge.records.at(-1)?.reason).toBe('overloaded');
+  });
+
+  test('nor heads of all connections together beyond the share of its party, which has them back when they end', async () => {
+    const maxBytes = 1024 * 1024;
+    const heads = new FairShare(maxBytes);
+    const large = { large: 'v'.repeat(15_000) };
+    const ask = (streamId: number): Uint8Array => headers(streamId, END, blockOf(requestOf('/a', large)));
+    const rigs = Array.from({ length: 20 }, () => new ScriptedHttp2(Infinity, heads));
+    for (const each of rigs) {
+      await each.begin();
+      await each.says(each.client, ask(1));
+      await each.connect();
+      await each.saysMany(Array.from({ length: 20 }, (_, i) => ask(2 * i + 3)));
+    }
+    const refused = rigs.filter(({ judge: { records } }) => records.at(-1)?.reason === 'overloaded');
+    expect(refused.length).toBeGreaterThan(10);
+    expect(heads.taken).toBeLessThan(maxBytes);
+    // What every connection has for itself is left to the last one too.
+    expect(rigs.at(-1)?.application.text.match(/v{15000}/g)?.length).toBe(5);
+    for (const each of rigs) each.relay.cut({ message: 'It is over' });
+    expect(heads.taken).toBe(0);
   });
 
   test('nothing passes on streams that were cut, however many they are', async () => {

@@ -1,6 +1,7 @@
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Clock } from '../../../shared/runtime/clock.ts';
 import type { Party } from '../connections/connections.ts';
+import type { FairShare } from '../connections/fair-share.ts';
 import type { FairTurns } from '../connections/fair-turns.ts';
 import type { ByteStream, StreamFailure } from '../streams/byte-stream.ts';
 import type { Judgement, Refusal } from '../judge/judge.ts';
@@ -21,6 +22,8 @@ export interface Http2RelayOptions {
   /** When its requests are decided, and on whose account. */
   readonly turns: FairTurns;
   readonly party: Party;
+  /** What the heads of all connections take. */
+  readonly heads: FairShare;
   readonly clock: Clock;
   /** When the client's connection will be cut, by the monotonic clock; `Infinity` where that is not known. */
   readonly endsAtMs: number;

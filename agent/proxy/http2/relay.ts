@@ -40,7 +40,7 @@ import { Http2Window } from './window.ts';
  */
 export class Http2Relay {
   readonly #options: Http2RelayOptions;
-  readonly #streams = new Http2Streams();
+  readonly #streams: Http2Streams;
   readonly #window = new Http2Window();
   readonly #settings = new Http2SettingsExchange();
   readonly #resets: Http2ResetRate;
@@ -61,6 +61,7 @@ export class Http2Relay {
   constructor(options: Http2RelayOptions) {
     this.#options = options;
     const { client, clock } = options;
+    this.#streams = new Http2Streams(options);
     this.#timer = new RelayTimer(clock);
     this.#resets = new Http2ResetRate(clock);
     this.#preparer = new Http2Preparer(options.clientCertBlock);
@@ -279,7 +280,7 @@ export class Http2Relay {
   }
 
   #onOver(failure: StreamFailure | undefined): void {
-    this.#streams.endHops();
+    this.#streams.closeAll();
     this.#losses.stop();
     this.#farewell.stop();
     this.#sides.release();

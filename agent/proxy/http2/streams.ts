@@ -1,6 +1,7 @@
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Hop } from '../../traces/traces.ts';
 import { HTTP2_LIMITS } from './limits.ts';
+import type { Http2RelayOptions } from './relay-options.ts';
 
 /** A request that was allowed and has not both come and been answered whole. */
 export interface OpenStream {
@@ -16,14 +17,21 @@ export interface OpenStream {
 
 /** What became of the streams of one connection. */
 export class Http2Streams {
+  readonly #options: Pick<Http2RelayOptions, 'heads' | 'party'>;
   readonly #open = new Map<number, OpenStream>();
   /** Ended by us towards the client, which may still send: its frames end here. */
   readonly #refused = new Set<number>();
   #headBytes = 0;
+  /** What of it counts in the party's share. */
+  #sharedBytes = 0;
   /** The highest id that the client has used. */
   lastId = 0;
   /** Whether the application knows of any. */
   hasPassed = false;
+
+  constructor(options: Pick<Http2RelayOptions, 'heads' | 'party'>) {
+    this.#options = options;
+  }
 
   get openCount(): number {
     return this.#open.size;
@@ -31,7 +39,12 @@ export class Http2Streams {
 
   /** Whether no further request may be under way. */
   get isFull(): boolean {
-    return this.#open.size >= HTTP2_LIMITS.openStreams || this.#headBytes > HTTP2_LIMITS.openHeadBytes;
+    const { heads, party } = this.#options;
+    return (
+      this.#open.size >= HTTP2_LIMITS.openStreams ||
+      this.#headBytes > HTTP2_LIMITS.openHeadBytes ||
+      (this.#headBytes > HTTP2_LIMITS.freeHeadBytes && !heads.hasRoomFor(party.name))
+    );
   }
 
   /** A copy: streams may be ended while one goes through it. */
@@ -63,7 +76,7 @@ export class Http2Streams {
       isResponseEnded: false,
       isAnswered: false,
     });
-    this.#headBytes += headBytes;
+    this.#countHead(headBytes);
   }
 
   endRequest(streamId: number): void {
@@ -86,12 +99,12 @@ export class Http2Streams {
     if (stream === undefined) return;
     this.#open.delete(streamId);
     stream.hop?.end();
-    this.#headBytes -= stream.headBytes;
+    this.#countHead(-stream.headBytes);
   }
 
   /** The connection is over, and with it what was under way. */
-  endHops(): void {
-    for (const { hop } of this.#open.values()) hop?.end();
+  closeAll(): void {
+    for (const [streamId] of this.open) this.close(streamId);
   }
 
   /** What the client still sends on it is swallowed. */
@@ -106,6 +119,16 @@ export class Http2Streams {
   /** The client has ended a refused stream. False: it was not refused. */
   forgetRefused(streamId: number): boolean {
     return this.#refused.delete(streamId);
+  }
+
+  /** Mostly nothing is shared: a look at the share for each request would cost it more than this. */
+  #countHead(bytes: number): void {
+    this.#headBytes += bytes;
+    const sharedBytes = Math.max(0, this.#headBytes - HTTP2_LIMITS.freeHeadBytes);
+    if (sharedBytes === this.#sharedBytes) return;
+    const { heads, party } = this.#options;
+    heads.add(party.name, sharedBytes - this.#sharedBytes);
+    this.#sharedBytes = sharedBytes;
   }
 }
 

@@ -71,6 +71,7 @@ export function relayHttp2(
   const relay = new Http2Relay({
     ...relayOptions(requests, place),
     commit: () => judge.commit(),
+    heads: requests.connections.heads,
     clientCertBlock,
   });
   const streams = relay.carried((http) => findLoss(http));

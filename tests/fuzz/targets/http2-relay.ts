@@ -1,4 +1,5 @@
 import { STRANGERS } from '../../../agent/proxy/connections/connections.ts';
+import { FairShare } from '../../../agent/proxy/connections/fair-share.ts';
 import { fakeTurns } from '../../../agent/proxy/fixtures/fake-turns.ts';
 import { JudgeRig } from '../../../agent/proxy/fixtures/judge-rig.ts';
 import { ScriptedStream, settled } from '../../../agent/proxy/fixtures/scripted-stream.ts';
@@ -118,6 +119,7 @@ async function relayed(
     clientCertBlock: encodeFields([{ name: 'x-forwarded-client-cert', value: OWN }]),
     turns: fakeTurns(judge.clock),
     party: STRANGERS,
+    heads: new FairShare(Infinity),
     clock: judge.clock,
     endsAtMs: Infinity,
     onDone: () => undefined,
