@@ -1,6 +1,7 @@
 import { PicketError } from '../../shared/errors/errors.ts';
 import { descriptorReserve } from './descriptor-reserve.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
+import { boundBuffers } from './bounded-buffers.ts';
 import { bindToClient } from './client-bind.ts';
 import { setKeepalive } from './keepalive.ts';
 import { inNamespace, type InNamespace } from './network-namespace.ts';
@@ -45,6 +46,7 @@ export function dialMarked(target: DialTarget): number {
   try {
     if (target.mark !== 0) setIntegerOption(fd, SO_MARK, target.mark);
     setUpTcp(fd);
+    boundBuffers(fd, target);
     if (target.client !== undefined) bindToClient(fd, target.client);
     startConnect(fd, target, length);
   } catch (error) {

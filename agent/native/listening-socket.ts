@@ -1,4 +1,5 @@
 import { PicketError } from '../../shared/errors/errors.ts';
+import { boundBuffers } from './bounded-buffers.ts';
 import { allocateNative, errno, errnoName, libc } from './libc.ts';
 import { inNamespace, type InNamespace } from './network-namespace.ts';
 import { AF_INET, AF_INET6, decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from './sockaddr.ts';
@@ -47,6 +48,7 @@ export function openTcpListener(
   const where = at.address.includes(':') ? `[${at.address}]:${at.port}` : `${at.address}:${at.port}`;
   return open({ family, where, namespace }, (fd) => {
     setIntegerOption(fd, SO_REUSEADDR, 1);
+    boundBuffers(fd, { namespace });
     if (mark !== 0) setIntegerOption(fd, SO_MARK, mark);
     if (sharesPort) setIntegerOption(fd, SO_REUSEPORT, 1);
     if (family === AF_INET6) setIntegerOption(fd, IPV6_V6ONLY, 0);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withOtherUsers } from '../../tests/kit/other-users.ts';
@@ -12,6 +12,10 @@ import { readNetnsCookie } from './netns-cookie.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 import { readRulesetGeneration } from './nftables.ts';
 import { findTcpListeners } from './sock-diag.ts';
+import { readSocketOption, SOL_SOCKET } from './socket-option.ts';
+
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
 
 let network: TestNetwork;
 let host: TestHost;
@@ -88,6 +92,32 @@ describe('a socket that is made in a namespace', () => {
       closeDescriptor(fd);
     }
     expect(findTcpListeners(4711, { namespace: opened })).toEqual([]);
+  });
+
+  test('keeps no more than the agent says, whatever root there says of his connections', async () => {
+    const all = ['net.ipv4.tcp_rmem', 'net.ipv4.tcp_wmem'];
+    const before = await Promise.all(all.map(async (name) => await host.runOk('sysctl', '-n', name)));
+    await host.runOk('sysctl', '-qw', ...all.map((name) => `${name}=4096 1073741824 2147483647`));
+    const listener = openTcpListener({ address: '127.0.0.1', port: 4713 }, { namespace: opened });
+    const dialled = dialMarked({ address: '127.0.0.1', port: 4713, mark: 0, namespace: opened });
+    try {
+      for (const fd of [listener, dialled])
+        for (const name of [SO_SNDBUF, SO_RCVBUF]) {
+          const bytes = readSocketOption(fd, { level: SOL_SOCKET, name }, 4)?.readInt32LE(0);
+          expect(bytes).toBeLessThanOrEqual(512 * 1024);
+        }
+    } finally {
+      closeDescriptor(listener);
+      closeDescriptor(dialled);
+      for (const [at, name] of all.entries())
+        await host.runOk('sysctl', '-qw', `${name}=${before[at]?.trim()}`);
+    }
+    // Here it is as the host says.
+    const own = openTcpListener({ address: '127.0.0.1', port: 0 });
+    const ownBytes = readSocketOption(own, { level: SOL_SOCKET, name: SO_RCVBUF }, 4)?.readInt32LE(0);
+    closeDescriptor(own);
+    const [, hosts] = readFileSync('/proc/sys/net/ipv4/tcp_rmem', 'utf8').trim().split(/\s+/);
+    expect(String(ownBytes)).toBe(hosts ?? '');
   });
 
   test('connects there', async () => {
