@@ -79,7 +79,7 @@ test.each(['store', 'desk'] as const)(
       await Bun.sleep(BEYOND_LINGER_MS);
       expect(host.isPredecessorAlive).toBe(true);
       // Also where nothing is carried any more, and the other host has yet to take the end.
-      expect((await awaitDraining(host)).connections).toBe(1);
+      await awaitDraining(host);
     });
     expect(read).toBe(`received ${SIZE}`);
     await awaitEnd(host);
