@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { PicketError } from '../shared/errors/errors.ts';
 import { errorOfProblem } from '../shared/protocol/problem.ts';
 
-export const DEFAULT_AGENT_SOCKET = '/run/picket/admin.sock';
+const DEFAULT_AGENT_SOCKET = '/run/picket/admin.sock';
 
 const TIMEOUT_MS = 10_000;
 

@@ -52,7 +52,7 @@ export interface Upgraded {
 }
 
 /** From the start of the successor until it serves, in milliseconds: whoever asks on the admin socket waits for it, half a minute at most. */
-export const TAKE_OVER_MS = 25_000;
+const TAKE_OVER_MS = 25_000;
 const TELL_EVERY_MS = 1000;
 
 /**

@@ -8,7 +8,7 @@ import { PicketError } from '../../shared/errors/errors.ts';
 export const SEAL_KEY_BYTES = 32;
 
 /** The name under which systemd may hand over the key (`LoadCredentialEncrypted=picket-seal-key:…`). */
-export const SEAL_KEY_CREDENTIAL = 'picket-seal-key';
+const SEAL_KEY_CREDENTIAL = 'picket-seal-key';
 
 /** Which file the sealing key stands in: a systemd credential goes before the file on disk. */
 export interface SealKeyLocation {

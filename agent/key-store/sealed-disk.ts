@@ -8,7 +8,7 @@ import type { SealedStore } from './sealed-store.ts';
 const BOX = new SealedBox({ magic: 'PKS1', context: 'picket-sealed-1' });
 
 /** The largest value in bytes: a directory of some 100,000 records stays well below. */
-export const MAX_SEALED_BYTES = 256 * 1024 * 1024;
+const MAX_SEALED_BYTES = 256 * 1024 * 1024;
 
 const SUFFIX = '.sealed';
 const NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;

@@ -79,7 +79,7 @@ export function chooseListeners(fds: readonly number[], by: ChosenBy): () => voi
 }
 
 /** The program's instructions. */
-export function buildChoice(choice: {
+function buildChoice(choice: {
   readonly mapFd: number;
   readonly sockets: number;
   readonly by: ChosenBy;

@@ -6,7 +6,7 @@ const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 
 /** linux/rtnetlink.h: enum rtnetlink_groups, as far as somebody asks for them. */
-export const RTNETLINK_GROUPS = {
+const RTNETLINK_GROUPS = {
   links: 1,
   ipv4Addresses: 5,
   ipv4Routes: 7,

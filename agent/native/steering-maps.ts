@@ -11,7 +11,7 @@ import type { SocketAddress } from './socket-address.ts';
  *     own         address 16                                                  addresses of this host, beside loopback
  *     records     cookie u64 -> address 16 | port u16be | 0 6 | thread id u32 | process id u32 | uid u32 | gid u32
  */
-export const NUMBER_KEY_BYTES = 8;
+const NUMBER_KEY_BYTES = 8;
 export const NETWORK_KEY_BYTES = 24;
 export const ADDRESS_BYTES = 16;
 export const COOKIE_BYTES = 8;

@@ -29,7 +29,7 @@ export interface IssuedSvidRecord {
 }
 
 /** The most certificates of one identity that are shown; one identity may live on many nodes. */
-export const MAX_LISTED_SVIDS = 1000;
+const MAX_LISTED_SVIDS = 1000;
 
 /** What the certificate authority has given out and what has not ended. */
 export class IssuedSvids {

@@ -11,7 +11,7 @@ import { findServiceAddresses, lockServiceAddresses } from '../services/service-
 import { isNodeAddress, parseNodeAddress, type NodeAddress } from './node-address.ts';
 
 /** Addresses belong to a network; hosts that share no network may have the same ones. Most installations have this one only. */
-export const DEFAULT_NETWORK = 'default';
+const DEFAULT_NETWORK = 'default';
 
 /** How an address was confirmed: an operator said so, or the server reached the node's own SVID there. */
 export type AddressProof = 'operator' | 'reached';

@@ -5,7 +5,7 @@ import { PicketError } from '../../shared/errors/errors.ts';
 const MAX_CURSOR_CHARACTERS = 4096;
 
 /** The limits of a page: how many rows when nobody says, and at most. */
-export const DEFAULT_PAGE_SIZE = 100;
+const DEFAULT_PAGE_SIZE = 100;
 export const MAX_PAGE_SIZE = 1000;
 
 /** Where a page ends, as an opaque text for the caller. */

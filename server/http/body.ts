@@ -11,7 +11,7 @@ export interface BodyKind<T> {
 }
 
 /** 64 KiB: room for every ordinary object of the API. */
-export const ORDINARY_BODY_BYTES = 64 * 1024;
+const ORDINARY_BODY_BYTES = 64 * 1024;
 
 /** A JSON body of at most `maxBytes` that `schema` accepts. */
 export function jsonBody<T>(schema: z.ZodType<T>, maxBytes = ORDINARY_BODY_BYTES): BodyKind<T> {

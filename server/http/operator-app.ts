@@ -85,7 +85,7 @@ export interface OperatorAppOptions {
 }
 
 /** Everything that operators may ask, as one table. */
-export function listOperatorRoutes(capabilities: OperatorCapabilities): readonly Route<OperatorCaller>[] {
+function listOperatorRoutes(capabilities: OperatorCapabilities): readonly Route<OperatorCaller>[] {
   const { trustDomain, authority } = capabilities;
   return [
     ...entryRoutes(capabilities.registration),

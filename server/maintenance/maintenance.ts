@@ -54,7 +54,7 @@ export function startMaintenance(options: MaintenanceOptions): Running {
 }
 
 /** One round: certificates and tokens that have ended, changes that nobody resumes over, records beyond their retention. */
-export async function forgetWhatEnded(options: MaintenanceOptions): Promise<void> {
+async function forgetWhatEnded(options: MaintenanceOptions): Promise<void> {
   const { datastore, issued, tokens, accessLog, clock, log, retentionMs } = options;
   const nowMs = clock.nowMs();
   const svids = await issued.prune();

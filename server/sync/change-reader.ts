@@ -7,7 +7,7 @@ import { changeLog } from '../datastore/schema.ts';
 import { itemName, MESH_POLICY_KEY, readItemsOf } from './sync-items.ts';
 
 /** Rows of the log that are read at once. */
-export const CHANGE_BATCH_SIZE = 500;
+const CHANGE_BATCH_SIZE = 500;
 
 /** A row of the change log with its object as it is now, which may be newer than the row: the later row then says the same again. */
 export interface LoggedChange {

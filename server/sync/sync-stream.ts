@@ -13,7 +13,7 @@ import type { Snapshots } from './snapshots.ts';
 export const PING_INTERVAL_MS = 10_000;
 
 /** A cursor further behind than this is answered by a snapshot, which is then the smaller answer. */
-export const MAX_RESUMED_CHANGES = 10_000;
+const MAX_RESUMED_CHANGES = 10_000;
 
 /** One agent's stream while it runs. */
 export class SyncStream {

@@ -30,8 +30,8 @@ export interface HboneDialerLimits {
   readonly drainMs: number;
 }
 
-/** Times as ztunnel has them (wire facts 4), or as between our own agents. */
-export const DEFAULT_HBONE_DIALER_LIMITS: HboneDialerLimits = {
+/** Times as ztunnel has them, or as between our own agents. */
+const DEFAULT_HBONE_DIALER_LIMITS: HboneDialerLimits = {
   connectMs: 10_000,
   answerMs: 35_000,
   idleMs: 300_000,

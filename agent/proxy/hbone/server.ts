@@ -21,7 +21,7 @@ interface Flaw {
 
 const LEAVING_PING = encodeFrame(FRAME.ping, 0, { payload: new Uint8Array(8).fill(1) });
 
-/** The called side of HBONE (wire facts 4): each stream is a CONNECT, decided by itself, and then an application connection. */
+/** The called side of HBONE: each stream is a CONNECT, decided by itself, and then an application connection. */
 export class HboneServer implements HboneSide, MeshServerSession {
   readonly #options: MeshServerOptions;
   readonly wire: HboneConnection;
@@ -149,7 +149,7 @@ export class HboneServer implements HboneSide, MeshServerSession {
           message: read.why,
         },
       };
-    // The address that was dialled and the one that is asked for are the same (wire facts 4).
+    // ztunnel asks for the very address that it dials.
     const { address } = read.connect.destination;
     if (address === this.#options.local.address) return undefined;
     const message = `${address} was asked for at ${this.#options.local.address}`;

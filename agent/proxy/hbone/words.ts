@@ -99,9 +99,9 @@ export function readDenial({ status, headers }: HboneAnswer): StreamFailure {
 }
 
 /**
- * What telemetry may say of a workload, by its SPIFFE ID alone (wire facts of HBONE: `baggage`). It is the word of whoever sends it, and nothing is ever allowed by it.
+ * What telemetry may say of a workload, by its SPIFFE ID alone: the `baggage` of HBONE. It is the word of whoever sends it, and nothing is ever allowed by it.
  */
-export function baggageOf(id: SpiffeId): string {
+function baggageOf(id: SpiffeId): string {
   const path = pathOf(id);
   const [, namespace, account] = ISTIO_PATH.exec(path) ?? [];
   if (namespace !== undefined && account !== undefined)
