@@ -66,9 +66,9 @@ export const target: FuzzTarget = {
     Buffer.from('forwarded').toString('hex'),
   ),
   maxBytes: 2048,
-  check(input) {
-    const whole = serve([input]);
-    const pieces = serve(piecesOf(input));
+  async check(input) {
+    const whole = await serve([input]);
+    const pieces = await serve(piecesOf(input));
     requireSame(pieces, whole, 'what comes in pieces');
     return `${whole.asked.slice(0, 4).join()} ${whole.streams.slice(0, 4).join()} ${whole.error}`;
   },
@@ -82,7 +82,7 @@ interface Served {
   readonly error: string;
 }
 
-function serve(pieces: readonly Buffer[]): Served {
+async function serve(pieces: readonly Buffer[]): Promise<Served> {
   const socket = new PeerSocket();
   const openings: ServerOpening[] = [];
   const received: number[] = [];
@@ -104,6 +104,8 @@ function serve(pieces: readonly Buffer[]): Served {
   });
   server.wire.received(CLIENT_PREFACE);
   for (const piece of pieces) server.wire.received(piece);
+  // Small pieces that came in front of what breaks the connection reach the reader in a microtask, before the failure.
+  await Promise.resolve();
   requireThat(openings.length <= HBONE_LIMITS.openStreams * 10, 'openings without end');
   return {
     asked: openings.map(({ refusal }) => refusal?.reason ?? 'open'),
