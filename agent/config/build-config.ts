@@ -15,7 +15,7 @@ const MAX_RECORDS = 1_048_576;
 
 /** The settings that a file that its schema let through stands for, with everything that follows from them. */
 export function buildConfig(file: AgentConfigFile): AgentConfig {
-  const { capture, audit, limits } = file;
+  const { audit } = file;
   return {
     trustDomain: file.trust_domain,
     servers: file.servers,
@@ -26,34 +26,8 @@ export function buildConfig(file: AgentConfigFile): AgentConfig {
     sealKeyFile: file.seal_key_file ?? join(file.data_dir, 'seal.key'),
     sockets: { workloadApi: file.sockets.workload_api, admin: file.sockets.admin },
     ports: file.ports,
-    capture: {
-      isEnabled: capture.enabled,
-      choice: {
-        backend: capture.backend,
-        bpfFolder: capture.bpf_dir,
-        cgroup: capture.cgroup,
-        maxRecords: Math.min(MAX_RECORDS, Math.max(MIN_RECORDS, RECORDS_PER_CONNECTION * limits.connections)),
-      },
-      mark: capture.mark,
-      transparentId: capture.transparent_id,
-      rulesFile: capture.rules_file ?? join(file.data_dir, 'capture.nft'),
-      namespaces: buildNamespaces(capture.namespaces),
-      exclude: {
-        inboundPorts: capture.exclude.inbound_ports,
-        outboundPorts: capture.exclude.outbound_ports,
-        outboundAddresses: capture.exclude.outbound_addresses.map(formatCidr),
-        users: capture.exclude.users,
-      },
-      allowUdp: capture.allow_udp.map(({ address, port }) => ({ address: formatCidr(address), port })),
-    },
-    egress: {
-      resolvers: file.egress.resolvers.map(resolverOf),
-      decidesUdp: file.egress.udp === 'policy',
-      authorities: file.egress.authorities,
-      inspection: buildInspection(file.egress.inspection),
-      gatewayRefuses: file.egress.gateway_refuses,
-      gatewayAllows: file.egress.gateway_allows,
-    },
+    capture: buildCapture(file),
+    egress: buildEgress(file.egress),
     forwards: file.forwards.map(({ listen, to }) => ({ listen: addressOf(listen), to: addressOf(to) })),
     proxy: { workers: file.proxy.workers },
     mesh: {
@@ -75,16 +49,42 @@ export function buildConfig(file: AgentConfigFile): AgentConfig {
     logLevel: file.log_level,
     metrics: file.metrics_address ?? undefined,
     readiness: file.readiness_address ?? undefined,
-    limits: {
-      connections: limits.connections,
-      connectionsPerHost: limits.connections_per_host,
-      udpFlows: limits.udp_flows,
-      workloadApi: {
-        maxConnections: limits.workload_api_connections,
-        maxConnectionsPerUid: limits.workload_api_connections_per_user,
-        maxStreamsPerUid: limits.workload_api_streams_per_user,
-      },
+    limits: buildLimits(file.limits),
+  };
+}
+
+function buildCapture(file: AgentConfigFile): AgentConfig['capture'] {
+  const { capture, limits } = file;
+  return {
+    isEnabled: capture.enabled,
+    choice: {
+      backend: capture.backend,
+      bpfFolder: capture.bpf_dir,
+      cgroup: capture.cgroup,
+      maxRecords: Math.min(MAX_RECORDS, Math.max(MIN_RECORDS, RECORDS_PER_CONNECTION * limits.connections)),
     },
+    mark: capture.mark,
+    transparentId: capture.transparent_id,
+    rulesFile: capture.rules_file ?? join(file.data_dir, 'capture.nft'),
+    namespaces: buildNamespaces(capture.namespaces),
+    exclude: {
+      inboundPorts: capture.exclude.inbound_ports,
+      outboundPorts: capture.exclude.outbound_ports,
+      outboundAddresses: capture.exclude.outbound_addresses.map(formatCidr),
+      users: capture.exclude.users,
+    },
+    allowUdp: capture.allow_udp.map(({ address, port }) => ({ address: formatCidr(address), port })),
+  };
+}
+
+function buildEgress(egress: AgentConfigFile['egress']): AgentConfig['egress'] {
+  return {
+    resolvers: egress.resolvers.map(resolverOf),
+    decidesUdp: egress.udp === 'policy',
+    authorities: egress.authorities,
+    inspection: buildInspection(egress.inspection),
+    gatewayRefuses: egress.gateway_refuses,
+    gatewayAllows: egress.gateway_allows,
   };
 }
 
@@ -126,6 +126,19 @@ function buildIssuer(issuer: AgentConfigFile['users']['issuers'][number]): Issue
         : { kind: 'file', path: keys_file },
     refreshMs: issuer.refresh_seconds * 1000,
     maxKeyAgeMs: issuer.max_key_age_seconds * 1000,
+  };
+}
+
+function buildLimits(limits: AgentConfigFile['limits']): AgentConfig['limits'] {
+  return {
+    connections: limits.connections,
+    connectionsPerHost: limits.connections_per_host,
+    udpFlows: limits.udp_flows,
+    workloadApi: {
+      maxConnections: limits.workload_api_connections,
+      maxConnectionsPerUid: limits.workload_api_connections_per_user,
+      maxStreamsPerUid: limits.workload_api_streams_per_user,
+    },
   };
 }
 
