@@ -19,8 +19,9 @@ setDefaultTimeout(60_000);
 
 /** Pairs of connections, of which the medians are compared. */
 const ROUNDS = 31;
-/** A client that is silent may wait so many times as long as one that speaks at once, on the same way to the same server. */
+/** A client that is silent may wait so many times as long as one that speaks at once, on the same way to the same server, and as long as a busy machine looks elsewhere. Who waits for what may not come waits for seconds. */
 const MAX_RATIO = 2;
+const ELSEWHERE_MS = 20;
 /** Of a person: OpenSSH's client insists on one with an account. */
 const SSH_CALLER = accountOf('games').uid;
 const measured = z.object({
@@ -69,7 +70,7 @@ describe('the greeting of a server', () => {
       const { silent, speaking, greeting } = measured.parse(JSON.parse(stdout));
       expect(greeting).toContain(begin);
       expect(silent).toHaveLength(ROUNDS);
-      expect(median(silent)).toBeLessThan(MAX_RATIO * median(speaking));
+      expect(median(silent)).toBeLessThan(MAX_RATIO * median(speaking) + ELSEWHERE_MS);
     },
   );
 });
