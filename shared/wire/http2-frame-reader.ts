@@ -40,6 +40,8 @@ export class FrameReader {
   #left = 0;
   #isDropping = false;
   #isHeld = false;
+  /** Whether frames before the one whose header is shown are to pass, and have not. */
+  #hasRun = false;
 
   constructor(sink: FrameSink, maxWholeBytes: number) {
     this.#sink = sink;
@@ -51,13 +53,19 @@ export class FrameReader {
     return this.#left > 0 && !this.#isDropping;
   }
 
+  /** Whether what passes now ends with a whole frame, so that another may be put behind it. */
+  get isAtBoundary(): boolean {
+    return !this.isWithinPassing && !this.#hasRun;
+  }
+
   /** Of whose frame a part has passed, and not the rest: 0 for the connection's, undefined for none. */
   get passingStreamId(): number | undefined {
     return this.isWithinPassing ? this.#header.streamId : undefined;
   }
 
-  get isWithinWhole(): boolean {
-    return this.#isWithinWhole;
+  /** Of which type a frame is that must be whole and has begun; undefined for none. */
+  get wholeType(): number | undefined {
+    return this.#isWithinWhole ? this.#header.type : undefined;
   }
 
   get isHeld(): boolean {
@@ -106,7 +114,7 @@ export class FrameReader {
       }
       if (length - at < FRAME_HEADER_BYTES) break;
       readFrameHeader(bytes, at, this.#header);
-      const fate = this.#isWithinWhole ? 'whole' : sink.onHeader(this.#header);
+      const fate = this.#isWithinWhole ? 'whole' : this.#show(run < at);
       if (fate === 'pass') {
         this.#isDropping = false;
         this.#left = this.#header.length;
@@ -121,6 +129,15 @@ export class FrameReader {
     }
     if (run < at) sink.onPass(bytes, run, at);
     return at;
+  }
+
+  #show(hasRun: boolean): FrameFate {
+    this.#hasRun = hasRun;
+    try {
+      return this.#sink.onHeader(this.#header);
+    } finally {
+      this.#hasRun = false;
+    }
   }
 
   /** Handles a frame at `at` that does not pass. Returns from where to read on; `at` for not yet. */

@@ -1,6 +1,7 @@
 import { DECISION_REASONS } from '../../../shared/policy/decision.ts';
 import type { Hop } from '../../traces/traces.ts';
 import type { RelayEnd } from '../relays/relay-end.ts';
+import { findBodyBytes, SHORTER } from './body-length.ts';
 import type { Http2Application } from './application.ts';
 import type { Http2Greeting } from './greeting.ts';
 import type { Prepared, PreparedHttp2Request } from './prepared.ts';
@@ -53,6 +54,10 @@ export class Http2Admission {
       return refusals.answer(judgement, { streamId, isEnd, status, isGrpc, isHead: false });
     }
     const { http, isGrpc } = prepared;
+    if (isEnd && (findBodyBytes(http) ?? 0) > 0) {
+      refuse({ reason: 'protocol_error', message: malformed(SHORTER), http });
+      return refusals.reset({ streamId, isEnd }, 'protocol_error');
+    }
     if (streams.isFull) {
       refuse({ reason: 'overloaded', http });
       return refusals.reset({ streamId, isEnd }, 'refused_stream');

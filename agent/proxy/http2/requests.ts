@@ -1,12 +1,19 @@
 import { http2Failure } from '../../../shared/wire/http2-error.ts';
-import { FLAG, FRAME, readUint31, type FrameHeader } from '../../../shared/wire/http2-frame.ts';
+import {
+  FLAG,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  readUint31,
+  type FrameHeader,
+} from '../../../shared/wire/http2-frame.ts';
 import type { FrameFate } from '../../../shared/wire/http2-frame-reader.ts';
 import { parseSettings, type Settings } from '../../../shared/wire/http2-settings.ts';
+import { LONGER, SHORTER } from './body-length.ts';
 import { Http2Frames, type Http2FrameEvents } from './frames.ts';
 import { HeaderBlockReader, type HeaderBlock } from './header-block.ts';
 import type { Prepared, Http2Preparer } from './prepared.ts';
 import type { Http2ResetRate } from './reset-rate.ts';
-import type { Http2Streams } from './streams.ts';
+import type { Http2Streams, OpenStream } from './streams.ts';
 
 /** What the client's frames turn out to be, beside those that pass. Buffers are good only during the call. */
 export interface Http2RequestEvents extends Http2FrameEvents {
@@ -57,12 +64,13 @@ export class Http2Requests extends Http2Frames {
 
   /** Whether a frame may begin towards the application. */
   get isAtBoundary(): boolean {
-    return !this.reader.isWithinPassing;
+    return this.reader.isAtBoundary;
   }
 
-  /** Whether a header block, or another frame that must be whole, has begun and not ended. */
+  /** Whether a header block, or another frame that must be whole and is not of a body, has begun and not ended. */
   get isWithinHead(): boolean {
-    return this.#blocks.streamId !== 0 || this.reader.isWithinWhole;
+    const { wholeType } = this.reader;
+    return this.#blocks.streamId !== 0 || (wholeType !== undefined && wholeType !== FRAME.data);
   }
 
   set maxFrameBytes(bytes: number) {
@@ -98,7 +106,8 @@ export class Http2Requests extends Http2Frames {
   ): void {
     const { events } = this.#options;
     const { start, end } = payload;
-    if (header.type === FRAME.headers) this.#takeBlock(this.#beginBlock(header, bytes, payload));
+    if (header.type === FRAME.data) this.#takePadded(header, bytes, payload);
+    else if (header.type === FRAME.headers) this.#takeBlock(this.#beginBlock(header, bytes, payload));
     else if (header.type === FRAME.continuation) this.#takeBlock(this.#blocks.goOn(header, bytes, payload));
     else if (header.type === FRAME.settings) {
       this.#hasSettings = true;
@@ -108,15 +117,54 @@ export class Http2Requests extends Http2Frames {
     else if (header.type === FRAME.priority) requirePriority(header, bytes, start);
   }
 
-  /** What nobody wants any more counts in the window of the connection all the same. Only who may not know that it is over, because we have ended it, is not told so. */
   #onData(header: FrameHeader): FrameFate {
+    const { streamId, flags, length } = header;
+    const stream = this.#options.streams.find(streamId);
+    if (stream?.isRequestEnded !== false) return this.#onUnwanted(header);
+    if (stream.bodyBytesLeft === undefined || (flags & FLAG.padded) === 0)
+      return this.#onBody(header, stream, length);
+    // How much of it is padding stands within it.
+    return length <= this.reader.maxWholeBytes
+      ? 'whole'
+      : this.#onMisfit(header, 'a frame with padding is too long');
+  }
+
+  /** It may be over since its header was seen. */
+  #takePadded(
+    header: FrameHeader,
+    bytes: Buffer,
+    { start, end }: { readonly start: number; readonly end: number },
+  ): void {
+    const stream = this.#options.streams.find(header.streamId);
+    const contentBytes = header.length - 1 - (bytes[start] ?? 0);
+    if (contentBytes < 0) throw http2Failure('protocol_error', 'DATA is shorter than its padding');
+    if (stream?.isRequestEnded !== false) this.#onUnwanted(header);
+    else if (this.#onBody(header, stream, contentBytes) === 'pass')
+      this.onPass(bytes, start - FRAME_HEADER_BYTES, end);
+  }
+
+  /** A body is as long as its request says (RFC 9113 8.1.1), or who reads it by that length finds another request behind it, which nobody has decided. */
+  #onBody(header: FrameHeader, stream: OpenStream, contentBytes: number): FrameFate {
+    const isEnd = (header.flags & FLAG.endStream) !== 0;
+    if (stream.bodyBytesLeft !== undefined) {
+      stream.bodyBytesLeft -= contentBytes;
+      if (stream.bodyBytesLeft < 0) return this.#onMisfit(header, LONGER);
+      if (isEnd && stream.bodyBytesLeft > 0) return this.#onMisfit(header, SHORTER);
+    }
+    if (isEnd) this.#options.streams.endRequest(header.streamId);
+    return 'pass';
+  }
+
+  #onMisfit(header: FrameHeader, why: string): FrameFate {
+    this.#options.events.onMalformed(header.streamId, why, (header.flags & FLAG.endStream) !== 0);
+    return this.drop(header);
+  }
+
+  /** What nobody wants any more counts in the window of the connection all the same. Only who may not know that it is over, because we have ended it, is not told so. */
+  #onUnwanted(header: FrameHeader): FrameFate {
     const { streamId, flags } = header;
     const { streams, events } = this.#options;
     const isEnd = (flags & FLAG.endStream) !== 0;
-    if (streams.find(streamId)?.isRequestEnded === false) {
-      if (isEnd) streams.endRequest(streamId);
-      return 'pass';
-    }
     this.#requireOpened(streamId);
     if (!streams.isRefused(streamId)) events.onClosed(streamId);
     else if (isEnd) streams.forgetRefused(streamId);
@@ -209,11 +257,13 @@ export class Http2Requests extends Http2Frames {
       if (isEnd) streams.forgetRefused(streamId);
       return;
     }
-    const isGoingOn = streams.find(streamId)?.isRequestEnded === false;
-    if (!isGoingOn) throw http2Failure('stream_closed', 'HEADERS on a stream that has ended');
+    const stream = streams.find(streamId);
+    if (stream?.isRequestEnded !== false)
+      throw http2Failure('stream_closed', 'HEADERS on a stream that has ended');
     const trailers = preparer.prepareTrailers(bytes, block);
     if ('malformed' in trailers) return events.onMalformed(streamId, trailers.malformed, isEnd);
     if (!isEnd) return events.onMalformed(streamId, 'its trailers do not end it', false);
+    if ((stream.bodyBytesLeft ?? 0) > 0) return events.onMalformed(streamId, SHORTER, true);
     events.onTrailers(streamId, trailers.block);
   }
 }

@@ -35,7 +35,7 @@ export class Http2Responses extends Http2Frames {
 
   /** Whether a frame may begin towards the client: neither within another, nor within a header block. */
   get isAtBoundary(): boolean {
-    return this.#blockStreamId === 0 && !this.reader.isWithinPassing;
+    return this.#blockStreamId === 0 && this.reader.isAtBoundary;
   }
 
   onHeader(header: FrameHeader): FrameFate {

@@ -1,5 +1,6 @@
 import type { DecisionHttpRequest } from '../../../shared/policy/decision.ts';
 import type { Hop } from '../../traces/traces.ts';
+import { findBodyBytes } from './body-length.ts';
 import { HTTP2_LIMITS } from './limits.ts';
 import type { Http2RelayOptions } from './relay-options.ts';
 
@@ -9,6 +10,8 @@ export interface OpenStream {
   readonly headBytes: number;
   readonly isGrpc: boolean;
   readonly hop: Hop | undefined;
+  /** What is to come of its body by its `content-length`; undefined where it does not say. */
+  bodyBytesLeft: number | undefined;
   isRequestEnded: boolean;
   isResponseEnded: boolean;
   /** Whether the client has seen something of its answer. */
@@ -72,6 +75,7 @@ export class Http2Streams {
       headBytes,
       isGrpc,
       hop,
+      bodyBytesLeft: findBodyBytes(http),
       isRequestEnded,
       isResponseEnded: false,
       isAnswered: false,

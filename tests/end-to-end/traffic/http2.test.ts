@@ -256,6 +256,18 @@ describe('a client that keeps to no rule', () => {
     expect(log).not.toContain('x_forwarded_client_cert');
   });
 
+  test('gets nothing through behind the end of a body', async () => {
+    const told = { error: HTTP2_ERROR.protocol_error, isClosed: false };
+    expect(await attack('body-too-long')).toEqual(told);
+    const log = await waitUntil('nghttpd has the end of the stream', () => {
+      const text = traffic.service('/files').log();
+      const at = text.indexOf('/longer');
+      return at >= 0 && text.includes('CANCEL', at) && text.slice(at);
+    });
+    const [before] = log.split('CANCEL');
+    expect(before?.match(/recv DATA frame <length=\d+/g)).toEqual(['recv DATA frame <length=5']);
+  });
+
   test.each(['continuation-flood', 'rapid-reset'])('is cut off for a %s', async (what) => {
     expect(await attack(what)).toEqual({ isClosed: true, error: HTTP2_ERROR.enhance_your_calm });
   });

@@ -33,6 +33,14 @@ const ATTACKS: Readonly<Record<string, () => Promise<unknown>>> = {
     await client.ended(1);
     return { status: client.statusOf(1) };
   },
+  /** Hides what looks like a request behind the end of a body, as its request says how long that is. */
+  async 'body-too-long'() {
+    client.request(1, blockOf(requestOf('/longer', { 'content-length': '5' }, 'POST')), 0);
+    client.data(1, Buffer.from('hello'));
+    client.data(1, Buffer.from('GET /hidden HTTP/1.1\r\n\r\n'), FLAG.endStream);
+    await client.ended(1);
+    return { error: client.errorOf(FRAME.rstStream, 1), isClosed: client.isClosed };
+  },
   async 'continuation-flood'() {
     client.send(
       encodeFrame(FRAME.headers, 1, { flags: FLAG.endStream, payload: blockOf(requestOf('/flood')) }),
