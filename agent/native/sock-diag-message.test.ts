@@ -60,9 +60,23 @@ describe('decodeAnswer()', () => {
           interfaceIndex: 0,
           isIpv6: false,
           isIpv6Only: false,
+          mark: 0,
         },
       },
     ]);
+  });
+
+  test('reads the mark of a socket, behind other attributes and cut short', () => {
+    // INET_DIAG_SHUTDOWN, one byte, and INET_DIAG_MARK.
+    const attributes = [5, 0, 8, 0, 3, 0, 0, 0, 8, 0, 15, 0, 0x49, 0x50, 0, 0];
+    const markOf = (bytes: readonly number[]): unknown => {
+      const [message] = decodeAnswer(socketMessage(5, bytes), 5);
+      return message?.kind === 'socket' ? message.socket.mark : undefined;
+    };
+    expect(markOf(attributes)).toBe(0x5049);
+    for (let length = 0; length < attributes.length; length++)
+      expect(markOf(attributes.slice(0, length))).toBe(0);
+    expect(markOf([6, 0, 15, 0, 1, 2, 0, 0])).toBe(0);
   });
 
   test('passes over the answer to another question', () => {

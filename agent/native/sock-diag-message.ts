@@ -24,6 +24,11 @@ export interface TcpSocket {
 /** A UDP socket, which is described alike; `remote` is that of connect(2), if it was called. */
 export type UdpSocket = TcpSocket;
 
+export interface MarkedSocket extends TcpSocket {
+  /** SO_MARK, which the kernel tells those with CAP_NET_ADMIN; 0 for none. */
+  readonly mark: number;
+}
+
 /** States of TCP (net/tcp_states.h) as a mask. */
 export const TCP_LISTEN = 1 << 10;
 const TCP_TIME_WAIT = 1 << 6;
@@ -49,7 +54,7 @@ export type TcpQuery =
 
 /** One message of an answer. `errorNumber` is positive. */
 export type DiagnosisMessage =
-  | { readonly kind: 'socket'; readonly socket: TcpSocket; readonly isInterrupted: boolean }
+  | { readonly kind: 'socket'; readonly socket: MarkedSocket; readonly isInterrupted: boolean }
   | { readonly kind: 'done' }
   | { readonly kind: 'error'; readonly errorNumber: number };
 
@@ -66,6 +71,7 @@ const NLM_F_DUMP = 0x300;
 const HEADER_BYTES = 16;
 const SOCKET_BYTES = 72;
 const INET_DIAG_SKV6ONLY = 11;
+const INET_DIAG_MARK = 15;
 const IPPROTO_TCP = 6;
 
 /** Length of the longest question. */
@@ -182,9 +188,11 @@ function decodeDone(message: Buffer): DiagnosisMessage {
  *     family u8 | state u8 | timer u8 | retransmits u8 | local port u16be | remote port u16be | local address 16 | remote address 16
  *     interface u32 | cookie u64 | expires u32 | receive queue u32 | send queue u32 | uid u32 | inode u32
  */
-function decodeSocket(body: Buffer): TcpSocket {
+function decodeSocket(body: Buffer): MarkedSocket {
   const isIpv6 = body.readUInt8(0) === AF_INET6;
   const bytes = isIpv6 ? 16 : 4;
+  const attributes = body.subarray(SOCKET_BYTES);
+  const mark = findAttribute(attributes, INET_DIAG_MARK);
   return {
     local: { address: decodeIpAddress(body.subarray(8, 8 + bytes)), port: body.readUInt16BE(4) },
     remote: { address: decodeIpAddress(body.subarray(24, 24 + bytes)), port: body.readUInt16BE(6) },
@@ -193,17 +201,18 @@ function decodeSocket(body: Buffer): TcpSocket {
     uid: body.readUInt32LE(64),
     inode: body.readUInt32LE(68),
     isIpv6,
-    isIpv6Only: isIpv6 && hasIpv6OnlyFlag(body.subarray(SOCKET_BYTES)),
+    isIpv6Only: isIpv6 && findAttribute(attributes, INET_DIAG_SKV6ONLY)?.[0] === 1,
+    mark: mark?.length === 4 ? mark.readUInt32LE(0) : 0,
   };
 }
 
 /** Attributes: length u16 | type u16 | value, each padded to 4 bytes. */
-function hasIpv6OnlyFlag(attributes: Buffer): boolean {
+function findAttribute(attributes: Buffer, type: number): Buffer | undefined {
   for (let at = 0; at + 4 <= attributes.length;) {
     const length = attributes.readUInt16LE(at);
-    if (length < 4 || at + length > attributes.length) return false;
-    if (attributes.readUInt16LE(at + 2) === INET_DIAG_SKV6ONLY) return length > 4 && attributes[at + 4] === 1;
+    if (length < 4 || at + length > attributes.length) return undefined;
+    if (attributes.readUInt16LE(at + 2) === type) return attributes.subarray(at + 4, at + length);
     at += (length + 3) & ~3;
   }
-  return false;
+  return undefined;
 }

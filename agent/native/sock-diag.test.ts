@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { createTestNetwork, requireRoot } from '../../tests/kit/netns.ts';
 import { run, runOk } from '../../tests/kit/child.ts';
 import { waitUntil } from '../../tests/kit/wait.ts';
+import { closeDescriptor, dialMarked } from './dial.ts';
+import { openTcpListener } from './listening-socket.ts';
+import { NetworkNamespace } from './network-namespace.ts';
 import {
   destroyTcpConnection,
   findExactTcpConnection,
@@ -37,7 +40,7 @@ describe('destroyTcpConnection()', () => {
       const near = { address, port: client.localPort ?? 0 };
       const found = findExactTcpConnection(near, { address, port });
       expect(found).toMatchObject({ inode: inodeOf(client) });
-      expect(findOnlyTcpConnectionFrom(near)).toEqual(found);
+      expect(findOnlyTcpConnectionFrom(near, { besideMark: 1 })).toEqual(found);
       expect(destroyTcpConnection({ ...found!, cookie: found!.cookie + 1n })).toBe(false);
       const failed = once(client, 'error') as Promise<[NodeJS.ErrnoException]>;
       expect(destroyTcpConnection(found!)).toBe(true);
@@ -47,6 +50,32 @@ describe('destroyTcpConnection()', () => {
       expect(destroyTcpConnection(found!)).toBe(false);
     },
   );
+});
+
+test('findOnlyTcpConnectionFrom() finds a program whose port another one has too, and which of them is marked', async () => {
+  const network = await createTestNetwork(1);
+  const [host] = network.hosts;
+  using namespace = NetworkNamespace.open('host', `/run/netns/${host!.name}`);
+  const fds: number[] = [];
+  try {
+    // The kernel has no other port to give.
+    await host!.runOk('sysctl', '-qw', 'net.ipv4.ip_local_port_range=40001 40001');
+    const connectTo = (port: number, mark: number): void => {
+      fds.push(openTcpListener({ address: '127.0.0.1', port }, { namespace }));
+      fds.push(dialMarked({ address: '127.0.0.1', port, mark, namespace }));
+    };
+    connectTo(4801, 0);
+    connectTo(4802, 7);
+    const findBeside = (besideMark: number): number | undefined =>
+      findOnlyTcpConnectionFrom({ address: '127.0.0.1', port: 40_001 }, { namespace, besideMark })?.remote
+        .port;
+    expect([findBeside(7), findBeside(0), findBeside(8)]).toEqual([4801, 4802, undefined]);
+    connectTo(4803, 0);
+    expect(findBeside(7)).toBeUndefined();
+  } finally {
+    for (const fd of fds) closeDescriptor(fd);
+    await network.remove();
+  }
 });
 
 describe('findTcpConnection()', () => {

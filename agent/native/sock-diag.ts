@@ -11,6 +11,7 @@ import {
   TCP_CONNECTIONS,
   TCP_LISTEN,
   type DiagnosisMessage,
+  type MarkedSocket,
   type TcpQuery,
   type TcpSocket,
   type UdpQuery,
@@ -82,14 +83,17 @@ export function findExactTcpConnection(
   return ask({ kind: 'exact', local, remote }, where).find((socket) => isBetween(socket, local, remote));
 }
 
-/** The connection that begins at an address and port, where there is just one. Throws `unavailable`, reason `sock_diag`. */
+/**
+ * The connection that begins at an address and port, where there is just one beside those with the mark: the kernel gives one port to connections to different places, ours among them. Throws `unavailable`,
+ * reason `sock_diag`.
+ */
 export function findOnlyTcpConnectionFrom(
   local: SocketAddress,
-  where: InNamespace = {},
+  { besideMark, ...where }: InNamespace & { readonly besideMark: number },
 ): TcpSocket | undefined {
   const query = { kind: 'dump', states: TCP_CONNECTIONS, localPort: local.port, remotePort: 0 } as const;
   const found = ask(query, where);
-  const meant = found.filter((socket) => isEqual(socket.local, local));
+  const meant = found.filter((socket) => isEqual(socket.local, local) && socket.mark !== besideMark);
   return meant.length === 1 ? meant[0] : undefined;
 }
 
@@ -153,7 +157,7 @@ function isEqual(a: SocketAddress, b: SocketAddress): boolean {
   return a.port === b.port && a.address === b.address;
 }
 
-function ask(query: TcpQuery, where: InNamespace): readonly TcpSocket[] {
+function ask(query: TcpQuery, where: InNamespace): readonly MarkedSocket[] {
   return untilConsistent(() => {
     const sequence = nextSequence(ASKED.family);
     const length = encodeQuery(question, sequence, query);
@@ -198,8 +202,8 @@ function collect(
     isDump,
     isEnough = () => false,
   }: { readonly isDump: boolean; readonly isEnough?: (sockets: readonly TcpSocket[]) => boolean },
-): readonly TcpSocket[] | undefined {
-  const sockets: TcpSocket[] = [];
+): readonly MarkedSocket[] | undefined {
+  const sockets: MarkedSocket[] = [];
   for (;;) {
     const messages = receive();
     if (messages.length === 0) throw netlinkError(ASKED, 'the kernel answers with nothing');
@@ -215,7 +219,7 @@ function collect(
   }
 }
 
-function refuse(errorNumber: number): readonly TcpSocket[] {
+function refuse(errorNumber: number): readonly MarkedSocket[] {
   if (errorNumber === ENOENT) return [];
   throw netlinkError(ASKED, errnoName(errorNumber));
 }

@@ -13,7 +13,7 @@ export interface CaptureListenersOptions {
   readonly ports: CapturePorts;
   /** Where the sockets come from. */
   readonly sockets?: SocketSource;
-  /** Of what is answered within a namespace. */
+  /** Of the agent's own sockets, and of what is answered within a namespace. */
   readonly mark: number;
   readonly clock: Clock;
   readonly log: Log;

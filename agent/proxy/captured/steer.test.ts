@@ -19,7 +19,7 @@ test('steer() ends what was not captured, and tells of it once in ten seconds, h
     address: '127.0.0.1',
     port: 0,
     onStream: (stream, socket) => {
-      steer(stream, socket, { find: () => undefined, handle, ports, refused, clock, log });
+      steer(stream, socket, { find: () => undefined, handle, ports, mark: 0x5049, refused, clock, log });
       steered += 1;
     },
   });

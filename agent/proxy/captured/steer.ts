@@ -17,6 +17,8 @@ export interface SteerOptions {
   readonly find: FindCapturedWay;
   readonly handle: CaptureHandler;
   readonly ports: CapturePorts;
+  /** Of the agent's own sockets. */
+  readonly mark: number;
   /** Hears of those who speak to our own ports: anybody on the host can do that as often as he likes. */
   readonly refused: CrowdReport<'refused'>;
   readonly clock: Clock;
@@ -25,12 +27,12 @@ export interface SteerOptions {
 
 /** Sees a captured connection to where it was going. Whoever speaks to our own ports speaks to nobody. */
 export function steer(stream: TcpStream, socket: AcceptedSocket, steering: SteerOptions): void {
-  const { handle, ports, refused, clock, log } = steering;
+  const { handle, ports, mark, refused, clock, log } = steering;
   const { namespace } = socket;
   let known: CapturedWay | undefined;
   const find = (): TcpSocket | undefined =>
     known === undefined
-      ? findOnlyTcpConnectionFrom(socket.remote, { namespace })
+      ? findOnlyTcpConnectionFrom(socket.remote, { namespace, besideMark: mark })
       : findExactTcpConnection(known.client, known.dialled, { namespace });
   if (socket.local.port === ports.outbound) endLeftOver(stream, { find, namespace, clock, log });
   const follow = async (): Promise<void> => {

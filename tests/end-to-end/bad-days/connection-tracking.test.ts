@@ -23,6 +23,8 @@ beforeAll(async () => {
   const args = ['serve', String(PORT)];
   const lines = pythonService({ path: '/lines', uid: 7331, listen: [String(PORT)], program: LINES, args });
   traffic = await TrafficMesh.open({ services: [lines], isOpen: passes });
+  // The agent's connections have ports that connections of programs have too.
+  await traffic.desk.host.runOk('sysctl', '-qw', 'net.ipv4.ip_local_port_range=40000 40700');
   // Content between the hosts beside the mesh: there is none.
   const filter = `tcp port ${PORT} and (tcp[tcpflags] & tcp-push != 0)`;
   wire = new Child({
