@@ -51,6 +51,7 @@ describe('decodeAnswer()', () => {
       {
         kind: 'socket',
         isInterrupted: false,
+        mark: 0,
         socket: {
           local: { address: '127.0.0.1', port: 44321 },
           remote: { address: '127.0.0.1', port: 8080 },
@@ -60,7 +61,6 @@ describe('decodeAnswer()', () => {
           interfaceIndex: 0,
           isIpv6: false,
           isIpv6Only: false,
-          mark: 0,
         },
       },
     ]);
@@ -71,7 +71,7 @@ describe('decodeAnswer()', () => {
     const attributes = [5, 0, 8, 0, 3, 0, 0, 0, 8, 0, 15, 0, 0x49, 0x50, 0, 0];
     const markOf = (bytes: readonly number[]): unknown => {
       const [message] = decodeAnswer(socketMessage(5, bytes), 5);
-      return message?.kind === 'socket' ? message.socket.mark : undefined;
+      return message?.kind === 'socket' ? message.mark : undefined;
     };
     expect(markOf(attributes)).toBe(0x5049);
     for (let length = 0; length < attributes.length; length++)

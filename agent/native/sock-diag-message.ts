@@ -24,11 +24,6 @@ export interface TcpSocket {
 /** A UDP socket, which is described alike; `remote` is that of connect(2), if it was called. */
 export type UdpSocket = TcpSocket;
 
-export interface MarkedSocket extends TcpSocket {
-  /** SO_MARK, which the kernel tells those with CAP_NET_ADMIN; 0 for none. */
-  readonly mark: number;
-}
-
 /** States of TCP (net/tcp_states.h) as a mask. */
 export const TCP_LISTEN = 1 << 10;
 const TCP_TIME_WAIT = 1 << 6;
@@ -52,9 +47,14 @@ export type TcpQuery =
       readonly remotePort: number;
     };
 
-/** One message of an answer. `errorNumber` is positive. */
+/** One message of an answer. `errorNumber` is positive; `mark` is the socket's (SO_MARK), which the kernel tells those with CAP_NET_ADMIN, 0 for none. */
 export type DiagnosisMessage =
-  | { readonly kind: 'socket'; readonly socket: MarkedSocket; readonly isInterrupted: boolean }
+  | {
+      readonly kind: 'socket';
+      readonly socket: TcpSocket;
+      readonly mark: number;
+      readonly isInterrupted: boolean;
+    }
   | { readonly kind: 'done' }
   | { readonly kind: 'error'; readonly errorNumber: number };
 
@@ -173,7 +173,13 @@ function decodeMessage(message: Buffer): DiagnosisMessage | undefined {
   const isSocket = type === SOCK_DIAG_BY_FAMILY || type === TCPDIAG_GETSOCK;
   if (!isSocket || message.length < HEADER_BYTES + SOCKET_BYTES) return undefined;
   const isInterrupted = (message.readUInt16LE(6) & NLM_F_DUMP_INTR) !== 0;
-  return { kind: 'socket', socket: decodeSocket(message.subarray(HEADER_BYTES)), isInterrupted };
+  const body = message.subarray(HEADER_BYTES);
+  return { kind: 'socket', socket: decodeSocket(body), mark: readMark(body), isInterrupted };
+}
+
+function readMark(body: Buffer): number {
+  const mark = findAttribute(body, INET_DIAG_MARK);
+  return mark?.length === 4 ? mark.readUInt32LE(0) : 0;
 }
 
 /** A dump that failed half-way ends with the (negative) error number in its last message. */
@@ -188,11 +194,9 @@ function decodeDone(message: Buffer): DiagnosisMessage {
  *     family u8 | state u8 | timer u8 | retransmits u8 | local port u16be | remote port u16be | local address 16 | remote address 16
  *     interface u32 | cookie u64 | expires u32 | receive queue u32 | send queue u32 | uid u32 | inode u32
  */
-function decodeSocket(body: Buffer): MarkedSocket {
+function decodeSocket(body: Buffer): TcpSocket {
   const isIpv6 = body.readUInt8(0) === AF_INET6;
   const bytes = isIpv6 ? 16 : 4;
-  const attributes = body.subarray(SOCKET_BYTES);
-  const mark = findAttribute(attributes, INET_DIAG_MARK);
   return {
     local: { address: decodeIpAddress(body.subarray(8, 8 + bytes)), port: body.readUInt16BE(4) },
     remote: { address: decodeIpAddress(body.subarray(24, 24 + bytes)), port: body.readUInt16BE(6) },
@@ -201,17 +205,16 @@ function decodeSocket(body: Buffer): MarkedSocket {
     uid: body.readUInt32LE(64),
     inode: body.readUInt32LE(68),
     isIpv6,
-    isIpv6Only: isIpv6 && findAttribute(attributes, INET_DIAG_SKV6ONLY)?.[0] === 1,
-    mark: mark?.length === 4 ? mark.readUInt32LE(0) : 0,
+    isIpv6Only: isIpv6 && findAttribute(body, INET_DIAG_SKV6ONLY)?.[0] === 1,
   };
 }
 
 /** Attributes: length u16 | type u16 | value, each padded to 4 bytes. */
-function findAttribute(attributes: Buffer, type: number): Buffer | undefined {
-  for (let at = 0; at + 4 <= attributes.length;) {
-    const length = attributes.readUInt16LE(at);
-    if (length < 4 || at + length > attributes.length) return undefined;
-    if (attributes.readUInt16LE(at + 2) === type) return attributes.subarray(at + 4, at + length);
+function findAttribute(body: Buffer, type: number): Buffer | undefined {
+  for (let at = SOCKET_BYTES; at + 4 <= body.length;) {
+    const length = body.readUInt16LE(at);
+    if (length < 4 || at + length > body.length) return undefined;
+    if (body.readUInt16LE(at + 2) === type) return body.subarray(at + 4, at + length);
     at += (length + 3) & ~3;
   }
   return undefined;

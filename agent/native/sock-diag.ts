@@ -11,7 +11,6 @@ import {
   TCP_CONNECTIONS,
   TCP_LISTEN,
   type DiagnosisMessage,
-  type MarkedSocket,
   type TcpQuery,
   type TcpSocket,
   type UdpQuery,
@@ -92,8 +91,7 @@ export function findOnlyTcpConnectionFrom(
   { besideMark, ...where }: InNamespace & { readonly besideMark: number },
 ): TcpSocket | undefined {
   const query = { kind: 'dump', states: TCP_CONNECTIONS, localPort: local.port, remotePort: 0 } as const;
-  const found = ask(query, where);
-  const meant = found.filter((socket) => isEqual(socket.local, local) && socket.mark !== besideMark);
+  const meant = ask(query, where, besideMark).filter((socket) => isEqual(socket.local, local));
   return meant.length === 1 ? meant[0] : undefined;
 }
 
@@ -157,12 +155,12 @@ function isEqual(a: SocketAddress, b: SocketAddress): boolean {
   return a.port === b.port && a.address === b.address;
 }
 
-function ask(query: TcpQuery, where: InNamespace): readonly MarkedSocket[] {
+function ask(query: TcpQuery, where: InNamespace, besideMark?: number): readonly TcpSocket[] {
   return untilConsistent(() => {
     const sequence = nextSequence(ASKED.family);
     const length = encodeQuery(question, sequence, query);
     return askNetlink({ ...ASKED, ...where, length }, (receive) =>
-      collect(() => decodeAnswer(receive(), sequence), { isDump: query.kind === 'dump' }),
+      collect(() => decodeAnswer(receive(), sequence), { isDump: query.kind === 'dump', besideMark }),
     );
   });
 }
@@ -201,9 +199,15 @@ function collect(
   {
     isDump,
     isEnough = () => false,
-  }: { readonly isDump: boolean; readonly isEnough?: (sockets: readonly TcpSocket[]) => boolean },
-): readonly MarkedSocket[] | undefined {
-  const sockets: MarkedSocket[] = [];
+    besideMark,
+  }: {
+    readonly isDump: boolean;
+    readonly isEnough?: (sockets: readonly TcpSocket[]) => boolean;
+    /** Which sockets do not count. */
+    readonly besideMark?: number | undefined;
+  },
+): readonly TcpSocket[] | undefined {
+  const sockets: TcpSocket[] = [];
   for (;;) {
     const messages = receive();
     if (messages.length === 0) throw netlinkError(ASKED, 'the kernel answers with nothing');
@@ -211,7 +215,7 @@ function collect(
       if (message.kind === 'done') return sockets;
       if (message.kind === 'error') return refuse(message.errorNumber);
       if (message.isInterrupted) return undefined;
-      sockets.push(message.socket);
+      if (message.mark !== besideMark) sockets.push(message.socket);
     }
     if (!isDump) return sockets;
     if (isEnough(sockets)) return undefined;
@@ -219,7 +223,7 @@ function collect(
   }
 }
 
-function refuse(errorNumber: number): readonly MarkedSocket[] {
+function refuse(errorNumber: number): readonly TcpSocket[] {
   if (errorNumber === ENOENT) return [];
   throw netlinkError(ASKED, errnoName(errorNumber));
 }
