@@ -185,7 +185,7 @@ class Ordeal {
 
   async #compare(requests: readonly SeenRequest[]): Promise<Omit<OrdealReport, 'policies' | 'memory'>> {
     const seen = this.#seenPaths();
-    const recorded = await this.#recordedPaths(seen.length);
+    const recorded = await this.#recordedPaths(seen);
     const times = Map.groupBy(recorded, (path) => path);
     const known = new Set(seen);
     const lost = await this.#explain(findLost(requests, this.#excused));
@@ -224,8 +224,8 @@ class Ordeal {
       .map((line) => line.slice('seen '.length));
   }
 
-  /** What the server has recorded as allowed, as soon as it has `count` of them. */
-  async #recordedPaths(count: number): Promise<readonly string[]> {
+  /** What the server has recorded as allowed, as soon as it has all of `seen`: how many it has says nothing, for of some the agent was killed before the application saw them. */
+  async #recordedPaths(seen: readonly string[]): Promise<readonly string[]> {
     const read = async (): Promise<readonly string[]> => {
       const decisions = await decisionsBelow(this.#traffic.mesh.control, TARGET, '/');
       return decisions
@@ -238,7 +238,7 @@ class Ordeal {
       'the records have come',
       async () => {
         last = await read();
-        return last.length >= count;
+        return new Set(last).isSupersetOf(new Set(seen));
       },
       SETTLE_MS,
     ).catch(() => undefined);
